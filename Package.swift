@@ -1,0 +1,103 @@
+// swift-tools-version: 6.2
+// This source file is part of mcp-proxy.
+// SPDX-License-Identifier: Apache-2.0
+
+import PackageDescription
+
+/// `GATEWAY_CORE_ONLY=1` leaves out everything that needs NIO: what remains builds and tests in seconds, also under
+/// the sanitizers.
+let coreOnly = Context.environment["GATEWAY_CORE_ONLY"] == "1"
+
+let settings: [SwiftSetting] = [
+    .swiftLanguageMode(.v6),
+    .treatAllWarnings(as: .error),
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+    .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
+]
+
+func module(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+    .target(name: name, dependencies: dependencies, swiftSettings: settings)
+}
+
+func tests(of name: String, _ dependencies: [Target.Dependency] = [], resources: [String] = []) -> Target {
+    .testTarget(
+        name: "\(name)Tests",
+        dependencies: [.init(stringLiteral: name)] + dependencies,
+        exclude: resources,
+        swiftSettings: settings
+    )
+}
+
+let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
+let collections = Target.Dependency.product(name: "DequeModule", package: "swift-collections")
+
+let coreTargets: [Target] = [
+    module("GatewayWire"),
+    module("GatewayPolicy"),
+    module("GatewaySession", ["GatewayWire", collections]),
+    module("GatewayModel", ["GatewayWire", "GatewayPolicy"]),
+    module("GatewayConfiguration", ["GatewayWire", "GatewayPolicy", "GatewayModel"]),
+    module("GatewayObservability", ["GatewayModel", logging, collections]),
+    tests(of: "GatewayWire"),
+    tests(of: "GatewayPolicy"),
+    tests(of: "GatewaySession", ["GatewayWire"]),
+    tests(of: "GatewayModel", ["GatewayWire"]),
+    tests(of: "GatewayConfiguration", ["GatewayWire", "GatewayPolicy", "GatewayModel"], resources: ["Inputs"]),
+    tests(of: "GatewayObservability", ["GatewayModel", logging]),
+]
+
+let nioCore = Target.Dependency.product(name: "NIOCore", package: "swift-nio")
+let nioPosix = Target.Dependency.product(name: "NIOPosix", package: "swift-nio")
+let nioEmbedded = Target.Dependency.product(name: "NIOEmbedded", package: "swift-nio")
+let nioSSL = Target.Dependency.product(name: "NIOSSL", package: "swift-nio-ssl")
+let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
+let lifecycle = Target.Dependency.product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
+
+let gatewayTargets: [Target] = [
+    .target(name: "CGatewayProcess"),
+    module("GatewayTransport", ["GatewayWire", "GatewayPolicy", "GatewayModel", nioCore, nioPosix, nioSSL]),
+    module(
+        "GatewayRuntime",
+        [
+            "GatewayWire", "GatewayPolicy", "GatewaySession", "GatewayModel", "GatewayObservability",
+            "GatewayTransport", nioCore, nioPosix, logging,
+        ]
+    ),
+    module(
+        "GatewayServer",
+        [
+            "GatewayWire", "GatewayPolicy", "GatewayModel", "GatewayObservability", "GatewayRuntime",
+            nioCore, nioPosix, logging,
+        ]
+    ),
+    .executableTarget(
+        name: "mcp-proxy",
+        dependencies: [
+            "CGatewayProcess", "GatewayWire", "GatewayPolicy", "GatewayModel", "GatewayConfiguration",
+            "GatewayObservability", "GatewayTransport", "GatewayRuntime", "GatewayServer", argumentParser, lifecycle,
+            nioCore, nioPosix, logging,
+        ],
+        swiftSettings: settings
+    ),
+]
+
+let package = Package(
+    name: "mcp-proxy",
+    platforms: [.macOS(.v26)],
+    products: coreOnly ? [] : [.executable(name: "mcp-proxy", targets: ["mcp-proxy"])],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+    ]
+        + (coreOnly
+            ? []
+            : [
+                .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+                .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+                .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.6"),
+                .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
+            ]),
+    targets: coreTargets + (coreOnly ? [] : gatewayTargets)
+)

@@ -1,0 +1,297 @@
+// This source file is part of mcp-proxy.
+// SPDX-License-Identifier: Apache-2.0
+
+package import GatewayWire
+
+/// One entry of `mcpServers`, with inherited options filled in (contract §2).
+package struct UpstreamConfiguration: Sendable {
+    /// How the upstream is reached.
+    package enum Transport: Sendable {
+        case http(HTTPUpstreamConfiguration)
+        case stdio(StdioUpstreamConfiguration)
+    }
+
+    /// `protocol`: which era the upstream is spoken to in.
+    package enum ProtocolPin: String, Sendable {
+        /// Found out by a probe.
+        case auto
+        case handshake
+        case stateless
+    }
+
+    /// `options.isolation`: who shares an upstream session.
+    package enum Isolation: String, Sendable {
+        case session
+        case shared
+    }
+
+    /// The key in `mcpServers`.
+    package var name: String
+    /// The route under `basePath` without slashes at its ends; non-ASCII percent-encoded.
+    package var route: String
+    package var transport: Transport
+    /// One upstream request.
+    package var timeout: Duration
+    package var protocolPin: ProtocolPin
+    package var isDisabled: Bool
+    /// Whether the start fails if this upstream cannot be initialised.
+    package var panicIfInvalid: Bool
+    /// Whether calls are written to the access log.
+    package var isLogEnabled: Bool
+    /// Tokens that callers must present; empty: open.
+    package var inboundTokens: [Secret]
+    package var toolFilter: ToolFilter?
+    /// How long an upstream may be idle before it is probed; nil: never.
+    package var pingInterval: Duration?
+    package var autoReconnect: Bool
+    package var reconnectInterval: Duration
+    /// Lower-case names of callers' request headers that are passed on.
+    package var forwardHeaders: [String]
+    package var isolation: Isolation
+
+    package init(
+        name: String,
+        route: String,
+        transport: Transport,
+        timeout: Duration = .seconds(300),
+        protocolPin: ProtocolPin = .auto,
+        isDisabled: Bool = false,
+        panicIfInvalid: Bool = false,
+        isLogEnabled: Bool = false,
+        inboundTokens: [Secret] = [],
+        toolFilter: ToolFilter? = nil,
+        pingInterval: Duration? = .seconds(30),
+        autoReconnect: Bool = true,
+        reconnectInterval: Duration = .seconds(15),
+        forwardHeaders: [String] = [],
+        isolation: Isolation = .session
+    ) {
+        self.name = name
+        self.route = route
+        self.transport = transport
+        self.timeout = timeout
+        self.protocolPin = protocolPin
+        self.isDisabled = isDisabled
+        self.panicIfInvalid = panicIfInvalid
+        self.isLogEnabled = isLogEnabled
+        self.inboundTokens = inboundTokens
+        self.toolFilter = toolFilter
+        self.pingInterval = pingInterval
+        self.autoReconnect = autoReconnect
+        self.reconnectInterval = reconnectInterval
+        self.forwardHeaders = forwardHeaders
+        self.isolation = isolation
+    }
+}
+
+/// `options.toolFilter`: which tools callers see and may call.
+///
+/// Names are compared decoded and exactly.
+package struct ToolFilter: Hashable, Sendable {
+    package enum Mode: String, Sendable {
+        case allow
+        case block
+    }
+
+    package var mode: Mode
+    package var names: Set<String>
+
+    package init(mode: Mode, names: Set<String>) {
+        self.mode = mode
+        self.names = names
+    }
+
+    /// Whether a tool of this name is shown and may be called.
+    package func admits(_ name: String) -> Bool {
+        self.names.contains(name) == (self.mode == .allow)
+    }
+}
+
+/// An upstream reached by `url`.
+package struct HTTPUpstreamConfiguration: Sendable {
+    /// Which of the two HTTP transports is spoken.
+    package enum Kind: String, Sendable {
+        case streamableHTTP = "streamable-http"
+        case sse
+        /// `transportType` absent: found out when first dialled.
+        case detect
+    }
+
+    /// One header of the configuration.
+    package struct Header: Sendable {
+        package var name: String
+        package var value: Secret
+
+        package init(name: String, value: Secret) {
+            self.name = name
+            self.value = value
+        }
+    }
+
+    package var kind: Kind
+    package var url: HTTPURL
+    package var headers: [Header]
+    package var tls: TLSClientConfiguration
+    /// The pool of tokens for this upstream; nil: none.
+    package var credentials: CredentialPoolConfiguration?
+    package var proxy: OutboundProxyConfiguration
+
+    package init(
+        kind: Kind,
+        url: HTTPURL,
+        headers: [Header] = [],
+        tls: TLSClientConfiguration = TLSClientConfiguration(),
+        credentials: CredentialPoolConfiguration? = nil,
+        proxy: OutboundProxyConfiguration = .environment
+    ) {
+        self.kind = kind
+        self.url = url
+        self.headers = headers
+        self.tls = tls
+        self.credentials = credentials
+        self.proxy = proxy
+    }
+}
+
+/// `tls`: how a TLS peer is verified and who we say we are.
+package struct TLSClientConfiguration: Hashable, Sendable {
+    /// PEM file of authorities, added to the system's.
+    package var caFile: String?
+    /// PEM files of our certificate chain and its key; both or none.
+    package var certFile: String?
+    package var keyFile: String?
+    /// Whether nothing is verified.
+    package var isInsecure: Bool
+
+    package init(caFile: String? = nil, certFile: String? = nil, keyFile: String? = nil, isInsecure: Bool = false) {
+        self.caFile = caFile
+        self.certFile = certFile
+        self.keyFile = keyFile
+        self.isInsecure = isInsecure
+    }
+}
+
+/// `options.auth`: several bearer tokens for one upstream.
+package struct CredentialPoolConfiguration: Sendable {
+    package enum RotationMode: String, Sendable {
+        /// One token; nothing to rotate.
+        case `static`
+        case roundRobin = "round-robin"
+        case onFirstFailed = "on-first-failed"
+    }
+
+    package enum Affinity: String, Sendable {
+        case request
+        case session
+    }
+
+    /// One per slot, in the order of the file.
+    package var tokens: [Secret]
+    package var mode: RotationMode
+    /// Attempts that one request may make, 1...tokens.count.
+    package var attemptLimit: Int
+    /// Statuses that move the pool, a subset of 401 and 403.
+    package var retryOn: Set<Int>
+    package var affinity: Affinity
+
+    package init(tokens: [Secret], mode: RotationMode, attemptLimit: Int, retryOn: Set<Int>, affinity: Affinity) {
+        self.tokens = tokens
+        self.mode = mode
+        self.attemptLimit = attemptLimit
+        self.retryOn = retryOn
+        self.affinity = affinity
+    }
+}
+
+/// `options.proxy`: how the upstream is reached through somebody else.
+package enum OutboundProxyConfiguration: Sendable {
+    /// Nothing configured, or `useEnv`: the environment decides.
+    case environment
+    /// `false`, or `useEnv: false` without a url.
+    case direct
+    case explicit(ExplicitProxy)
+
+    /// A proxy that the configuration names.
+    package struct ExplicitProxy: Sendable {
+        package enum Kind: String, Sendable {
+            case http
+            case https
+            case socks5
+            case socks5h
+        }
+
+        /// When an http:// upstream is tunnelled through an HTTP proxy.
+        package enum Tunnel: String, Sendable {
+            case auto
+            case always
+            case never
+        }
+
+        package var kind: Kind
+        package var host: String
+        package var isIPv6Literal: Bool
+        package var port: Int
+        package var username: Secret?
+        package var password: Secret?
+        /// `useEnv: true` beside a url: the environment's NO_PROXY applies too.
+        package var usesEnvironmentNoProxy: Bool
+        package var noProxy: [String]
+        package var tunnel: Tunnel
+        package var tls: TLSClientConfiguration
+
+        package init(
+            kind: Kind,
+            host: String,
+            isIPv6Literal: Bool,
+            port: Int,
+            username: Secret?,
+            password: Secret?,
+            usesEnvironmentNoProxy: Bool,
+            noProxy: [String],
+            tunnel: Tunnel,
+            tls: TLSClientConfiguration
+        ) {
+            self.kind = kind
+            self.host = host
+            self.isIPv6Literal = isIPv6Literal
+            self.port = port
+            self.username = username
+            self.password = password
+            self.usesEnvironmentNoProxy = usesEnvironmentNoProxy
+            self.noProxy = noProxy
+            self.tunnel = tunnel
+            self.tls = tls
+        }
+    }
+}
+
+/// An upstream that is a child process.
+package struct StdioUpstreamConfiguration: Sendable {
+    /// Which of our environment variables the child gets besides the allow-list.
+    package enum InheritedEnvironment: Sendable {
+        case allowList
+        case all
+        /// Names, or prefixes that end in `*`.
+        case named([String])
+    }
+
+    package var command: String
+    package var arguments: [String]
+    package var environment: [(name: String, value: Secret)]
+    package var workingDirectory: String?
+    package var inherited: InheritedEnvironment
+
+    package init(
+        command: String,
+        arguments: [String],
+        environment: [(name: String, value: Secret)],
+        workingDirectory: String?,
+        inherited: InheritedEnvironment
+    ) {
+        self.command = command
+        self.arguments = arguments
+        self.environment = environment
+        self.workingDirectory = workingDirectory
+        self.inherited = inherited
+    }
+}
