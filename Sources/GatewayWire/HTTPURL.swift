@@ -46,7 +46,8 @@ package struct WebOrigin: Hashable, Sendable, CustomStringConvertible {
             host: self.host,
             port: self.port == self.scheme.defaultPort ? nil : self.port,
             isIPv6Literal: self.isIPv6Literal
-        ).authority
+        )
+        .authority
     }
 
     package var description: String { "\(self.scheme.rawValue)://\(self.authority)" }
