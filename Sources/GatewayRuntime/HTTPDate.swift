@@ -14,7 +14,9 @@ enum HTTPDate {
         "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
     ]
 
-    static func now() -> String { Self.format(secondsSince1970: time(nil)) }
+    static func now() -> String { Self.format(secondsSince1970: Self.secondsNow()) }
+
+    static func secondsNow() -> Int { time(nil) }
 
     static func format(secondsSince1970 seconds: Int) -> String {
         var seconds = seconds

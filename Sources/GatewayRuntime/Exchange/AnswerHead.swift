@@ -1,0 +1,90 @@
+// This source file is part of mcp-proxy.
+// SPDX-License-Identifier: Apache-2.0
+
+import GatewayTransport
+import GatewayWire
+import NIOCore
+
+/// What is kept of an upstream's answer head: what the caller may see of it, and what the relay goes by.
+///
+/// Only fields that mean something to an MCP client pass. The rest (cookies, CORS, HSTS, `WWW-Authenticate`, the
+/// upstream's session id) speaks for the upstream's own origin, and the caller talks to ours.
+struct AnswerHead {
+    var status = 0
+    var mediaType = HTTP1MediaType.other
+    /// nil: not announced.
+    var length: Int?
+    var isCloseDelimited = false
+    /// The field lines for the caller.
+    var fields = ByteBuffer()
+    /// The session id, if it is one that can be sent back (visible ASCII, at most 1 KiB: faults S5.1).
+    var sessionID: String?
+    var retryAfter: String?
+    var location: String?
+    var isEncoded = false
+
+    init() {}
+
+    init(_ connection: UpstreamConnection) {
+        let response = connection.response
+        let bytes = connection.responseBytes
+        self.status = response.status
+        switch response.framing {
+        case .none: self.length = 0
+        case .length(let length): self.length = length
+        case .chunked: break
+        case .untilClose: self.isCloseDelimited = true
+        }
+        for field in response.fields {
+            switch field.name {
+            case .contentType:
+                self.mediaType = HTTP1Text.mediaType(bytes.readableBytesUInt8Span.extracting(field.valueRange))
+                self.pass(field, of: bytes)
+            case .cacheControl, .xAccelBuffering, .mcpProtocolVersion, .mcpMethod, .mcpName, .mcpParam, .mcpOther:
+                self.pass(field, of: bytes)
+            case .mcpSessionID:
+                let id = bytes.readableBytesUInt8Span.extracting(field.valueRange)
+                if (1...1024).contains(id.count), HTTP1Text.isVisibleASCII(id) {
+                    self.sessionID = Self.text(field, of: bytes)
+                }
+            case .retryAfter: self.retryAfter = Self.text(field, of: bytes)
+            case .location: self.location = Self.text(field, of: bytes)
+            case .contentEncoding:
+                let coding = bytes.readableBytesUInt8Span.extracting(field.valueRange)
+                if !HTTP1Text.equalsIgnoringCase(coding, "identity") { self.isEncoded = true }
+            default: break
+            }
+        }
+    }
+
+    private mutating func pass(_ field: HTTP1Field, of bytes: ByteBuffer) {
+        let start = bytes.readerIndex
+        // Name, colon and value stand in one piece, and the parser found nothing in them that a field may not have.
+        let line = Int(field.nameStart)..<Int(field.valueEnd)
+        if let line = bytes.viewBytes(at: start + line.lowerBound, length: line.count) {
+            self.fields.writeBytes(line)
+            self.fields.writeStaticString("\r\n")
+        }
+    }
+
+    private static func text(_ field: HTTP1Field, of bytes: ByteBuffer) -> String? {
+        bytes.getString(at: bytes.readerIndex + field.valueRange.lowerBound, length: field.valueRange.count)
+    }
+
+    /// `Retry-After` in milliseconds, between 1 s and 300 s; nil if there is none that can be read.
+    ///
+    /// A date is taken relative to now (RFC 9110 §10.2.3, faults F30, F32).
+    var retryAfterMilliseconds: Int? {
+        guard let retryAfter else { return nil }
+        let bytes = Array(retryAfter.utf8)
+        let seconds: Int
+        if !bytes.isEmpty, bytes.allSatisfy({ (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }) {
+            seconds = Int(retryAfter) ?? .max
+        } else if let date = HTTPDate.parse(retryAfter) {
+            seconds = date - HTTPDate.secondsNow()
+        } else {
+            return nil
+        }
+        return min(max(seconds, 1), 300) * 1000
+    }
+}

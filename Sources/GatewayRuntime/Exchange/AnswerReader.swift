@@ -1,0 +1,90 @@
+// This source file is part of mcp-proxy.
+// SPDX-License-Identifier: Apache-2.0
+
+import GatewayWire
+import NIOCore
+
+/// Reads from upstreams' messages the little that the gateway goes by.
+enum AnswerReader {
+    /// The envelope of a message; nil if it is none.
+    static func read(_ message: ByteBuffer, depth: Int) -> Envelope? {
+        let scanner = EnvelopeScanner(source: .upstream, maximumDepth: depth)
+        // Why it is none does not matter: a peer's mistake has one answer.
+        guard let scan = try? scanner.scan(message.readableBytesUInt8Span), case .message(let envelope) = scan else {
+            return nil
+        }
+        return envelope
+    }
+
+    /// `result.protocolVersion` of an answer to `initialize`.
+    static func protocolVersion(of envelope: Envelope, in message: ByteBuffer) -> String? {
+        let bytes = message.readableBytesUInt8Span
+        guard let result = envelope.result else { return nil }
+        return Self.member("protocolVersion", at: result.lowerBound, in: bytes)?.string?.decoded(in: bytes)
+    }
+
+    /// `result.supportedVersions` of an answer to `server/discover`; nil if there is no such list.
+    static func supportedVersions(of envelope: Envelope, in message: ByteBuffer) -> [String]? {
+        let bytes = message.readableBytesUInt8Span
+        guard let result = envelope.result,
+            let list = Self.member("supportedVersions", at: result.lowerBound, in: bytes), list.kind == .array
+        else { return nil }
+        return Self.strings(at: list.range.lowerBound, in: bytes)
+    }
+
+    /// `error.data.supported` of -32022; empty if it is not there.
+    static func refusedVersions(of envelope: Envelope, in message: ByteBuffer) -> [String] {
+        let bytes = message.readableBytesUInt8Span
+        guard let error = envelope.error, let data = Self.member("data", at: error.lowerBound, in: bytes),
+            let list = Self.member("supported", at: data.range.lowerBound, in: bytes), list.kind == .array
+        else { return [] }
+        return Self.strings(at: list.range.lowerBound, in: bytes)
+    }
+
+    /// The value of a member of the object at `start`; nil if there is no object or no such member.
+    ///
+    /// The envelope was scanned before, so that the text is known to be JSON.
+    private static func member(_ name: StaticString, at start: Int, in bytes: Span<UInt8>) -> JSONValue? {
+        var scanner = JSONScanner(at: start)
+        guard scanner.peek(in: bytes) == UInt8(ascii: "{") else { return nil }
+        do {
+            var hasNext = try scanner.beginObject(in: bytes)
+            while hasNext {
+                let isWanted = try scanner.key(in: bytes).equals(name, in: bytes)
+                let value = try scanner.value(in: bytes)
+                if isWanted { return value }
+                hasNext = try scanner.nextMember(in: bytes)
+            }
+        } catch {
+            return nil
+        }
+        return nil
+    }
+
+    /// The strings of the array at `start`.
+    private static func strings(at start: Int, in bytes: Span<UInt8>) -> [String] {
+        var scanner = JSONScanner(at: start)
+        var strings: [String] = []
+        do {
+            var hasNext = try scanner.beginArray(in: bytes)
+            while hasNext {
+                if let string = try scanner.value(in: bytes).string { strings.append(string.decoded(in: bytes)) }
+                hasNext = try scanner.nextElement(in: bytes)
+            }
+        } catch {
+            return strings
+        }
+        return strings
+    }
+}
+
+extension SSEEvent {
+    /// The data as one piece, without a copy if it is one line; nil if the event has none.
+    func dataBytes(in bytes: ByteBuffer) -> ByteBuffer? {
+        switch self.data {
+        case .none: nil
+        case .single(let range): bytes.getSlice(at: bytes.readerIndex + range.lowerBound, length: range.count)
+        case .lines: ByteBuffer(bytes: self.joinedData(in: bytes.readableBytesUInt8Span))
+        }
+    }
+}

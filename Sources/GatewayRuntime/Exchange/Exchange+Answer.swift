@@ -1,0 +1,284 @@
+// This source file is part of mcp-proxy.
+// SPDX-License-Identifier: Apache-2.0
+
+import GatewayPolicy
+import GatewaySession
+import GatewayTransport
+import GatewayWire
+import NIOCore
+
+/// What becomes of an upstream's answer: relayed, held, or replaced by an error of ours (contract §4).
+extension Exchange {
+    func upstreamAnswered(_ connection: UpstreamConnection) {
+        guard case .attempting = self.phase else { return }
+        self.answer = AnswerHead(connection)
+        switch self.answer.status {
+        case 200..<300:
+            self.upstream.conclude(.usable)
+            self.accepted()
+        case 307, 308:
+            self.redirected()
+        case 300..<400:
+            self.fail(self.redirectFailure)
+        case 401, 403:
+            self.upstream.conclude(.rejected)
+            self.fail(
+                GatewayError(
+                    .credentialRejected,
+                    executed: .no,
+                    "the server refused our credentials with \(self.answer.status); check its headers or tokens",
+                    cause: "auth_\(self.answer.status)",
+                    status: self.answer.status
+                )
+            )
+        case 404 where self.sentSessionID != nil:
+            self.upstream.conclude(.usable)
+            self.sessionLost()
+        default:
+            self.upstream.conclude(.usable)
+            self.phase = .holding(.failure(status: self.answer.status))
+        }
+    }
+
+    private func accepted() {
+        guard self.message.isRequest else {
+            // A notification or a response is taken or not; nobody expects a body (protocol §1.1).
+            self.responder?.respond(status: 202, body: nil) { _ in }
+            return self.finish(.ok)
+        }
+        if self.answer.isEncoded {
+            return self.fail(self.protocolFailure("the answer is compressed although we asked for none", "bad_encoding"))
+        }
+        switch self.answer.mediaType {
+        case .json where self.answer.length == 0, .other where self.answer.length == 0:
+            self.fail(self.protocolFailure("the answer to a request has no body", "no_response_body"))
+        case .json:
+            self.phase = .holding(self.needsWholeAnswer ? .whole : .upToThreshold)
+        case .eventStream:
+            self.phase = .events
+            // What must be read first keeps the head back too, since its fields depend on it.
+            if self.message.method != .initialize { self.startEvents() }
+        case .other:
+            self.fail(self.protocolFailure("the answer is neither JSON nor an event stream", "bad_content_type"))
+        }
+    }
+
+    private var needsWholeAnswer: Bool {
+        // Without a length only the JSON itself says whether the connection was closed too early (faults F48).
+        self.answer.isCloseDelimited || self.message.method == .initialize || self.filtersTools
+    }
+
+    var filtersTools: Bool { self.message.method == .toolsList && self.upstream.configuration.toolFilter != nil }
+
+    func protocolFailure(
+        _ text: String,
+        _ cause: String,
+        executed: GatewayError.Executed = .unknown
+    ) -> GatewayError {
+        GatewayError(.upstreamProtocol, executed: executed, text, cause: cause, status: self.answer.status)
+    }
+
+    // MARK: Redirects
+
+    /// Only 307 and 308 to the same origin are followed: nothing of ours goes anywhere else (protocol §2 C26).
+    private func redirected() {
+        guard self.redirects < 3, let location = self.answer.location,
+            let url = self.upstream.http.url.resolving(location: location),
+            url.origin == self.upstream.http.url.origin, !url.hasUserInfo
+        else { return self.fail(self.redirectFailure) }
+        self.redirects += 1
+        self.redirectTarget = url.target
+        self.connection?.cancel()
+        self.connection = nil
+        self.attempt()
+    }
+
+    private var redirectFailure: GatewayError {
+        let target = self.answer.location.flatMap { self.upstream.http.url.resolving(location: $0) }
+        let place = target.map { "to \($0.origin)" } ?? "to nowhere we go"
+        return self.protocolFailure("the server redirects \(place); set url to where it lives", "redirect", executed: .no)
+    }
+
+    // MARK: Bodies
+
+    func upstreamSent(_ bytes: ByteBuffer) {
+        switch self.phase {
+        case .holding(let hold):
+            self.collect(bytes, hold)
+        case .relaying:
+            self.relay(bytes)
+        case .events:
+            self.receiveEvents(bytes)
+        case .draining:
+            self.drained += bytes.readableBytes
+            if self.drained > Self.drainLimit {
+                self.connection?.cancel()
+                self.connection = nil
+                self.done()
+            }
+        case .waiting, .attempting, .done:
+            break
+        }
+    }
+
+    func upstreamPaused() {
+        switch self.phase {
+        case .relaying, .events: self.responder?.flush()
+        default: break
+        }
+    }
+
+    func upstreamEnded() {
+        self.connection = nil
+        switch self.phase {
+        case .holding(let hold):
+            self.collected(hold)
+        case .relaying:
+            self.responder?.finish()
+            self.finish(.ok)
+        case .events:
+            self.eventsEnded()
+        case .draining:
+            self.done()
+        case .waiting, .attempting, .done:
+            break
+        }
+    }
+
+    private func collect(_ bytes: ByteBuffer, _ hold: Hold) {
+        if self.held.readableBytes == 0 {
+            self.held = bytes
+            if case .failure = hold {} else if !Self.beginsJSON(bytes) {
+                return self.fail(self.protocolFailure("the answer is no JSON", "bad_json", executed: .yes))
+            }
+        } else {
+            self.held.writeImmutableBuffer(bytes)
+        }
+        self.buffered(self.held.readableBytes)
+        let limit = self.gateway.limits.responseBufferBytes
+        switch hold {
+        case .upToThreshold where self.held.readableBytes >= Self.holdThreshold:
+            self.phase = .relaying
+            self.hasStarted = false
+            let fields = self.answer.fields
+            self.responder?.begin(status: self.answer.status, length: self.answer.length) { head in
+                head.writeImmutableBuffer(fields)
+            }
+            let held = self.held
+            self.held = ByteBuffer()
+            self.buffered(0)
+            self.relay(held)
+        case .whole where self.held.readableBytes > limit:
+            self.fail(self.protocolFailure("the answer is larger than limits.responseBufferBytes", "too_large", executed: .yes))
+        case .failure(let status) where self.held.readableBytes > limit:
+            self.fail(self.statusFailure(status))
+        default:
+            break
+        }
+    }
+
+    private static func beginsJSON(_ bytes: ByteBuffer) -> Bool {
+        for byte in bytes.readableBytesView {
+            switch byte {
+            case UInt8(ascii: " "), UInt8(ascii: "\t"), UInt8(ascii: "\r"), UInt8(ascii: "\n"): continue
+            case UInt8(ascii: "{"), UInt8(ascii: "["): return true
+            default: return false
+            }
+        }
+        return true
+    }
+
+    private func collected(_ hold: Hold) {
+        switch hold {
+        case .upToThreshold:
+            guard self.held.readableBytes > 0 else {
+                return self.fail(self.protocolFailure("the answer to a request has no body", "no_response_body"))
+            }
+            self.respond(self.held)
+        case .whole:
+            self.answeredWhole()
+        case .failure(let status):
+            if self.answerIsOurs(self.held) {
+                self.responder?.respond(status: status, body: self.held) { [fields = self.answer.fields] head in
+                    head.writeImmutableBuffer(fields)
+                }
+                self.finish(.upstreamError)
+            } else {
+                self.failed(status)
+            }
+        }
+    }
+
+    private func answeredWhole() {
+        guard let envelope = AnswerReader.read(self.held, depth: self.gateway.limits.jsonDepth) else {
+            return self.fail(
+                GatewayError(
+                    self.answer.isCloseDelimited ? .upstreamClosed : .upstreamProtocol,
+                    executed: .yes,
+                    "the answer is no complete JSON-RPC message",
+                    cause: self.answer.isCloseDelimited ? "truncated_body" : "bad_json"
+                )
+            )
+        }
+        if self.message.method == .initialize { return self.initialized(self.held, envelope) }
+        guard self.filtersTools else { return self.respond(self.held) }
+        guard let filtered = self.filtered(self.held, envelope) else {
+            return self.fail(self.protocolFailure("the list of tools cannot be read", "bad_json", executed: .yes))
+        }
+        self.respond(filtered)
+    }
+
+    /// Sends a whole answer as the upstream's.
+    func respond(_ body: ByteBuffer, sessionID: String? = nil) {
+        self.responder?.respond(status: self.answer.status, body: body) { [fields = self.answer.fields] head in
+            head.writeImmutableBuffer(fields)
+            if let sessionID { head.writeString("Mcp-Session-Id: \(sessionID)\r\n") }
+        }
+        self.finish(.ok)
+    }
+
+    /// Whether a body is a JSON-RPC answer to this request.
+    func answerIsOurs(_ body: ByteBuffer) -> Bool {
+        guard self.answer.mediaType == .json, self.message.isRequest, let id = self.message.envelope.id,
+            let envelope = AnswerReader.read(body, depth: self.gateway.limits.jsonDepth)
+        else { return false }
+        return envelope.isResponse(
+            to: id,
+            in: self.message.body.readableBytesUInt8Span,
+            own: body.readableBytesUInt8Span
+        )
+    }
+
+    // MARK: Statuses of 400 and above
+
+    private func failed(_ status: Int) {
+        if status == 429 {
+            return self.fail(
+                GatewayError(
+                    .rateLimited,
+                    executed: .no,
+                    "the server limits our rate; try again later",
+                    cause: "rate_limited",
+                    status: status,
+                    retryAfterMilliseconds: self.answer.retryAfterMilliseconds
+                )
+            )
+        }
+        let failure = self.statusFailure(status)
+        // 503 is a promise of better times only if it says when, and soon (faults F30).
+        if status == 503, self.answer.retryAfterMilliseconds ?? .max > 2_000 { return self.fail(failure) }
+        self.retryOrFail(.status(status, hadSession: self.sentSessionID != nil), failure)
+    }
+
+    private func statusFailure(_ status: Int) -> GatewayError {
+        let ending = RetryRules.Ending.status(status, hadSession: self.sentSessionID != nil)
+        return GatewayError(
+            .upstreamStatus,
+            executed: RetryRules.decide(ending, message: self.message.messageClass).executed,
+            "the server answered HTTP \(status)",
+            cause: "http_\(status / 100)xx",
+            status: status,
+            retryAfterMilliseconds: status == 503 ? self.answer.retryAfterMilliseconds : nil
+        )
+    }
+}

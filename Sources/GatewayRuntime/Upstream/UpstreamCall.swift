@@ -1,0 +1,141 @@
+// This source file is part of mcp-proxy.
+// SPDX-License-Identifier: Apache-2.0
+
+import GatewaySession
+import GatewayTransport
+import GatewayWire
+import NIOCore
+
+/// A message that the gateway itself sends upstream: a probe, `initialize` again, the end of a session.
+///
+/// The answer is small and collected whole; of an event stream the first response counts. Confined to its event loop.
+final class UpstreamCall: UpstreamReceiver, Sweepable {
+    /// What came back.
+    struct Answer: Sendable {
+        var status: Int
+        var sessionID: String?
+        var mediaType: HTTP1MediaType
+        /// The JSON-RPC message, or whatever the body was.
+        var body: ByteBuffer
+    }
+
+    typealias Completion = (Result<Answer, TransportError>) -> Void
+
+    /// Above this an answer to a message of ours is not worth reading.
+    private static let answerLimit = 1024 * 1024
+
+    var sweepIndex = -1
+    private let loop: GatewayLoop
+    private let head: ByteBuffer
+    private let deadline: NIODeadline
+    private var completion: Completion?
+    private var connection: UpstreamConnection?
+    private var answer = AnswerHead()
+    private var body = ByteBuffer()
+    private var decoder = SSEDecoder(maximumEventBytes: UpstreamCall.answerLimit)
+
+    private init(_ head: ByteBuffer, on loop: GatewayLoop, timeout: TimeAmount, _ completion: @escaping Completion) {
+        self.head = head
+        self.loop = loop
+        self.deadline = .now() + timeout
+        self.completion = completion
+    }
+
+    /// Sends a message on `loop`, where `completion` is called once.
+    static func send(
+        _ method: RequestHeads.Method = .post,
+        _ upstream: Upstream,
+        on loop: GatewayLoop,
+        body: ByteBuffer = ByteBuffer(),
+        session: String? = nil,
+        fields: String = "",
+        timeout: TimeAmount,
+        completion: @escaping Completion
+    ) {
+        var head = loop.eventLoop.allocatorBuffer(capacity: 1024 + body.readableBytes)
+        upstream.heads.begin(method, target: nil, into: &head)
+        if let session { head.writeString("Mcp-Session-Id: \(session)\r\n") }
+        head.writeString(fields)
+        if case .post = method { head.writeString("Content-Length: \(body.readableBytes)\r\n") }
+        head.writeStaticString("\r\n")
+        head.writeImmutableBuffer(body)
+        let call = UpstreamCall(head, on: loop, timeout: timeout, completion)
+        loop.sweeper.add(call)
+        loop.pool(of: upstream).connect(for: call)
+    }
+
+    /// Sends a notification whose fate changes nothing.
+    static func notify(
+        _ upstream: Upstream,
+        on loop: GatewayLoop,
+        body: ByteBuffer,
+        session: String?,
+        revision: ProtocolRevision?
+    ) {
+        let fields = revision.map { "MCP-Protocol-Version: \($0.rawValue)\r\n" } ?? ""
+        Self.send(upstream, on: loop, body: body, session: session, fields: fields, timeout: .seconds(10)) { _ in }
+    }
+
+    private func complete(_ result: Result<Answer, TransportError>) {
+        guard let completion else { return }
+        self.completion = nil
+        self.connection?.cancel()
+        self.connection = nil
+        self.loop.sweeper.remove(self)
+        completion(result)
+    }
+
+    private func complete(with body: ByteBuffer) {
+        let answer = self.answer
+        self.complete(
+            .success(
+                Answer(status: answer.status, sessionID: answer.sessionID, mediaType: answer.mediaType, body: body)
+            )
+        )
+    }
+
+    func upstreamConnected(_ connection: UpstreamConnection) {
+        guard self.completion != nil else { return connection.release() }
+        self.connection = connection
+        connection.send(head: self.head, body: nil, receiver: self)
+    }
+
+    func upstreamAnswered(_ connection: UpstreamConnection) { self.answer = AnswerHead(connection) }
+
+    func upstreamSent(_ bytes: ByteBuffer) {
+        self.body.writeImmutableBuffer(bytes)
+        guard self.answer.mediaType == .eventStream, (200..<300).contains(self.answer.status) else {
+            if self.body.readableBytes > Self.answerLimit { self.complete(with: ByteBuffer()) }
+            return
+        }
+        while self.completion != nil {
+            switch self.decoder.next(in: self.body.readableBytesUInt8Span) {
+            case .needsMore: return
+            case .tooLong: self.complete(with: ByteBuffer())
+            case .comment(let length), .ignored(let length): self.body.moveReaderIndex(forwardBy: length)
+            case .event(let event):
+                if let data = event.dataBytes(in: self.body), AnswerReader.read(data, depth: 64)?.isResponse == true {
+                    return self.complete(with: data)
+                }
+                self.body.moveReaderIndex(forwardBy: event.length)
+            }
+        }
+    }
+
+    func upstreamPaused() {}
+
+    func upstreamEnded() {
+        self.connection = nil
+        self.complete(with: self.answer.mediaType == .eventStream ? ByteBuffer() : self.body)
+    }
+
+    func upstreamFailed(_ error: TransportError) {
+        self.connection = nil
+        self.complete(.failure(error))
+    }
+
+    func sweep(now: NIODeadline) {
+        guard now >= self.deadline else { return }
+        self.complete(.failure(TransportError(.cancelled, "no answer in time", progress: .fully)))
+    }
+}
