@@ -1,0 +1,74 @@
+// This source file is part of mcp-proxy.
+// SPDX-License-Identifier: Apache-2.0
+
+/// Where a request id or progress token stands in a message, and its type (JSON-RPC 2.0 §4, `RequestId` and
+/// `ProgressToken` of every MCP schema).
+///
+/// Rules of faults.md S6.3: a string of at most ``maximumStringBytes`` bytes, or an integer below 2⁶³ in magnitude
+/// without fraction or exponent.
+package struct MessageID: Hashable, Sendable {
+    /// The bytes that a string id may have between its quotes, as written.
+    package static let maximumStringBytes = 256
+
+    package enum Kind: Hashable, Sendable {
+        case string(JSONString)
+        case integer(Int64)
+    }
+
+    package let kind: Kind
+    /// The id as written, with the quotes of a string: what is echoed byte for byte.
+    package let range: Range<Int>
+
+    package init(kind: Kind, range: Range<Int>) {
+        self.kind = kind
+        self.range = range
+    }
+
+    /// Reads an id that stands alone, with nothing around it; anything that is no valid id gives nil.
+    package init?(literal bytes: Span<UInt8>) {
+        var scanner = JSONScanner(depthLimit: 1)
+        guard let value = try? scanner.value(in: bytes), value.range == 0..<bytes.count,
+            let id = MessageID(value, in: bytes)
+        else { return nil }
+        self = id
+    }
+
+    /// Takes a scanned value for an id; nil if the rules of S6.3 do not allow it.
+    init?(_ value: JSONValue, in bytes: Span<UInt8>) {
+        switch value.kind {
+        case .string(let string):
+            guard string.content.count <= Self.maximumStringBytes else { return nil }
+            self.init(kind: .string(string), range: value.range)
+        case .integer:
+            guard let integer = value.integer(in: bytes), integer != .min else { return nil }
+            self.init(kind: .integer(integer), range: value.range)
+        default:
+            return nil
+        }
+    }
+
+    /// Whether two ids, each in its own bytes, are the same: of one type, and the same number or, decoded, the same
+    /// bytes (faults.md S8.1: string "1" is not number 1); allocates nothing.
+    package func equals(_ other: MessageID, in otherBytes: Span<UInt8>, own bytes: Span<UInt8>) -> Bool {
+        switch (self.kind, other.kind) {
+        case (.integer(let own), .integer(let theirs)): own == theirs
+        case (.string(let own), .string(let theirs)): own.equals(theirs, in: otherBytes, own: bytes)
+        default: false
+        }
+    }
+
+    /// The id on its own, to keep after the message is gone or to look up.
+    package func value(in bytes: Span<UInt8>) -> MessageIDValue {
+        switch self.kind {
+        case .integer(let integer): .integer(integer)
+        case .string(let string): .string(string.decodedBytes(in: bytes))
+        }
+    }
+}
+
+/// A request id or progress token without its message: equal exactly if type and decoded value are.
+package enum MessageIDValue: Hashable, Sendable {
+    case integer(Int64)
+    /// The decoded bytes: a Swift string would take canonically equivalent ids for one.
+    case string([UInt8])
+}

@@ -1,0 +1,60 @@
+// This source file is part of mcp-proxy.
+// SPDX-License-Identifier: Apache-2.0
+
+/// One complete block of an event stream, as offsets from its first byte (WHATWG HTML, Server-sent events).
+package struct SSEEvent: Hashable, Sendable {
+    /// Where the lines of the `data` field stand.
+    package enum Content: Hashable, Sendable {
+        /// No `data` field: a browser dispatches nothing, but `id` and `retry` count.
+        case none
+        /// One line; empty in a priming event.
+        case single(Range<Int>)
+        /// Two lines and more, to be joined with a line feed.
+        case lines([Range<Int>])
+    }
+
+    /// Bytes of the block with the blank line that ends it: what a relay forwards.
+    package let length: Int
+    package let data: Content
+    /// The last `id` without a NUL; empty means that the stream has no id from here; nil if there was none.
+    package let id: Range<Int>?
+    /// The last `event`; nil if there was none, which means `message`, and so does an empty one.
+    package let type: Range<Int>?
+    /// The last `retry` that is all digits, in milliseconds; one that does not fit is the largest `Int`.
+    package let retry: Int?
+
+    package init(length: Int, data: Content, id: Range<Int>?, type: Range<Int>?, retry: Int?) {
+        self.length = length
+        self.data = data
+        self.id = id
+        self.type = type
+        self.retry = retry
+    }
+
+    /// Whether the event is of the type `message`, explicitly or by default: what carries JSON-RPC.
+    ///
+    /// - Parameter bytes: what ``SSEDecoder/next(in:)`` was given.
+    package func isMessage(in bytes: Span<UInt8>) -> Bool {
+        guard let type = self.type, !type.isEmpty else { return true }
+        return JSONString(content: type, isEscaped: false).equals("message", in: bytes)
+    }
+
+    /// The data as one piece: a range if it is one line, else a copy with the lines joined.
+    ///
+    /// - Parameter bytes: what ``SSEDecoder/next(in:)`` was given.
+    package func joinedData(in bytes: Span<UInt8>) -> [UInt8] {
+        var joined: [UInt8] = []
+        switch self.data {
+        case .none:
+            break
+        case .single(let range):
+            JSONText.append(raw: range, of: bytes, to: &joined)
+        case .lines(let lines):
+            for (index, line) in lines.enumerated() {
+                if index > 0 { joined.append(0x0a) }
+                JSONText.append(raw: line, of: bytes, to: &joined)
+            }
+        }
+        return joined
+    }
+}
