@@ -91,7 +91,10 @@ struct AmbiguousRequest: Decodable, Sendable, CustomTestStringConvertible {
         }
     }
 
-    @Test("Everything that is said about an accepted head is the same however it is cut", arguments: AmbiguousRequest.all)
+    @Test(
+        "Everything that is said about an accepted head is the same however it is cut",
+        arguments: AmbiguousRequest.all
+    )
     func summary(request: AmbiguousRequest) {
         let bytes = request.bytes
         let whole = outcome { () throws(HTTP1Error) in try parseRequest(bytes, cuts: [bytes.count]) }

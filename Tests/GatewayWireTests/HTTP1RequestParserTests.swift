@@ -147,7 +147,10 @@ import Testing
         #expect(Self.reason("\r\n" + Self.plain, limits: limits) == .headTooLarge)
     }
 
-    @Test("As many fields as the limit are accepted, one more is refused", arguments: [(99, true), (100, true), (101, false)])
+    @Test(
+        "As many fields as the limit are accepted, one more is refused",
+        arguments: [(99, true), (100, true), (101, false)]
+    )
     func fieldCount(count: Int, isAccepted: Bool) {
         let fields = String(repeating: "X: a\r\n", count: count - 1)
         let reason = Self.reason("GET / HTTP/1.1\r\nHost: a\r\n\(fields)\r\n")
@@ -279,7 +282,10 @@ import Testing
         }
     }
 
-    @Test("Each reason has its status, a text of its own, and closes the connection", arguments: HTTP1Error.Reason.allCases)
+    @Test(
+        "Each reason has its status, a text of its own, and closes the connection",
+        arguments: HTTP1Error.Reason.allCases
+    )
     func errors(reason: HTTP1Error.Reason) {
         let error = HTTP1Error(reason)
         let others: [HTTP1Error.Reason: Int] = [
