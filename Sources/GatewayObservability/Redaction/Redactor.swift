@@ -1,0 +1,102 @@
+// This source file is part of mcp-proxy.
+// SPDX-License-Identifier: Apache-2.0
+
+package import GatewayModel
+internal import Synchronization
+
+// The last thing between a text and whoever reads it. Secrets are a type that prints as a mask, so none should get this
+// far; but a peer may echo one in an error, a child may print its environment, a library may quote a URL. What a peer
+// echoes, it may have encoded: so each secret is looked for as it is, in base64 wherever it begins in the encoded bytes,
+// and in the text with its percent and JSON escapes undone.
+
+/// Masks secrets in whatever is printed (contract §5, faults.md S1.4).
+///
+/// A value of fewer than eight bytes is not looked for: it would be found everywhere. Built once for a configuration;
+/// after a reload, whoever builds the next one keeps the values that calls in flight still use.
+package final class Redactor: Sendable {
+    /// The least length of a value that is looked for, in bytes.
+    package static let leastLength = 8
+    /// How often escapes within escapes are undone.
+    private static let escapeDepth = 3
+
+    private let automaton: PatternAutomaton
+
+    package init(_ secrets: some Sequence<Secret>) {
+        let values = Set(secrets.map { Array($0.reveal().utf8) }.filter { $0.count >= Self.leastLength })
+        self.automaton = PatternAutomaton(values.flatMap(Self.patterns))
+    }
+
+    /// The text with every secret replaced by `•••`; nil: there is none.
+    ///
+    /// - Parameters:
+    ///   - text: bytes of any kind.
+    ///   - isCut: whether the text goes on behind its end, so that an end that begins a secret is masked as well.
+    /// - Returns: the whole text as it may be printed, or nil if it may be printed as it is.
+    package func masked(_ text: Span<UInt8>, isCut: Bool = false) -> [UInt8]? {
+        var found = self.automaton.matches(in: text, isCut: isCut)
+        self.appendEscaped(in: text, isCut: isCut, to: &found)
+        found.append(contentsOf: URLSecrets.ranges(in: text))
+        guard !found.isEmpty else { return nil }
+        var output: [UInt8] = []
+        output.reserveCapacity(text.count)
+        var index = 0
+        for range in found.merged() {
+            for kept in index..<range.lowerBound { output.append(text[kept]) }
+            output.append(contentsOf: Secret.mask.utf8)
+            index = range.upperBound
+        }
+        for kept in index..<text.count { output.append(text[kept]) }
+        return output
+    }
+
+    /// The text as it may be printed.
+    package func redacted(_ text: String) -> String {
+        self.masked(text.utf8.span).map { String(decoding: $0, as: UTF8.self) } ?? text
+    }
+
+    /// Looks into the text with its escapes undone, and again while there are escapes in what comes out.
+    private func appendEscaped(in text: Span<UInt8>, isCut: Bool, to found: inout [Range<Int>]) {
+        guard var decoding = EscapeDecoding(text) else { return }
+        var layers = [decoding]
+        while true {
+            for range in self.automaton.matches(in: decoding.bytes.span, isCut: isCut) {
+                found.append(layers.reversed().reduce(range) { $1.source(of: $0) })
+            }
+            guard layers.count < Self.escapeDepth, let next = EscapeDecoding(decoding.bytes.span) else { return }
+            decoding = next
+            layers.append(next)
+        }
+    }
+
+    /// The forms of one value.
+    private static func patterns(of value: [UInt8]) -> [[UInt8]] {
+        var patterns = [value]
+        if value.contains(UInt8(ascii: " ")) {
+            // A form (application/x-www-form-urlencoded) writes a space as a plus.
+            patterns.append(value.map { $0 == UInt8(ascii: " ") ? UInt8(ascii: "+") : $0 })
+        }
+        for alignment in 0..<3 {
+            let core = Base64Core.encode(value, alignment: alignment)
+            patterns.append(core)
+            let safe = Base64Core.urlSafe(core)
+            if safe != core { patterns.append(safe) }
+        }
+        return patterns
+    }
+}
+
+/// The redactor of the running configuration, replaced as a whole by a reload.
+package final class CurrentRedactor: Sendable {
+    private let redactor: Mutex<Redactor>
+
+    package init(_ redactor: Redactor = Redactor([])) {
+        self.redactor = Mutex(redactor)
+    }
+
+    package var value: Redactor { self.redactor.withLock { $0 } }
+
+    /// Lines that are being written finish with the one they began with.
+    package func replace(with redactor: Redactor) {
+        self.redactor.withLock { $0 = redactor }
+    }
+}
