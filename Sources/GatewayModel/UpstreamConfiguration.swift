@@ -33,7 +33,10 @@ package struct UpstreamConfiguration: Sendable {
     /// One upstream request.
     package var timeout: Duration
     package var protocolPin: ProtocolPin
+    /// Whether it is neither started nor routed, because the configuration says so or because it was refused.
     package var isDisabled: Bool
+    /// Whether it was refused for something that is not built (`oauth`); such a server is disabled as well.
+    package var isRefused: Bool
     /// Whether the start fails if this upstream cannot be initialised.
     package var panicIfInvalid: Bool
     /// Whether calls are written to the access log.
@@ -56,6 +59,7 @@ package struct UpstreamConfiguration: Sendable {
         timeout: Duration = .seconds(300),
         protocolPin: ProtocolPin = .auto,
         isDisabled: Bool = false,
+        isRefused: Bool = false,
         panicIfInvalid: Bool = false,
         isLogEnabled: Bool = false,
         inboundTokens: [Secret] = [],
@@ -72,6 +76,7 @@ package struct UpstreamConfiguration: Sendable {
         self.timeout = timeout
         self.protocolPin = protocolPin
         self.isDisabled = isDisabled
+        self.isRefused = isRefused
         self.panicIfInvalid = panicIfInvalid
         self.isLogEnabled = isLogEnabled
         self.inboundTokens = inboundTokens

@@ -1,0 +1,207 @@
+// This source file is part of mcp-proxy.
+// SPDX-License-Identifier: Apache-2.0
+
+/// Replaces references to environment variables in the string values of a document (contract §2).
+///
+/// `${VAR}`, `${VAR:-default}` (also where VAR is set but empty), `$$` for a dollar, and `$VAR` where VAR is set. It
+/// works on the tree, so a value cannot break out of its string, and looks at each text once: what a variable brings in
+/// is not expanded again. Keys stay as they are.
+struct EnvironmentExpansion {
+    /// Bytes that all variables together may bring in.
+    static let limit = 16 * 1024 * 1024
+
+    let environment: [String: String]
+    private(set) var findings: [Finding] = []
+    private var brought = 0
+
+    init(environment: [String: String]) {
+        self.environment = environment
+    }
+
+    /// Gives the tree with every reference replaced; a value that has one that cannot be is `.unread`.
+    mutating func expand(_ node: Node, depth: Int = 0) -> Node {
+        var node = node
+        switch node.value {
+        case .null, .boolean, .number, .unread:
+            break
+        case .string(let text):
+            node.value = self.expand(text, at: node).map { .string($0) } ?? .unread
+        case .array(let elements):
+            node.value = .array(elements.map { self.expand($0, depth: depth + 1) })
+        case .object(let members):
+            node.value = .object(
+                members.map { member in
+                    var member = member
+                    member.value = self.expand(member.value, depth: depth + 1)
+                    return member
+                }
+            )
+        case .variable(let variable):
+            node.value = self.parse(variable, at: node, depth: depth)
+        }
+        return node
+    }
+
+    // MARK: Strings
+
+    private mutating func expand(_ text: String, at node: Node) -> String? {
+        guard text.utf8.contains(UInt8(ascii: "$")) else { return text }
+        let bytes = Array(text.utf8)
+        var result: [UInt8] = []
+        var index = 0
+        while index < bytes.count {
+            let byte = bytes[index]
+            let next = index + 1 < bytes.count ? bytes[index + 1] : nil
+            if byte != UInt8(ascii: "$") {
+                result.append(byte)
+                index += 1
+            } else if next == UInt8(ascii: "$") {
+                result.append(byte)
+                index += 2
+            } else if next == UInt8(ascii: "{") {
+                guard let close = bytes[index...].firstIndex(of: UInt8(ascii: "}")) else {
+                    self.report(
+                        .badExpansion,
+                        at: node,
+                        "this ${ has no end; expected }; a dollar itself is written $$"
+                    )
+                    return nil
+                }
+                guard let value = self.value(of: bytes[(index + 2)..<close], at: node) else { return nil }
+                result.append(contentsOf: value.utf8)
+                index = close + 1
+            } else {
+                let end = bytes[(index + 1)...].firstIndex { !JSONCReader.isWordByte($0) } ?? bytes.count
+                let name = bytes[(index + 1)..<end]
+                if VariableName.isValid(name), let value = self.variable(String(decoding: name, as: UTF8.self), node) {
+                    result.append(contentsOf: value.utf8)
+                } else {
+                    result.append(contentsOf: bytes[index..<end])
+                }
+                index = end
+            }
+        }
+        return String(decoding: result, as: UTF8.self)
+    }
+
+    /// The value of `VAR` or `VAR:-default`; nil and a finding if it is neither.
+    private mutating func value(of reference: ArraySlice<UInt8>, at node: Node) -> String? {
+        let end = reference.firstIndex(of: UInt8(ascii: ":")) ?? reference.endIndex
+        let rest = reference[end...]
+        let fallback = rest.dropFirst(2)
+        guard VariableName.isValid(reference[..<end]), rest.isEmpty || rest.starts(with: ":-".utf8) else {
+            self.report(.badExpansion, at: node, VariableName.rule)
+            return nil
+        }
+        guard let plain = Self.unescaped(fallback) else {
+            self.report(
+                .badExpansion,
+                at: node,
+                "the default of a ${VAR:-default} refers to another variable; it is plain text, a dollar in it is $$"
+            )
+            return nil
+        }
+        let name = String(decoding: reference[..<end], as: UTF8.self)
+        let value = self.variable(name, node)
+        if !rest.isEmpty, value ?? "" == "" { return plain }
+        if value == nil {
+            self.report(.variableUnset, at: node, "the environment variable \(name) is not set, so this became empty")
+        }
+        return value ?? ""
+    }
+
+    /// The text of a default, in which only `$$` means something; nil if it looks like a reference.
+    private static func unescaped(_ fallback: ArraySlice<UInt8>) -> String? {
+        var result: [UInt8] = []
+        var rest = fallback
+        while let byte = rest.popFirst() {
+            result.append(byte)
+            guard byte == UInt8(ascii: "$"), let next = rest.first else { continue }
+            if next == UInt8(ascii: "$") {
+                rest.removeFirst()
+            } else if next == UInt8(ascii: "{") || (JSONCReader.isWordByte(next) && !JSONCReader.isDigit(next)) {
+                return nil
+            }
+        }
+        return String(decoding: result, as: UTF8.self)
+    }
+
+    // MARK: Values
+
+    private mutating func parse(_ variable: Node.Variable, at node: Node, depth: Int) -> Node.Value {
+        let value = self.variable(variable.name, node)
+        guard let text = variable.fallback.map({ value ?? "" == "" ? $0 : value ?? $0 }) ?? value else {
+            self.report(
+                .variableNotJSON,
+                at: node,
+                "the environment variable \(variable.name) is not set; an unquoted ${VAR} stands for its JSON text"
+            )
+            return .unread
+        }
+        let depthLeft = JSONCReader.Bounds().depth - depth
+        var reader = JSONCReader(
+            bytes: Array(text.utf8),
+            bounds: JSONCReader.Bounds(depth: depthLeft, admitsVariables: false)
+        )
+        reader.path = node.path
+        guard let parsed = try? reader.read() else {
+            // What is wrong with it is not said: the text may be a secret.
+            self.report(
+                .variableNotJSON,
+                at: node,
+                "the text of the environment variable \(variable.name) is not one JSON value; if it is plain text,"
+                    + " put double quotes around the ${…}"
+            )
+            return .unread
+        }
+        guard reader.findings.isEmpty else {
+            self.report(.duplicateKey, at: node, "the text of \(variable.name) has an object with the same key twice")
+            return .unread
+        }
+        return Self.moved(parsed, to: node.position).value
+    }
+
+    /// The same tree at one place: what a variable brings in has no lines of its own in the document.
+    private static func moved(_ node: Node, to position: SourcePosition) -> Node {
+        var node = node
+        node.position = position
+        switch node.value {
+        case .array(let elements):
+            node.value = .array(elements.map { Self.moved($0, to: position) })
+        case .object(let members):
+            node.value = .object(
+                members.map { Node.Member(key: $0.key, position: position, value: Self.moved($0.value, to: position)) }
+            )
+        case .null, .boolean, .number, .string, .variable, .unread:
+            break
+        }
+        return node
+    }
+
+    // MARK: Both
+
+    private mutating func variable(_ name: String, _ node: Node) -> String? {
+        guard let value = self.environment[name] else { return nil }
+        let before = self.brought
+        self.brought = min(before + value.utf8.count, Self.limit + 1)
+        guard self.brought <= Self.limit else {
+            if before <= Self.limit {
+                self.report(.tooLarge, at: node, "variables bring in more than \(Self.limit) bytes here and above")
+            }
+            return ""
+        }
+        return value
+    }
+
+    private mutating func report(_ code: Finding.Code, at node: Node, _ message: String) {
+        self.findings.append(
+            Finding(
+                code: code,
+                path: node.path.description,
+                line: node.position.line,
+                column: node.position.column,
+                message: message
+            )
+        )
+    }
+}
