@@ -69,7 +69,8 @@ let gatewayTargets: [Target] = [
     module(
         "GatewayServer",
         [
-            "GatewayWire", "GatewayPolicy", "GatewayModel", "GatewayObservability", "GatewayRuntime",
+            "GatewayWire", "GatewayPolicy", "GatewaySession", "GatewayModel", "GatewayObservability",
+            "GatewayTransport", "GatewayRuntime",
             nioCore, nioPosix, logging,
         ]
     ),

@@ -30,11 +30,11 @@ package struct RetryBudget: Sendable {
 
     package init() {}
 
-    /// Counts a request of a caller; a retry is not one.
-    package mutating func recordRequest(now: Duration) {
+    /// Counts requests of callers; a retry is not one.
+    package mutating func recordRequests(_ count: Int = 1, now: Duration) {
         let index = self.advance(to: now)
-        self.slots[index].requests += 1
-        self.requests += 1
+        self.slots[index].requests += count
+        self.requests += count
     }
 
     /// Takes one retry from the budget; false: none is left, and nothing is taken.

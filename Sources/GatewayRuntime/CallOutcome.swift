@@ -1,7 +1,7 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
-package import GatewayObservability
+import GatewayObservability
 import GatewayWire
 
 /// What became of a caller's message: the `outcome` label (contract §5).

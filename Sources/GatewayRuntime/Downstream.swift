@@ -21,7 +21,7 @@ package final class InboundRequest {
     /// The value of a field as raw bytes, the first if there are several.
     package func value(_ name: HTTP1FieldName) -> ByteBufferView? {
         guard let index = self.parser.firstIndex(of: name) else { return nil }
-        return self.bytes(self.parser.fields[index].value)
+        return self.bytes(self.parser.fields[index].valueRange)
     }
 
     /// Bytes of the head.

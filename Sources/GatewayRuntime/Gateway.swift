@@ -3,7 +3,7 @@
 
 package import GatewayModel
 package import GatewayObservability
-import GatewayPolicy
+package import GatewayPolicy
 package import GatewaySession
 import GatewayTransport
 import GatewayWire
@@ -26,7 +26,9 @@ package final class Gateway: Sendable {
     private let inFlight = Atomic<Int>(0)
     private let streams = Atomic<Int>(0)
     private let draining = Atomic<Bool>(false)
-    private let throttle = Mutex(LogThrottle())
+    private let throttle = Mutex(LogThrottle<String>())
+    private let accessLog: AccessLog
+    private let requestCount = Atomic<UInt64>(0)
 
     package var limits: Limits { self.listener.limits }
     package var isDraining: Bool { self.draining.load(ordering: .relaxed) }
@@ -40,8 +42,10 @@ package final class Gateway: Sendable {
         _ snapshot: GatewaySnapshot,
         loops: [GatewayLoop],
         metrics: MetricsRegistry,
-        logger: Logger
+        log: LogOutput
     ) throws {
+        let logger = log.makeLogger()
+        self.accessLog = AccessLog(log)
         self.listener = snapshot.listener
         self.loops = loops
         self.metrics = metrics
@@ -75,7 +79,7 @@ package final class Gateway: Sendable {
             )
         }
         for loop in loops {
-            loop.eventLoop.execute { loop.setUp(upstreams: upstreams) }
+            loop.eventLoop.execute { [upstreams = self.upstreams] in loop.setUp(upstreams: upstreams) }
         }
     }
 
@@ -92,6 +96,15 @@ package final class Gateway: Sendable {
                 }
             }
             group.addTask { await self.expireSessions() }
+            group.addTask { await self.payRetryBudgets() }
+        }
+    }
+
+    private func payRetryBudgets() async {
+        while !Task.isCancelled {
+            // Cancelled or not, the loop condition decides.
+            try? await Task.sleep(for: .seconds(1))
+            for upstream in self.upstreams { upstream.payRetryBudget() }
         }
     }
 
@@ -162,7 +175,7 @@ package final class Gateway: Sendable {
         upstream.metrics.sessions.subtract(1)
         let version = session.revision.map { "MCP-Protocol-Version: \($0.rawValue)\r\n" } ?? ""
         let forwarded = String(decoding: session.principal.forwarded, as: UTF8.self)
-        UpstreamCall.send(.delete, upstream, on: loop, session: id, fields: forwarded + version, timeout: timeout) { result in
+        UpstreamCall.send(upstream, method: .delete, on: loop, session: id, fields: forwarded + version, timeout: timeout) { result in
             if case .success(let answer) = result, answer.status < 300 || [404, 405].contains(answer.status) {
                 return completion()
             }
@@ -172,6 +185,29 @@ package final class Gateway: Sendable {
     }
 
     // MARK: Places
+
+    /// Whether the gateway should be given traffic (contract §3).
+    package var readiness: Readiness {
+        let upstreams = self.upstreams.map { upstream in
+            let verdict = upstream.currentVerdict
+            let state: Readiness.UpstreamState =
+                switch verdict {
+                case .usable: .usable
+                case .rejected: .notUsable(.rejected)
+                case .none: .notUsable(.connecting)
+                case .unusable, .unreachable: .notUsable(.unreachable)
+                }
+            let hasAnswered = verdict != .none && verdict != .unreachable
+            return Readiness.Upstream(name: upstream.name, state: state, hasGivenVerdict: hasAnswered)
+        }
+        return Readiness(
+            of: upstreams,
+            isGraceOver: self.uptime >= self.listener.startupGracePeriod,
+            isDraining: self.isDraining
+        )
+    }
+
+    package var uptime: Duration { Duration(NIODeadline.now() - self.startedAt) }
 
     func takePlace() -> Bool {
         if self.inFlight.add(1, ordering: .relaxed).newValue <= self.limits.inFlight { return true }
@@ -200,18 +236,20 @@ package final class Gateway: Sendable {
         let elapsed = NIODeadline.now() - exchange.startedAt
         upstream.metrics.requests.increment(exchange.message.method, outcome)
         upstream.metrics.duration.observe(nanoseconds: elapsed.nanoseconds)
-        guard upstream.configuration.isLogEnabled else { return }
-        self.logger.info(
-            "call",
-            metadata: [
-                "upstream": "\(upstream.name)",
-                "method": "\(exchange.message.method.label)",
-                "outcome": "\(outcome.rawValue)",
-                "status": "\(exchange.answer.status)",
-                "attempts": "\(exchange.attempts)",
-                "us": "\(elapsed.nanoseconds / 1000)",
-                "session": "\(exchange.session?.id.digest ?? "-")",
-            ]
+        guard upstream.configuration.isLogEnabled, self.accessLog.isEnabled else { return }
+        self.accessLog.record(
+            AccessEntry(
+                server: upstream.name,
+                method: exchange.message.method.label,
+                outcome: outcome.rawValue,
+                status: exchange.sentStatus,
+                duration: Duration(elapsed),
+                bytesIn: exchange.message.body.readableBytes,
+                bytesOut: exchange.sentBytes,
+                session: exchange.session.map { SessionDigest($0.id.text) },
+                request: self.requestCount.add(1, ordering: .relaxed).newValue,
+                attempts: exchange.attempts
+            )
         )
     }
 
@@ -220,7 +258,7 @@ package final class Gateway: Sendable {
         upstream.metrics.failures.increment(error.reason)
         let now = Duration(NIODeadline.now() - self.startedAt)
         let key = "\(upstream.name) \(error.reason.rawValue)"
-        guard let suppressed = self.throttle.withLock({ $0.admit(key, now: now) }) else { return }
+        guard case .log(let suppressed) = self.throttle.withLock({ $0.decide(key, now: now) }) else { return }
         var metadata: Logger.Metadata = [
             "upstream": "\(upstream.name)",
             "reason": "\(error.reason.rawValue)",

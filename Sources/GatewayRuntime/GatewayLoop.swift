@@ -12,6 +12,7 @@ package final class GatewayLoop: @unchecked Sendable {
     package let sweeper: LoopSweeper
     /// One pool per upstream, by its index.
     private var pools: [UpstreamPool] = []
+    private let allocator = ByteBufferAllocator()
     private var dateLine: (text: ByteBuffer, validUntil: NIODeadline) = (ByteBuffer(), .uptimeNanoseconds(0))
 
     package init(eventLoop: any EventLoop) {
@@ -31,6 +32,8 @@ package final class GatewayLoop: @unchecked Sendable {
     func closePools() {
         for pool in self.pools { pool.close() }
     }
+
+    package func buffer(capacity: Int) -> ByteBuffer { self.allocator.buffer(capacity: capacity) }
 
     /// `Date: …` with its line end, made at most once a second (RFC 9110 §6.6.1).
     package func dateField(now: NIODeadline) -> ByteBuffer {

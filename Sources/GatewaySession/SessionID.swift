@@ -38,14 +38,6 @@ package struct SessionID: Hashable, Sendable {
     /// What goes into an `Mcp-Session-Id` header.
     package var text: String { Self.hexadecimal(self.high) + Self.hexadecimal(self.low) }
 
-    /// Eight digits that tell sessions apart in a log without giving the id away.
-    package var digest: String {
-        // A mix that cannot be turned back: half of the bits never reach the result.
-        var mixed = self.high &* 0x9e37_79b9_7f4a_7c15 ^ self.low
-        mixed = (mixed ^ mixed >> 29) &* 0xbf58_476d_1ce4_e5b9
-        return String(Self.hexadecimal(mixed ^ mixed >> 32).suffix(8))
-    }
-
     private static func hexadecimal(_ value: UInt64) -> String {
         let digits = String(value, radix: 16)
         return String(repeating: "0", count: 16 - digits.count) + digits
@@ -53,6 +45,6 @@ package struct SessionID: Hashable, Sendable {
 }
 
 extension SessionID: CustomStringConvertible {
-    /// The digest: an id is a capability and stays out of texts.
-    package var description: String { self.digest }
+    /// Nothing of the id: it is a capability and stays out of texts.
+    package var description: String { "session" }
 }

@@ -3,8 +3,15 @@
 
 package import GatewayWire
 package import NIOCore
+import NIOPosix
 import NIOSSL
 import NIOTLS
+
+#if canImport(Glibc)
+import Glibc
+#else
+import Darwin
+#endif
 
 /// One HTTP/1.1 connection to an upstream: one request at a time, its answer parsed strictly and handed on in parts.
 ///
@@ -72,7 +79,7 @@ package final class UpstreamConnection: ChannelDuplexHandler {
     /// Sends one request; the answer goes to `receiver`.
     ///
     /// `head` ends with the empty line and may have a short body behind it; `body` is sent after it.
-    package func send(head: ByteBuffer, body: ByteBuffer?, isHead: Bool = false, receiver: any UpstreamReceiver) {
+    package func send(head: ByteBuffer, body: ByteBuffer?, receiver: any UpstreamReceiver) {
         guard let context, self.state == .idle, context.channel.isActive else {
             receiver.upstreamFailed(
                 TransportError(.staleConnection, "the connection was closed before the request", progress: .nothing)
@@ -85,10 +92,11 @@ package final class UpstreamConnection: ChannelDuplexHandler {
         self.interimCount = 0
         self.isReadingPaused = false
         self.response.reset()
-        self.response.isHeadRequest = isHead
         let size = head.readableBytes + (body?.readableBytes ?? 0)
         if size <= Self.alwaysWritten {
-            if let body { context.write(self.wrapOutboundOut(head), promise: nil); self.flush(body, context) } else { self.flush(head, context) }
+            context.write(self.wrapOutboundOut(head), promise: nil)
+            if let body { context.write(self.wrapOutboundOut(body), promise: nil) }
+            context.flush()
             self.requestProgress = context.channel.isActive ? .fully : .nothing
             return
         }
@@ -102,10 +110,6 @@ package final class UpstreamConnection: ChannelDuplexHandler {
         context.write(self.wrapOutboundOut(head), promise: body == nil ? promise : nil)
         if let body { context.write(self.wrapOutboundOut(body), promise: promise) }
         context.flush()
-    }
-
-    private func flush(_ bytes: ByteBuffer, _ context: ChannelHandlerContext) {
-        context.writeAndFlush(self.wrapOutboundOut(bytes), promise: nil)
     }
 
     /// Gives back a connection that was not used.
@@ -173,7 +177,7 @@ package final class UpstreamConnection: ChannelDuplexHandler {
         do throws(HTTP1Error) {
             try self.receive(&bytes)
         } catch {
-            self.fail(self.failure(.badHTTP, "the answer is no valid HTTP/1.1: \(error.reason.text)"))
+            self.fail(self.failure(.badHTTP, "the answer is no valid HTTP/1.1: \(error.text)"))
         }
     }
 
@@ -291,16 +295,16 @@ package final class UpstreamConnection: ChannelDuplexHandler {
         }
         while self.state == .readingBody {
             guard let step = try self.chunked?.next(bytes.readableBytesUInt8Span) else { return false }
-            switch step.output {
+            let consumed = self.chunked?.consumed ?? 0
+            switch step {
             case .data(let range):
-                let start = bytes.readerIndex + range.lowerBound
-                let part = bytes.getSlice(at: start, length: range.count)
-                bytes.moveReaderIndex(forwardBy: step.consumed)
+                let part = bytes.getSlice(at: bytes.readerIndex + range.lowerBound, length: range.count)
+                bytes.moveReaderIndex(forwardBy: consumed)
                 if let part { self.receiver?.upstreamSent(part) }
             case .needsMore:
                 return false
             case .end:
-                bytes.moveReaderIndex(forwardBy: step.consumed)
+                bytes.moveReaderIndex(forwardBy: consumed)
                 self.finish(leftover: bytes.readableBytes)
                 return false
             }
@@ -340,10 +344,9 @@ package final class UpstreamConnection: ChannelDuplexHandler {
     /// A server that says how long it keeps a connection gets one second less than that (faults F4).
     private func readIdleLimit() {
         self.idleLimit = UpstreamPool.idleLimit
-        guard let index = self.response.firstIndex(of: .keepAlive) else { return }
-        let range = self.response.fields[index].value
-        guard let value = self.responseBytes.getString(at: self.responseBytes.readerIndex + range.lowerBound, length: range.count)
-        else { return }
+        guard let range = self.response.value(of: .keepAlive) else { return }
+        let start = self.responseBytes.readerIndex + range.lowerBound
+        guard let value = self.responseBytes.getString(at: start, length: range.count) else { return }
         for parameter in value.split(separator: ",") {
             let parts = parameter.split(separator: "=")
             guard parts.count == 2, parts[0].drop(while: { $0 == " " }).lowercased() == "timeout",

@@ -18,7 +18,7 @@ import Testing
     )
     func allowance(requests: Int, expected: Int) {
         var budget = RetryBudget()
-        for _ in 0..<requests { budget.recordRequest(now: .zero) }
+        for _ in 0..<requests { budget.recordRequests(now: .zero) }
         #expect(Self.drain(&budget, at: .zero) == expected)
     }
 
@@ -28,7 +28,7 @@ import Testing
     )
     func window(later: Int64, expected: Int) {
         var budget = RetryBudget()
-        for _ in 0..<50 { budget.recordRequest(now: .seconds(5)) }
+        for _ in 0..<50 { budget.recordRequests(now: .seconds(5)) }
         #expect(Self.drain(&budget, at: .seconds(5)) == 110)
         #expect(Self.drain(&budget, at: .seconds(5 + later)) == expected)
     }

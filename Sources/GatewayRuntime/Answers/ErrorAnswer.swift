@@ -1,7 +1,10 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
-package import GatewayWire
+import GatewayPolicy
+import GatewaySession
+import GatewayWire
+import NIOCore
 
 /// The one place where an error becomes what a caller sees: JSON-RPC code, HTTP status, body (contract §4).
 package enum ErrorAnswer {
@@ -63,4 +66,80 @@ package enum ErrorAnswer {
 package enum CallerEra: Sendable {
     case handshake
     case stateless
+}
+
+extension ErrorAnswer {
+    /// Answers a message whose answer has not begun with a gateway error, in its caller's era.
+    ///
+    /// Returns the HTTP status that it gets.
+    static func send(
+        _ error: GatewayError,
+        to responder: any DownstreamResponder,
+        upstream: Upstream,
+        message: CallerMessage
+    ) -> Int {
+        if message.era == .handshake, !message.isRequest {
+            // Nobody waits for an answer, and a failure status would end the session of a 1.x SDK.
+            responder.respond(status: 202, body: nil) { _ in }
+            return 202
+        }
+        let wait = error.reason == .overloaded ? 1_000 : error.retryAfterMilliseconds
+        let status = Self.status(error.reason, era: message.era)
+        let body = Self.body(error, upstream: upstream.name, id: message.idBytes)
+        responder.respond(status: status, json: body) { fields in
+            if let wait { fields.writeString("Retry-After: \((wait + 999) / 1000)\r\n") }
+        }
+        return status
+    }
+
+    /// The answer to a message whose era or headers are refused (protocol §1.2).
+    static func body(_ rejection: EraRejection, eras: UpstreamEras, envelope: Envelope, in body: ByteBuffer) -> [UInt8] {
+        var data: String?
+        if rejection.code == .unsupportedVersion {
+            let supported = eras.supportedVersions.map(JSONText.quoted).joined(separator: ",")
+            let requested = rejection.requested.map { JSONText.quoted($0.decoded(in: body.readableBytesUInt8Span)) }
+            data = #"{"supported":[\#(supported)]\#(requested.map { #","requested":\#($0)"# } ?? "")}"#
+        }
+        let id = envelope.kind == .request ? envelope.id : nil
+        return Self.body(
+            code: rejection.code.rawValue,
+            message: rejection.message,
+            data: data,
+            id: id.flatMap { body.getBytes(at: body.readerIndex + $0.range.lowerBound, length: $0.range.count) }
+        )
+    }
+}
+
+extension EraRejection {
+    /// A request of the stateless era at an upstream that is known not to speak it (contract §4).
+    static func handshakeOnly(_ envelope: Envelope) -> EraRejection {
+        EraRejection(
+            code: .unsupportedVersion,
+            message: "this server speaks the handshake era only",
+            requested: envelope.statelessVersion
+        )
+    }
+
+    /// An `initialize` at an upstream that is known not to speak the handshake era.
+    static func statelessOnly(_ envelope: Envelope) -> EraRejection {
+        EraRejection(
+            code: .unsupportedVersion,
+            message: "this server speaks the stateless era only",
+            requested: envelope.initializeVersion
+        )
+    }
+}
+
+extension ErrorAnswer {
+    /// `string` as a JSON literal with its quotes.
+    package static func quoted(_ string: some StringProtocol) -> String { JSONText.quoted(string) }
+}
+
+extension JSONText {
+    /// `string` as a literal with its quotes.
+    static func quoted(_ string: some StringProtocol) -> String {
+        var bytes: [UInt8] = []
+        Self.append(string: string, to: &bytes)
+        return String(decoding: bytes, as: UTF8.self)
+    }
 }

@@ -1,7 +1,8 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
-package import GatewayTransport
+package import GatewayPolicy
+import GatewayTransport
 
 /// Why the gateway itself, and not the upstream, answers a call (contract §4).
 package struct GatewayError: Error, Sendable {
@@ -21,11 +22,7 @@ package struct GatewayError: Error, Sendable {
     }
 
     /// Whether the upstream can have run the call.
-    package enum Executed: String, Sendable {
-        case no
-        case unknown
-        case yes
-    }
+    package typealias Executed = RetryRules.Executed
 
     package let reason: Reason
     package let executed: Executed
@@ -76,5 +73,18 @@ package struct GatewayError: Error, Sendable {
                 .upstreamProtocol
             }
         self.init(reason, executed: executed, error.message, cause: error.code.rawValue)
+    }
+}
+
+extension RetryRules.Ending {
+    /// How an attempt ended, by what the transport knows.
+    init(_ error: TransportError) {
+        self =
+            switch (error.progress, error.answerBegan) {
+            case (.nothing, _): .failedBeforeFirstByte
+            case (.partly, false): .partiallyWritten
+            case (_, true): .answerBegan
+            case (.fully, false): error.code == .cancelled ? .timedOut : .lost
+            }
     }
 }

@@ -30,6 +30,13 @@ struct CallerMessage {
     /// Whether the answer is a stream that ends when either side wants it to.
     var isListening: Bool { self.method == .subscriptionsListen }
 
+    /// Whether an upstream's message is the response to this one.
+    func isAnswered(by answer: Envelope, in bytes: ByteBuffer) -> Bool {
+        guard let id = self.envelope.id else { return false }
+        let body = self.body
+        return answer.isResponse(to: id, in: body.readableBytesUInt8Span, own: bytes.readableBytesUInt8Span)
+    }
+
     func bytes(_ range: Range<Int>) -> [UInt8] {
         self.body.getBytes(at: self.body.readerIndex + range.lowerBound, length: range.count) ?? []
     }

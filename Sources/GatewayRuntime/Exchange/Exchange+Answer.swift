@@ -1,6 +1,7 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
+import GatewayModel
 import GatewayPolicy
 import GatewaySession
 import GatewayTransport
@@ -43,7 +44,7 @@ extension Exchange {
     private func accepted() {
         guard self.message.isRequest else {
             // A notification or a response is taken or not; nobody expects a body (protocol §1.1).
-            self.responder?.respond(status: 202, body: nil) { _ in }
+            self.reply(status: 202, body: nil) { _ in }
             return self.finish(.ok)
         }
         if self.answer.isEncoded {
@@ -159,9 +160,8 @@ extension Exchange {
         switch hold {
         case .upToThreshold where self.held.readableBytes >= Self.holdThreshold:
             self.phase = .relaying
-            self.hasStarted = false
             let fields = self.answer.fields
-            self.responder?.begin(status: self.answer.status, length: self.answer.length) { head in
+            self.beginReply(status: self.answer.status, length: self.answer.length) { head in
                 head.writeImmutableBuffer(fields)
             }
             let held = self.held
@@ -199,7 +199,7 @@ extension Exchange {
             self.answeredWhole()
         case .failure(let status):
             if self.answerIsOurs(self.held) {
-                self.responder?.respond(status: status, body: self.held) { [fields = self.answer.fields] head in
+                self.reply(status: status, body: self.held) { [fields = self.answer.fields] head in
                     head.writeImmutableBuffer(fields)
                 }
                 self.finish(.upstreamError)
@@ -230,7 +230,7 @@ extension Exchange {
 
     /// Sends a whole answer as the upstream's.
     func respond(_ body: ByteBuffer, sessionID: String? = nil) {
-        self.responder?.respond(status: self.answer.status, body: body) { [fields = self.answer.fields] head in
+        self.reply(status: self.answer.status, body: body) { [fields = self.answer.fields] head in
             head.writeImmutableBuffer(fields)
             if let sessionID { head.writeString("Mcp-Session-Id: \(sessionID)\r\n") }
         }
@@ -239,14 +239,10 @@ extension Exchange {
 
     /// Whether a body is a JSON-RPC answer to this request.
     func answerIsOurs(_ body: ByteBuffer) -> Bool {
-        guard self.answer.mediaType == .json, self.message.isRequest, let id = self.message.envelope.id,
+        guard self.answer.mediaType == .json, self.message.isRequest,
             let envelope = AnswerReader.read(body, depth: self.gateway.limits.jsonDepth)
         else { return false }
-        return envelope.isResponse(
-            to: id,
-            in: self.message.body.readableBytesUInt8Span,
-            own: body.readableBytesUInt8Span
-        )
+        return self.message.isAnswered(by: envelope, in: body)
     }
 
     // MARK: Statuses of 400 and above

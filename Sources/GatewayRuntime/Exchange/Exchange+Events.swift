@@ -1,6 +1,7 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
+import GatewayModel
 import GatewayPolicy
 import GatewayTransport
 import GatewayWire
@@ -10,8 +11,7 @@ import NIOCore
 extension Exchange {
     /// Sends the head of the stream.
     func startEvents(sessionID: String? = nil) {
-        self.hasStarted = true
-        self.responder?.begin(status: 200, length: nil) { [fields = self.answer.fields] head in
+        self.beginReply(status: 200, length: nil) { [fields = self.answer.fields] head in
             head.writeImmutableBuffer(fields)
             if let sessionID { head.writeString("Mcp-Session-Id: \(sessionID)\r\n") }
         }
@@ -89,13 +89,7 @@ extension Exchange {
             // The stateless era has no requests of servers (protocol §2 S11).
             return self.message.era == .stateless ? .drop : .pass
         case .result, .error:
-            guard let id = self.message.envelope.id,
-                envelope.isResponse(
-                    to: id,
-                    in: self.message.body.readableBytesUInt8Span,
-                    own: data.readableBytesUInt8Span
-                )
-            else { return .drop }
+            guard self.message.isAnswered(by: envelope, in: data) else { return .drop }
             self.isAnswered = true
             if self.message.method == .initialize {
                 self.initialized(data, envelope)

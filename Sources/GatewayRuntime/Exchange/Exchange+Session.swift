@@ -2,7 +2,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import GatewayModel
+import GatewayObservability
 import GatewaySession
+import GatewayTransport
 import GatewayWire
 import NIOCore
 
@@ -30,7 +32,7 @@ extension Exchange {
         guard isOpen else {
             self.gateway.end(session, on: self.loop)
             self.gateway.count(rejected: .sessions)
-            self.responder?.respond(
+            self.reply(
                 status: 503,
                 json: ErrorAnswer.body(code: -31009, message: "too many sessions; try again later", id: self.message.idBytes)
             ) { $0.writeStaticString("Retry-After: 5\r\n") }
@@ -83,7 +85,7 @@ extension Exchange {
         do {
             let removals = try ToolCatalogue.removals(in: body.readableBytesUInt8Span) { filter.admits($0) }
             guard let removals else { return body }
-            var filtered = self.loop.eventLoop.allocatorBuffer(capacity: body.readableBytes)
+            var filtered = self.loop.buffer(capacity: body.readableBytes)
             var index = body.readerIndex
             for range in removals {
                 let end = body.readerIndex + range.lowerBound

@@ -1,12 +1,13 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
+import GatewayModel
 import GatewayObservability
 import GatewayPolicy
 import GatewaySession
 import GatewayTransport
 import GatewayWire
-package import NIOCore
+import NIOCore
 
 /// One message of a caller on its way to an upstream and back: one downstream request, one or more attempts.
 ///
@@ -67,6 +68,8 @@ final class Exchange: UpstreamReceiver, Sweepable {
     let lastDeadline: NIODeadline
     var attempts = 0
     private var retries = 0
+    private(set) var sentStatus = 0
+    private(set) var sentBytes = 0
     private var hasPlace = false
     private var isGone = false
 
@@ -122,6 +125,7 @@ final class Exchange: UpstreamReceiver, Sweepable {
 
     /// Takes a place at the upstream, or gets in line for one.
     func start() {
+        self.upstream.countRequest()
         // A stream of its own makes has no end and is bounded by `limits.streams` instead.
         if self.message.isListening || self.upstream.admission.enter() {
             self.hasPlace = !self.message.isListening
@@ -134,6 +138,33 @@ final class Exchange: UpstreamReceiver, Sweepable {
             exchange.value.leftQueue(isAdmitted)
         }
         if !isQueued { self.leftQueue(false) }
+    }
+
+    /// Starts once it is known what the upstream speaks.
+    func startWhenProbed() {
+        let exchange = NIOLoopBound(self, eventLoop: self.loop.eventLoop)
+        self.gateway.supervisor(of: self.upstream).probeNow(on: self.loop.eventLoop) { exchange.value.probed() }
+    }
+
+    private func probed() {
+        guard case .waiting = self.phase else { return }
+        let eras = self.upstream.eras
+        if eras.stateless == true { return self.start() }
+        if eras.refusesStateless {
+            // The ordinary way, now that the answer is known: nothing is sent.
+            let rejection = EraRejection.handshakeOnly(self.message.envelope)
+            let body = ErrorAnswer.body(rejection, eras: eras, envelope: self.message.envelope, in: self.message.body)
+            self.reply(status: rejection.status, json: body)
+            return self.finish(.refused)
+        }
+        self.fail(
+            GatewayError(
+                .unreachable,
+                executed: .no,
+                "the server is not up, so what it speaks is not known; try again",
+                cause: "not_probed"
+            )
+        )
     }
 
     private func leftQueue(_ isAdmitted: Bool) {
@@ -158,7 +189,7 @@ final class Exchange: UpstreamReceiver, Sweepable {
     func upstreamConnected(_ connection: UpstreamConnection) {
         guard case .attempting = self.phase else { return connection.release() }
         self.connection = connection
-        var head = self.loop.eventLoop.allocatorBuffer(capacity: 1024)
+        var head = self.loop.buffer(capacity: 1024)
         self.upstream.heads.begin(.post, target: self.redirectTarget, into: &head)
         self.request.appendMessageFields(isInitialize: self.message.method == .initialize, to: &head)
         self.request.appendForwarded(self.upstream.configuration.forwardHeaders, to: &head)
@@ -239,16 +270,8 @@ final class Exchange: UpstreamReceiver, Sweepable {
             let body = ErrorAnswer.body(error, upstream: self.upstream.name, id: self.message.idBytes)
             self.sendEvent(body)
             self.responder?.finish()
-        } else if self.message.era == .handshake, !self.message.isRequest {
-            self.responder?.respond(status: 202, body: nil) { _ in }
-        } else {
-            let wait = error.reason == .overloaded ? 1000 : error.retryAfterMilliseconds
-            self.responder?.respond(
-                status: ErrorAnswer.status(error.reason, era: self.message.era),
-                json: ErrorAnswer.body(error, upstream: self.upstream.name, id: self.message.idBytes)
-            ) { fields in
-                if let wait { fields.writeString("Retry-After: \((wait + 999) / 1000)\r\n") }
-            }
+        } else if let responder {
+            self.sentStatus = ErrorAnswer.send(error, to: responder, upstream: self.upstream, message: self.message)
         }
         self.finish()
     }
@@ -258,7 +281,7 @@ final class Exchange: UpstreamReceiver, Sweepable {
         self.outcome = outcome
         self.connection?.cancel()
         self.connection = nil
-        self.responder?.respond(
+        self.reply(
             status: status,
             json: ErrorAnswer.body(code: code, message: text, id: self.message.idBytes)
         )
@@ -310,10 +333,31 @@ final class Exchange: UpstreamReceiver, Sweepable {
 
     // MARK: Sending on
 
+    /// Sends a whole answer.
+    func reply(status: Int, body: ByteBuffer?, fields: (inout ByteBuffer) -> Void) {
+        self.sentStatus = status
+        self.sentBytes += body?.readableBytes ?? 0
+        self.responder?.respond(status: status, body: body, fields: fields)
+    }
+
+    func reply(status: Int, json: [UInt8], fields: (inout ByteBuffer) -> Void = { _ in }) {
+        self.sentStatus = status
+        self.sentBytes += json.count
+        self.responder?.respond(status: status, json: json, fields: fields)
+    }
+
+    /// Sends the head of an answer that follows in parts.
+    func beginReply(status: Int, length: Int?, fields: (inout ByteBuffer) -> Void) {
+        self.sentStatus = status
+        self.hasStarted = true
+        self.responder?.begin(status: status, length: length, fields: fields)
+    }
+
     /// Sends bytes to the caller and stops reading the upstream while they pile up.
     func relay(_ bytes: ByteBuffer) {
         guard let responder else { return }
         responder.send(bytes)
+        self.sentBytes += bytes.readableBytes
         self.lastSent = .now()
         if !responder.isWritable, self.blockedSince == nil {
             self.blockedSince = self.lastSent

@@ -1,10 +1,12 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
+import GatewayModel
+import GatewayObservability
 import GatewaySession
 import GatewayTransport
 import GatewayWire
-package import NIOCore
+import NIOCore
 
 /// The GET stream of a handshake caller: what its upstream sends without being asked (protocol §1.1).
 ///
@@ -78,7 +80,7 @@ final class ListenExchange: UpstreamReceiver, DownstreamExchange {
         self.connection = connection
         self.decoder = SSEDecoder(maximumEventBytes: self.gateway.limits.eventBytes)
         self.pending = ByteBuffer()
-        var head = self.loop.eventLoop.allocatorBuffer(capacity: 512)
+        var head = self.loop.buffer(capacity: 512)
         self.upstream.heads.begin(.get, target: nil, into: &head)
         if let version = self.request.value(.mcpProtocolVersion) {
             head.writeStaticString("MCP-Protocol-Version: ")

@@ -3,7 +3,7 @@
 
 package import GatewaySession
 package import GatewayWire
-package import NIOCore
+import NIOCore
 import Synchronization
 
 /// Who a session belongs to: nobody else finds it (contract §3).

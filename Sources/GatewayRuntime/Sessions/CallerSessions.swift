@@ -1,8 +1,8 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
-package import GatewayModel
-package import GatewaySession
+import GatewayModel
+import GatewaySession
 import NIOCore
 import Synchronization
 

@@ -75,8 +75,8 @@ struct EraProbeDriver: Sendable {
         let fields = version.flatMap { ProtocolRevision(rawValue: $0) }.map { "MCP-Protocol-Version: \($0.rawValue)\r\n" }
         self.loop.eventLoop.execute {
             UpstreamCall.send(
-                .delete,
                 self.upstream,
+                method: .delete,
                 on: self.loop,
                 session: session,
                 fields: fields ?? "",

@@ -13,13 +13,11 @@ struct RequestHeads: Sendable {
     private let post: [UInt8]
     private let get: [UInt8]
     private let delete: [UInt8]
-    private let fields: [UInt8]
 
     init(_ http: HTTPUpstreamConfiguration, agent: String) {
         var fields = "Host: \(http.url.origin.authority)\r\nUser-Agent: \(Self.token(agent))\r\n"
         fields += "Accept-Encoding: identity\r\n"
         for header in http.headers { fields += "\(header.name): \(header.value.reveal())\r\n" }
-        self.fields = Array(fields.utf8)
         let accept = "Accept: application/json, text/event-stream\r\nContent-Type: application/json\r\n"
         self.post = Self.prefix("POST", http.url.target, fields + accept)
         self.get = Self.prefix("GET", http.url.target, fields + "Accept: text/event-stream\r\n")
@@ -68,7 +66,7 @@ extension InboundRequest {
     /// `initialize` carries no version header: it is what is being negotiated (protocol §2 C19).
     func appendMessageFields(isInitialize: Bool, to buffer: inout ByteBuffer) {
         for field in self.parser.fields {
-            switch field.knownName {
+            switch field.name {
             case .mcpMethod, .mcpName, .mcpParam, .lastEventID: break
             case .mcpProtocolVersion where !isInitialize: break
             default: continue
@@ -81,14 +79,14 @@ extension InboundRequest {
     func appendForwarded(_ names: [String], to buffer: inout ByteBuffer) {
         guard !names.isEmpty else { return }
         for field in self.parser.fields {
-            guard let name = self.bytes(field.name) else { continue }
+            guard let name = self.bytes(field.nameRange) else { continue }
             let lowered = String(decoding: name, as: UTF8.self).lowercased()
             if names.contains(lowered) { self.append(field, to: &buffer) }
         }
     }
 
     private func append(_ field: HTTP1Field, to buffer: inout ByteBuffer) {
-        guard let name = self.bytes(field.name), let value = self.bytes(field.value) else { return }
+        guard let name = self.bytes(field.nameRange), let value = self.bytes(field.valueRange) else { return }
         buffer.writeBytes(name)
         buffer.writeStaticString(": ")
         buffer.writeBytes(value)

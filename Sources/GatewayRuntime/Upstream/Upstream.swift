@@ -2,12 +2,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
 package import GatewayModel
-package import GatewayPolicy
+import GatewayPolicy
 package import GatewaySession
 import GatewayTransport
 import GatewayWire
-package import NIOCore
-package import Synchronization
+import NIOCore
+import Synchronization
 
 /// One upstream as all event loops share it: how to reach it, what is known about it, how busy it is.
 package final class Upstream: Sendable {
@@ -20,9 +20,13 @@ package final class Upstream: Sendable {
     /// Requests that have a place, and those that wait for one, of all loops.
     let admission: UpstreamAdmission
     private let knowledge = Mutex(UpstreamEras())
-    private let verdict = Mutex(UpstreamVerdict.none)
+    private let verdict = Atomic<UInt8>(UpstreamVerdict.none.rawValue)
+    private let retryBudget = Mutex(RetryBudget())
+    private let newRequests = Atomic<Int>(0)
+    private let createdAt = NIODeadline.now()
     private let lastAnswer = Atomic<UInt64>(0)
 
+    package var runningCount: Int { self.admission.runningCount }
     package var name: String { self.configuration.name }
 
     init(
@@ -67,17 +71,36 @@ package final class Upstream: Sendable {
         self.knowledge.withLock { change(&$0) }
     }
 
-    package var currentVerdict: UpstreamVerdict { self.verdict.withLock { $0 } }
+    package var currentVerdict: UpstreamVerdict {
+        UpstreamVerdict(rawValue: self.verdict.load(ordering: .relaxed)) ?? .none
+    }
 
     /// Records what the last contact said about the upstream; returns the verdict before, if this is another.
     @discardableResult
     func conclude(_ verdict: UpstreamVerdict) -> UpstreamVerdict? {
         if verdict == .usable { self.lastAnswer.store(NIODeadline.now().uptimeNanoseconds, ordering: .relaxed) }
-        return self.verdict.withLock { current in
-            guard current != verdict else { return nil }
-            defer { current = verdict }
-            return current
-        }
+        // Read before it is written: in the ordinary case nothing changes, and no other core need hear of it.
+        guard self.verdict.load(ordering: .relaxed) != verdict.rawValue else { return nil }
+        let before = self.verdict.exchange(verdict.rawValue, ordering: .relaxed)
+        return before == verdict.rawValue ? nil : UpstreamVerdict(rawValue: before)
+    }
+
+    /// Counts a caller's request.
+    func countRequest() { self.newRequests.add(1, ordering: .relaxed) }
+
+    /// Tells the retry budget of the requests since the last time; called about once a second, so that a request costs
+    /// an addition and no lock.
+    func payRetryBudget() {
+        let count = self.newRequests.exchange(0, ordering: .relaxed)
+        guard count > 0 else { return }
+        let now = Duration(NIODeadline.now() - self.createdAt)
+        self.retryBudget.withLock { $0.recordRequests(count, now: now) }
+    }
+
+    /// Takes one automatic retry from the budget (faults §4.3); false if it is used up.
+    func takeRetry() -> Bool {
+        let now = Duration(NIODeadline.now() - self.createdAt)
+        return self.retryBudget.withLock { $0.withdraw(now: now) }
     }
 
     /// When the upstream last answered anything; zero if never.

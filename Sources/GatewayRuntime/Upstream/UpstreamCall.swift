@@ -43,8 +43,8 @@ final class UpstreamCall: UpstreamReceiver, Sweepable {
 
     /// Sends a message on `loop`, where `completion` is called once.
     static func send(
-        _ method: RequestHeads.Method = .post,
         _ upstream: Upstream,
+        method: RequestHeads.Method = .post,
         on loop: GatewayLoop,
         body: ByteBuffer = ByteBuffer(),
         session: String? = nil,
@@ -52,7 +52,7 @@ final class UpstreamCall: UpstreamReceiver, Sweepable {
         timeout: TimeAmount,
         completion: @escaping Completion
     ) {
-        var head = loop.eventLoop.allocatorBuffer(capacity: 1024 + body.readableBytes)
+        var head = loop.buffer(capacity: 1024 + body.readableBytes)
         upstream.heads.begin(method, target: nil, into: &head)
         if let session { head.writeString("Mcp-Session-Id: \(session)\r\n") }
         head.writeString(fields)

@@ -1,0 +1,174 @@
+// This source file is part of mcp-proxy.
+// SPDX-License-Identifier: Apache-2.0
+
+import GatewayModel
+import GatewayObservability
+import GatewayPolicy
+package import GatewayRuntime
+package import GatewayWire
+import NIOCore
+
+/// Serves a gateway: checks who may ask what, and leads each request to where it belongs (contract §3, §4).
+///
+/// The order of the checks: Host, Origin, route, token, method, media types. What a caller may not know comes after
+/// what it is refused for: without a token nobody learns more of a server than that its route exists.
+package final class GatewayHandler: RequestHandler {
+    private let gateway: Gateway
+    private let routes: RouteTable
+    private let hostGuard: RequestGuard
+    private let endpoints: OperatorEndpoints
+
+    /// - Throws: `RouteTable.Collision` if two servers would have the same path.
+    package init(_ gateway: Gateway) throws(RouteTable.Collision) {
+        self.gateway = gateway
+        self.routes = try RouteTable(
+            basePath: gateway.listener.basePath,
+            servers: gateway.upstreams.map { ($0.index, $0.configuration.route) }
+        )
+        self.hostGuard = RequestGuard(
+            baseOrigin: gateway.listener.baseOrigin,
+            allowedHosts: gateway.listener.allowedHosts,
+            allowedOrigins: gateway.listener.allowedOrigins
+        )
+        self.endpoints = OperatorEndpoints(gateway)
+    }
+
+    package var isDraining: Bool { self.gateway.isDraining }
+
+    package func rejected(_ reason: RejectionReason) { self.gateway.count(rejected: reason) }
+
+    package func buffered(_ change: Int) { self.gateway.bufferedBytes.add(change) }
+
+    // MARK: Admission
+
+    package func admit(_ request: InboundRequest, from connection: ConnectionFacts) -> Rejection? {
+        if let rejection = self.checkHost(request, connection) ?? self.checkOrigin(request, connection) {
+            return rejection
+        }
+        let head = request.head
+        guard let route = self.routes.route(head.readableBytesUInt8Span.extracting(request.parser.path)) else {
+            return Rejection(.route, 404, "no such route")
+        }
+        switch route {
+        case .health, .readiness:
+            return Self.readMethodsOnly(request)
+        case .metrics, .status:
+            return Self.readMethodsOnly(request) ?? self.endpoints.checkAccess(request, from: connection)
+        case .mcp(let server):
+            return self.admit(request, to: self.gateway.upstreams[server])
+        case .sse, .message:
+            return Rejection(.route, 404, "HTTP+SSE is not built yet: use streamable HTTP at the same path with /mcp")
+        }
+    }
+
+    private func checkHost(_ request: InboundRequest, _ connection: ConnectionFacts) -> Rejection? {
+        let isLocal = connection.isLocalAddressLoopback
+        let head = request.head
+        let verdict =
+            if let host = request.parser.host {
+                self.hostGuard.admitsHost(
+                    head.readableBytesUInt8Span.extracting(host),
+                    isLocalAddressLoopback: isLocal
+                )
+            } else {
+                self.hostGuard.admitsMissingHost(isLocalAddressLoopback: isLocal)
+            }
+        guard let status = verdict.status else { return nil }
+        return Rejection(.host, status, "this Host is not served here; add it to mcpProxy.allowedHosts if it is yours")
+    }
+
+    private func checkOrigin(_ request: InboundRequest, _ connection: ConnectionFacts) -> Rejection? {
+        guard let origin = request.parser.value(of: .origin) else { return nil }
+        let head = request.head
+        let verdict = self.hostGuard.admitsOrigin(
+            head.readableBytesUInt8Span.extracting(origin),
+            count: request.parser.count(of: .origin),
+            isLocalAddressLoopback: connection.isLocalAddressLoopback
+        )
+        guard let status = verdict.status else { return nil }
+        return Rejection(.origin, status, "this Origin may not use the gateway; see mcpProxy.allowedOrigins")
+    }
+
+    private static func readMethodsOnly(_ request: InboundRequest) -> Rejection? {
+        switch request.parser.method {
+        case .get, .head: nil
+        default: Rejection(.method, 405, "use GET", fields: "Allow: GET, HEAD\r\n")
+        }
+    }
+
+    private func admit(_ request: InboundRequest, to upstream: Upstream) -> Rejection? {
+        request.token = nil
+        let tokens = upstream.configuration.inboundTokens
+        if !tokens.isEmpty {
+            switch InboundToken.check(request, against: tokens) {
+            case .index(let index): request.token = index
+            case .missing: return Self.unauthorized("")
+            case .wrong: return Self.unauthorized(#" error="invalid_token""#)
+            }
+        }
+        let head = request.head
+        switch request.parser.method {
+        case .delete:
+            return nil
+        case .get:
+            // S4.4: what cannot be read as a stream is no MCP client.
+            return self.accept(request).admitsEventStream
+                ? nil : Rejection(.accept, 406, "Accept must admit text/event-stream")
+        case .post:
+            guard let type = request.parser.value(of: .contentType),
+                HTTP1Text.mediaType(head.readableBytesUInt8Span.extracting(type)) == .json
+            else { return Rejection(.contentType, 415, "Content-Type must be application/json") }
+            let accept = self.accept(request)
+            return accept.admitsJSON || accept.admitsEventStream
+                ? nil : Rejection(.accept, 406, "Accept must admit application/json or text/event-stream")
+        default:
+            return Rejection(.method, 405, "use POST, GET or DELETE", fields: "Allow: POST, GET, DELETE\r\n")
+        }
+    }
+
+    private func accept(_ request: InboundRequest) -> HTTP1Accept {
+        var accept = HTTP1Accept()
+        guard request.parser.firstIndex(of: .accept) != nil else { return accept }
+        let head = request.head
+        for field in request.parser.fields where field.name == .accept {
+            accept.read(head.readableBytesUInt8Span.extracting(field.valueRange))
+        }
+        return accept
+    }
+
+    private static func unauthorized(_ error: String) -> Rejection {
+        Rejection(
+            .token,
+            401,
+            "a token is needed: Authorization: Bearer TOKEN, one of the authTokens of this server",
+            fields: "WWW-Authenticate: Bearer\(error)\r\n"
+        )
+    }
+
+    // MARK: Work
+
+    package func handle(
+        _ request: InboundRequest,
+        from connection: ConnectionFacts,
+        responder: any DownstreamResponder
+    ) -> (any DownstreamExchange)? {
+        let head = request.head
+        switch self.routes.route(head.readableBytesUInt8Span.extracting(request.parser.path)) {
+        case .mcp(let server):
+            let upstream = self.gateway.upstreams[server]
+            switch request.parser.method {
+            case .get: return self.gateway.get(request, from: upstream, responder: responder)
+            case .delete: self.gateway.delete(request, at: upstream, responder: responder)
+            default: return self.gateway.post(request, to: upstream, responder: responder)
+            }
+        case .health: self.endpoints.health(responder)
+        case .readiness: self.endpoints.readiness(responder)
+        case .metrics: self.endpoints.metrics(responder)
+        case .status: self.endpoints.status(responder)
+        case .sse, .message, .none:
+            // `admit` lets nothing of these pass.
+            responder.respond(status: 404, json: ErrorAnswer.body(code: -32_600, message: "no such route"))
+        }
+        return nil
+    }
+}

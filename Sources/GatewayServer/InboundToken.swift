@@ -1,0 +1,44 @@
+// This source file is part of mcp-proxy.
+// SPDX-License-Identifier: Apache-2.0
+
+import GatewayModel
+import GatewayRuntime
+import GatewayWire
+import NIOCore
+
+/// Who a caller is, by the token it presents (contract §3, faults S3).
+enum InboundToken {
+    enum Verdict: Equatable {
+        case index(Int)
+        case missing
+        case wrong
+    }
+
+    /// Above this nothing is compared.
+    private static let limit = 4 * 1024
+
+    /// Compares with every token, without stopping at the first that fits, so that time tells nothing of their order.
+    static func check(_ request: InboundRequest, against tokens: [Secret]) -> Verdict {
+        guard let field = request.parser.value(of: .authorization) else { return .missing }
+        let head = request.head
+        let value = head.readableBytesUInt8Span.extracting(field)
+        guard value.count <= Self.limit else { return .wrong }
+        let start = Self.tokenStart(value)
+        let presented = value.extracting(start..<value.count)
+        var found: Int?
+        for index in tokens.indices where tokens[index].matches(presented) { found = found ?? index }
+        return found.map(Verdict.index) ?? .wrong
+    }
+
+    /// Where the token begins: behind `Bearer` and its spaces, or at the start for a bare token, which the Go program
+    /// takes as well.
+    private static func tokenStart(_ value: Span<UInt8>) -> Int {
+        let scheme = 6
+        guard value.count > scheme, value[scheme] == UInt8(ascii: " "),
+            HTTP1Text.equalsIgnoringCase(value.extracting(0..<scheme), "bearer")
+        else { return 0 }
+        var start = scheme
+        while start < value.count, value[start] == UInt8(ascii: " ") { start += 1 }
+        return start
+    }
+}

@@ -1,0 +1,166 @@
+// This source file is part of mcp-proxy.
+// SPDX-License-Identifier: Apache-2.0
+
+package import GatewayModel
+package import GatewayRuntime
+import Logging
+package import NIOCore
+import NIOPosix
+import Synchronization
+
+/// The socket that callers connect to, and the connections that came in by it.
+package final class Listener: Sendable {
+    /// What is said to a caller that is one too many.
+    private static let overloaded = ByteBuffer(
+        staticString: """
+            HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 5\r\nContent-Length: 0\r\n\r\n
+            """
+    )
+
+    private let channel: any Channel
+    private let connections: Connections
+
+    /// Where it listens, with the port that the system chose if it was asked to.
+    package var address: SocketAddress? { self.channel.localAddress }
+
+    private init(_ channel: any Channel, _ connections: Connections) {
+        self.channel = channel
+        self.connections = connections
+    }
+
+    /// Binds and starts to accept.
+    ///
+    /// - Throws: an I/O error if the address cannot be bound.
+    package static func bind(
+        _ address: ListenAddress,
+        group: any EventLoopGroup,
+        loops: [GatewayLoop],
+        limits: Limits,
+        handler: any RequestHandler
+    ) async throws -> Listener {
+        let connections = Connections(limits)
+        let bootstrap = ServerBootstrap(group: group)
+            .serverChannelOption(.backlog, value: 1024)
+            .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
+            .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
+            .childChannelOption(.allowRemoteHalfClosure, value: true)
+            .childChannelInitializer { channel in
+                channel.eventLoop.makeCompletedFuture {
+                    guard let loop = loops.first(where: { $0.eventLoop === channel.eventLoop }),
+                        let place = connections.enter(channel.remoteAddress)
+                    else {
+                        handler.rejected(.connections)
+                        channel.writeAndFlush(Self.overloaded).whenComplete { _ in channel.close(promise: nil) }
+                        return
+                    }
+                    let connection = DownstreamConnection(loop: loop, limits: limits, handler: handler) {
+                        connections.leave(place, on: loop)
+                    }
+                    connections.add(connection, place, on: loop)
+                    try channel.pipeline.syncOperations.addHandler(connection)
+                }
+            }
+        let channel =
+            if let host = address.host {
+                try await bootstrap.bind(host: host, port: address.port).get()
+            } else {
+                // Both families where the system has both.
+                try await Self.bindEverywhere(bootstrap, port: address.port)
+            }
+        return Listener(channel, connections)
+    }
+
+    private static func bindEverywhere(_ bootstrap: ServerBootstrap, port: Int) async throws -> any Channel {
+        do {
+            return try await bootstrap.bind(host: "::", port: port).get()
+        } catch let error as IOError where error.errnoCode == EADDRINUSE {
+            throw error
+        } catch {
+            return try await bootstrap.bind(host: "0.0.0.0", port: port).get()
+        }
+    }
+
+    /// Stops accepting, ends streams and idle connections, and waits until the others are done or `limit` is over.
+    package func drain(within limit: Duration) async {
+        // It may be closed already; then there is nothing to stop.
+        try? await self.channel.close()
+        self.connections.drain()
+        let deadline = ContinuousClock.now + limit
+        while self.connections.count > 0, ContinuousClock.now < deadline {
+            // Cancelled means stop waiting.
+            guard (try? await Task.sleep(for: .milliseconds(20))) != nil else { break }
+        }
+        self.connections.close()
+    }
+
+    package var connectionCount: Int { self.connections.count }
+}
+
+/// The connections of a listener: how many, from where, and each one's event loop to reach it.
+private final class Connections: Sendable {
+    struct Place: Hashable, Sendable {
+        let number: UInt64
+        /// nil where addresses are not counted.
+        let address: String?
+    }
+
+    private struct State {
+        var perAddress: [String: Int] = [:]
+        var connections: [UInt64: (loop: GatewayLoop, connection: NIOLoopBound<DownstreamConnection>)] = [:]
+        var next: UInt64 = 0
+    }
+
+    private let limits: Limits
+    private let state = Mutex(State())
+    private let open = Atomic<Int>(0)
+
+    init(_ limits: Limits) {
+        self.limits = limits
+    }
+
+    var count: Int { self.open.load(ordering: .relaxed) }
+
+    func enter(_ address: SocketAddress?) -> Place? {
+        guard self.open.add(1, ordering: .relaxed).newValue <= self.limits.connections else {
+            self.open.subtract(1, ordering: .relaxed)
+            return nil
+        }
+        let key = self.limits.connectionsPerAddress == nil ? nil : address?.ipAddress
+        let place: Place? = self.state.withLock { state in
+            if let key, let limit = self.limits.connectionsPerAddress {
+                guard state.perAddress[key, default: 0] < limit else { return nil }
+                state.perAddress[key, default: 0] += 1
+            }
+            state.next += 1
+            return Place(number: state.next, address: key)
+        }
+        if place == nil { self.open.subtract(1, ordering: .relaxed) }
+        return place
+    }
+
+    func add(_ connection: DownstreamConnection, _ place: Place, on loop: GatewayLoop) {
+        let bound = NIOLoopBound(connection, eventLoop: loop.eventLoop)
+        self.state.withLock { $0.connections[place.number] = (loop, bound) }
+    }
+
+    func leave(_ place: Place, on loop: GatewayLoop) {
+        let connection = self.state.withLock { state in
+            if let address = place.address, let count = state.perAddress[address] {
+                state.perAddress[address] = count > 1 ? count - 1 : nil
+            }
+            return state.connections.removeValue(forKey: place.number)
+        }
+        _ = connection
+        self.open.subtract(1, ordering: .relaxed)
+    }
+
+    func drain() { self.each { $0.drain() } }
+
+    func close() { self.each { $0.close() } }
+
+    private func each(_ body: @escaping @Sendable (DownstreamConnection) -> Void) {
+        for (loop, connection) in self.state.withLock({ Array($0.connections.values) }) {
+            loop.eventLoop.execute { body(connection.value) }
+        }
+    }
+}
