@@ -18,20 +18,16 @@ package struct Envelope: Hashable, Sendable {
     }
 
     package let kind: Kind
-    /// The message itself, without the white space around it.
-    package let range: Range<Int>
+    private let start: UInt32
+    private let end: UInt32
     /// The id; nil for a notification and for a response whose id is null or absent, as SDKs send with errors.
     package internal(set) var id: MessageID?
     /// The method; nil for a response.
     package internal(set) var method: MCPMethod?
     /// The method's name as written; nil for a response.
     package internal(set) var methodName: JSONString?
-    /// The value of `params`, an object; nil if absent or null.
-    package internal(set) var params: Range<Int>?
-    /// The value of `result`; nil unless `kind` is `result`.
-    package internal(set) var result: Range<Int>?
-    /// The value of `error`; nil unless `kind` is `error`.
-    package internal(set) var error: Range<Int>?
+    /// The value of `params`, `result` or `error`.
+    var payload: JSONValue?
     /// `error.code`; nil if there is none, or none that is an integer of 64 bits.
     package internal(set) var errorCode: Int?
 
@@ -63,18 +59,29 @@ package struct Envelope: Hashable, Sendable {
 
     init(kind: Kind, range: Range<Int>) {
         self.kind = kind
-        self.range = range
+        self.start = UInt32(clamping: range.lowerBound)
+        self.end = UInt32(clamping: range.upperBound)
     }
+
+    /// The message itself, without the white space around it.
+    package var range: Range<Int> { Int(self.start)..<max(Int(self.start), Int(self.end)) }
+
+    /// The value of `params`, an object; nil for a response, and if absent or null.
+    package var params: Range<Int>? { self.isResponse ? nil : self.payload?.range }
+
+    /// The value of `result`; nil unless `kind` is `result`.
+    package var result: Range<Int>? { self.kind == .result ? self.payload?.range : nil }
+
+    /// The value of `error`; nil unless `kind` is `error`.
+    package var error: Range<Int>? { self.kind == .error ? self.payload?.range : nil }
 
     /// Whether this is a result or an error.
     package var isResponse: Bool { self.kind == .result || self.kind == .error }
 
-    /// Whether this is a response to the request with `requestID`: same type and same value after decoding.
+    /// Whether this is a response to the request with `requestID`, which was sent as it stands in `requestBytes`: same
+    /// type and same value after decoding.
     ///
-    /// - Parameters:
-    ///   - requestID: the id as it was sent.
-    ///   - requestBytes: the bytes that `requestID` stands in.
-    ///   - bytes: the bytes of this message.
+    /// `bytes` are those of this message.
     package func isResponse(to requestID: MessageID, in requestBytes: Span<UInt8>, own bytes: Span<UInt8>) -> Bool {
         guard self.isResponse, let id = self.id else { return false }
         return id.equals(requestID, in: requestBytes, own: bytes)

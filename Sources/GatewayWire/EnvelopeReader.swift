@@ -6,17 +6,9 @@
 struct EnvelopeReader {
     private let source: EnvelopeScanner.Source
     private var range = 0..<0
+    private var members = EnvelopeMembers()
     /// The first broken rule.
-    private var fault: (offset: Int, reason: String)?
-
-    private var jsonrpc: JSONValue?
-    private var idValue: JSONValue?
-    private var method: JSONValue?
-    private var params: JSONValue?
-    private var result: JSONValue?
-    private var error: JSONValue?
-    private var errorCode: JSONValue?
-    private var parameters = Parameters()
+    private var fault: (offset: Int, reason: StaticString)?
 
     init(source: EnvelopeScanner.Source) {
         self.source = source
@@ -31,7 +23,7 @@ struct EnvelopeReader {
     mutating func read(_ scanner: inout JSONScanner, in bytes: Span<UInt8>) throws(JSONError) {
         let start = scanner.index
         if scanner.peek(in: bytes) == UInt8(ascii: "{") {
-            try self.readMembers(&scanner, in: bytes)
+            try self.readMessage(&scanner, in: bytes)
         } else {
             _ = try scanner.value(in: bytes)
             self.report("not a JSON-RPC message", at: start)
@@ -39,155 +31,162 @@ struct EnvelopeReader {
         self.range = start..<scanner.index
     }
 
-    private mutating func readMembers(_ scanner: inout JSONScanner, in bytes: Span<UInt8>) throws(JSONError) {
+    private mutating func readMessage(_ scanner: inout JSONScanner, in bytes: Span<UInt8>) throws(JSONError) {
         var names = MemberNames()
         var hasMember = try scanner.beginObject(in: bytes)
         while hasMember {
             let key = try scanner.key(in: bytes)
-            let isNew = self.check(key, isNewIn: &names, in: bytes)
-            if key.equals("id", in: bytes) {
-                let value = try scanner.value(in: bytes)
-                self.idValue = value
-                // Two ids are as good as none.
-                self.id = isNew ? MessageID(value, in: bytes) : nil
-            } else if key.equals("method", in: bytes) {
-                self.method = try scanner.value(in: bytes)
-            } else if key.equals("params", in: bytes) {
-                self.params = try self.readParams(&scanner, in: bytes)
-            } else if key.equals("jsonrpc", in: bytes) {
-                self.jsonrpc = try scanner.value(in: bytes)
-            } else if key.equals("result", in: bytes) {
-                self.result = try scanner.value(in: bytes)
-            } else if key.equals("error", in: bytes) {
-                self.error = try self.readError(&scanner, in: bytes)
+            let member = EnvelopeMember(message: key, in: bytes)
+            self.check(key, member, &names, in: bytes)
+            let start = scanner.index
+            let byte = scanner.peek(in: bytes)
+            if member == .params, byte == UInt8(ascii: "{") {
+                try self.readParams(&scanner, in: bytes)
+                self.members[.params] = JSONValue(kind: .object, range: start..<scanner.index)
+            } else if member == .error, byte == UInt8(ascii: "{") {
+                try self.readError(&scanner, in: bytes)
+                self.members[.error] = JSONValue(kind: .object, range: start..<scanner.index)
             } else {
-                _ = try scanner.value(in: bytes)
+                let value = try scanner.value(in: bytes)
+                guard let member else {
+                    hasMember = try scanner.nextMember(in: bytes)
+                    continue
+                }
+                // Two ids are as good as none.
+                if member == .id { self.id = self.members[.id] == nil ? MessageID(value, in: bytes) : nil }
+                self.members[member] = value
             }
             hasMember = try scanner.nextMember(in: bytes)
         }
     }
 
-    private mutating func readParams(
-        _ scanner: inout JSONScanner,
-        in bytes: Span<UInt8>
-    ) throws(JSONError) -> JSONValue {
-        let start = scanner.index
-        guard scanner.peek(in: bytes) == UInt8(ascii: "{") else {
-            let value = try scanner.value(in: bytes)
-            if value.kind != .null { self.report("params is not an object", at: start) }
-            return value
-        }
+    private mutating func readParams(_ scanner: inout JSONScanner, in bytes: Span<UInt8>) throws(JSONError) {
         var names = MemberNames()
         var hasMember = try scanner.beginObject(in: bytes)
         while hasMember {
             let key = try scanner.key(in: bytes)
-            self.check(key, isNewIn: &names, in: bytes)
-            if key.equals("_meta", in: bytes) {
+            let member = EnvelopeMember(params: key, in: bytes)
+            self.check(key, member, &names, in: bytes)
+            if member == .meta, scanner.peek(in: bytes) == UInt8(ascii: "{") {
+                let start = scanner.index
                 try self.readMeta(&scanner, in: bytes)
+                self.members[.meta] = JSONValue(kind: .object, range: start..<scanner.index)
             } else {
                 let value = try scanner.value(in: bytes)
-                self.parameters.take(value, for: key, in: bytes)
+                if let member { self.members[member] = value }
             }
             hasMember = try scanner.nextMember(in: bytes)
         }
-        return JSONValue(kind: .object, range: start..<scanner.index)
     }
 
     private mutating func readMeta(_ scanner: inout JSONScanner, in bytes: Span<UInt8>) throws(JSONError) {
-        guard scanner.peek(in: bytes) == UInt8(ascii: "{") else {
-            let value = try scanner.value(in: bytes)
-            if value.kind != .null { self.report("params._meta is not an object", at: value.range.lowerBound) }
-            return
-        }
         var names = MemberNames()
         var hasMember = try scanner.beginObject(in: bytes)
         while hasMember {
             let key = try scanner.key(in: bytes)
-            self.check(key, isNewIn: &names, in: bytes)
+            let member = EnvelopeMember(meta: key, in: bytes)
+            self.check(key, member, &names, in: bytes)
             let value = try scanner.value(in: bytes)
-            self.parameters.takeMeta(value, for: key, in: bytes)
+            if let member { self.members[member] = value }
             hasMember = try scanner.nextMember(in: bytes)
         }
     }
 
-    private mutating func readError(
-        _ scanner: inout JSONScanner,
-        in bytes: Span<UInt8>
-    ) throws(JSONError) -> JSONValue {
-        guard scanner.peek(in: bytes) == UInt8(ascii: "{") else { return try scanner.value(in: bytes) }
-        let start = scanner.index
+    private mutating func readError(_ scanner: inout JSONScanner, in bytes: Span<UInt8>) throws(JSONError) {
         var hasMember = try scanner.beginObject(in: bytes)
         while hasMember {
             let key = try scanner.key(in: bytes)
             let value = try scanner.value(in: bytes)
             if key.equals("code", in: bytes) {
-                if self.errorCode != nil { self.report("error.code comes twice", at: value.range.lowerBound) }
-                self.errorCode = value
+                if self.members[.errorCode] != nil { self.report("error.code comes twice", at: value.range.lowerBound) }
+                self.members[.errorCode] = value
             }
             hasMember = try scanner.nextMember(in: bytes)
         }
-        return JSONValue(kind: .object, range: start..<scanner.index)
     }
 
-    /// Checks a key of the message, of `params` or of `_meta`; false if it is there twice.
+    /// Checks that a key of the message, of `params` or of `_meta` is written plainly and is the first of its name.
     @inline(__always)
-    @discardableResult
     private mutating func check(
         _ key: JSONString,
-        isNewIn names: inout MemberNames,
+        _ member: EnvelopeMember?,
+        _ names: inout MemberNames,
         in bytes: Span<UInt8>
-    ) -> Bool {
+    ) {
         if key.isEscaped, !key.hasOnlyEscapedSlashes(in: bytes) {
             self.report("a key is written with escapes", at: key.literal.lowerBound)
         }
-        if names.insert(key, in: bytes) { return true }
-        self.report("a key comes twice", at: key.literal.lowerBound)
-        return false
+        let isNew = if let member { self.members[member] == nil } else { names.insert(key, in: bytes) }
+        if !isNew { self.report("a key comes twice", at: key.literal.lowerBound) }
     }
 
-    private mutating func report(_ reason: String, at offset: Int) {
+    private mutating func report(_ reason: StaticString, at offset: Int) {
         if self.fault == nil { self.fault = (offset, reason) }
     }
 
     // MARK: The rules
 
     /// The envelope of the message that was read.
+    @inline(__always)
     func envelope(in bytes: Span<UInt8>) throws(EnvelopeError) -> Envelope {
         if let fault = self.fault { throw self.invalid(fault.reason, at: fault.offset) }
-        guard let jsonrpc = self.jsonrpc?.string, jsonrpc.equals("2.0", in: bytes) else {
-            throw self.invalid("jsonrpc is not \"2.0\"", at: self.jsonrpc?.range.lowerBound)
+        guard let jsonrpc = self.members[.jsonrpc]?.string, jsonrpc.equals("2.0", in: bytes) else {
+            throw self.invalid("jsonrpc is not \"2.0\"", at: self.members[.jsonrpc])
         }
-        if let value = self.idValue, value.kind != .null, self.id == nil {
-            throw self.invalid("id is no string of up to 256 bytes and no integer", at: value.range.lowerBound)
+        if let value = self.members[.id], value.kind != .null, self.id == nil {
+            throw self.invalid("id is no string of up to 256 bytes and no integer", at: value)
         }
-        return self.method == nil ? try self.response(in: bytes) : try self.call(in: bytes)
+        if let params = self.members[.params], params.kind != .object, params.kind != .null {
+            throw self.invalid("params is not an object", at: params)
+        }
+        if let meta = self.members[.meta], meta.kind != .object, meta.kind != .null {
+            throw self.invalid("params._meta is not an object", at: meta)
+        }
+        return self.members[.method] == nil ? try self.response(in: bytes) : try self.call(in: bytes)
     }
 
+    @inline(__always)
     private func call(in bytes: Span<UInt8>) throws(EnvelopeError) -> Envelope {
-        guard let name = self.method?.string else {
-            throw self.invalid("method is not a string", at: self.method?.range.lowerBound)
+        guard let name = self.members[.method]?.string else {
+            throw self.invalid("method is not a string", at: self.members[.method])
         }
-        guard self.result == nil, self.error == nil else {
-            throw self.invalid("a message with a method and a result or an error")
+        guard self.members[.result] == nil, self.members[.error] == nil else {
+            throw self.invalid("a message with a method and a result or an error", at: nil)
         }
-        if let value = self.idValue, value.kind == .null {
-            throw self.invalid("id of a request is null", at: value.range.lowerBound)
-        }
+        if let value = self.members[.id], value.kind == .null { throw self.invalid("id of a call is null", at: value) }
         var envelope = Envelope(kind: self.id == nil ? .notification : .request, range: self.range)
         let method = MCPMethod(name, in: bytes)
         envelope.id = self.id
         envelope.method = method
         envelope.methodName = name
-        if let params = self.params, params.kind == .object { envelope.params = params.range }
-        if let offset = self.parameters.fill(&envelope, method: method, in: bytes) {
-            throw self.invalid("a token or id in params is no string of up to 256 bytes and no integer", at: offset)
+        if let params = self.members[.params], params.kind == .object { envelope.payload = params }
+        switch method.nameParameter {
+        case .name: envelope.name = self.members[.name]?.string
+        case .uri: envelope.name = self.members[.uri]?.string
+        case .taskID: envelope.name = self.members[.taskID]?.string
+        case nil: break
         }
+        let isProgress = method == .progressNotification
+        envelope.progressToken = try self.token(
+            isProgress ? self.members[.reportedToken] : self.members[.metaToken],
+            in: bytes
+        )
+        if method == .cancelledNotification {
+            envelope.cancelledID = try self.token(self.members[.requestID], in: bytes)
+        }
+        if method == .initialize { envelope.initializeVersion = self.members[.protocolVersion]?.string }
+        envelope.requestState = self.members[.requestState]?.string
+        envelope.hasStatelessEnvelope = self.members[.metaVersion] != nil
+        envelope.statelessVersion = self.members[.metaVersion]?.string
+        envelope.hasClientCapabilities = self.members[.metaCapabilities]?.kind == .object
+        if let value = self.members[.metaSubscription] { envelope.subscriptionID = MessageID(value, in: bytes) }
         return envelope
     }
 
+    @inline(__always)
     private func response(in bytes: Span<UInt8>) throws(EnvelopeError) -> Envelope {
-        var result = self.result
-        var error = self.error
+        var result = self.members[.result]
+        var error = self.members[.error]
         if self.source == .upstream, let bothResult = result, let bothError = error {
             if bothError.kind == .null {
                 error = nil
@@ -195,23 +194,29 @@ struct EnvelopeReader {
                 result = nil
             }
         }
-        guard (result == nil) != (error == nil) else {
-            throw self.invalid(result == nil ? "no method, result or error" : "both a result and an error")
-        }
+        if result == nil, error == nil { throw self.invalid("no method, result or error", at: nil) }
+        if result != nil, error != nil { throw self.invalid("both a result and an error", at: nil) }
         var envelope = Envelope(kind: error == nil ? .result : .error, range: self.range)
         envelope.id = self.id
-        envelope.result = result?.range
-        envelope.error = error?.range
-        envelope.errorCode = self.errorCode.flatMap { $0.integer(in: bytes) }.map { Int($0) }
+        envelope.payload = error ?? result
+        if error != nil, let code = self.members[.errorCode]?.integer(in: bytes) { envelope.errorCode = Int(code) }
         return envelope
     }
 
-    private func invalid(_ reason: String, at offset: Int? = nil) -> EnvelopeError {
-        EnvelopeError(
-            code: .invalidRequest,
-            offset: offset ?? self.range.lowerBound,
-            reason: reason,
-            id: self.id
-        )
+    /// A progress token or request id in `params`; nil if absent or null.
+    private func token(_ value: JSONValue?, in bytes: Span<UInt8>) throws(EnvelopeError) -> MessageID? {
+        guard let value, value.kind != .null else { return nil }
+        guard let token = MessageID(value, in: bytes) else {
+            throw self.invalid("a token or id in params is no string of up to 256 bytes and no integer", at: value)
+        }
+        return token
+    }
+
+    private func invalid(_ reason: StaticString, at value: JSONValue?) -> EnvelopeError {
+        self.invalid(reason, at: value?.range.lowerBound ?? self.range.lowerBound)
+    }
+
+    private func invalid(_ reason: StaticString, at offset: Int) -> EnvelopeError {
+        EnvelopeError(code: .invalidRequest, offset: offset, reason: reason.description, id: self.id)
     }
 }

@@ -57,7 +57,7 @@ package struct EnvelopeScanner: Sendable {
             try reader.read(&scanner, in: bytes)
             try scanner.finish(in: bytes)
         } catch {
-            throw EnvelopeError(code: .parse, offset: error.offset, reason: error.reason, id: reader.id)
+            throw EnvelopeError(code: .parse, offset: error.offset, reason: error.reason.rawValue, id: reader.id)
         }
         return .message(try reader.envelope(in: bytes))
     }
@@ -86,7 +86,7 @@ package struct EnvelopeScanner: Sendable {
             }
             if !hasElement { try scanner.finish(in: bytes) }
         } catch {
-            throw EnvelopeError(code: .parse, offset: error.offset, reason: error.reason)
+            throw EnvelopeError(code: .parse, offset: error.offset, reason: error.reason.rawValue)
         }
         guard !hasElement else {
             throw EnvelopeError(code: .invalidRequest, offset: scanner.index, reason: "too many messages in a batch")

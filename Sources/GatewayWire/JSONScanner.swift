@@ -1,66 +1,11 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
-/// Why a text is not JSON that the gateway takes: its grammar, its UTF-8 or its nesting (RFC 8259).
-package struct JSONError: Error, Hashable, Sendable {
-    /// Where it was noticed, in bytes from the start.
-    package let offset: Int
-    /// What is wrong, a constant text without anything of the input.
-    package let reason: String
-
-    package init(offset: Int, reason: String) {
-        self.offset = offset
-        self.reason = reason
-    }
-}
-
-/// Where a JSON value stands, and its type.
-package struct JSONValue: Hashable, Sendable {
-    package enum Kind: Hashable, Sendable {
-        case object
-        case array
-        case string(JSONString)
-        /// A number without fraction and exponent.
-        case integer
-        /// Any other number.
-        case fraction
-        case boolean
-        case null
-    }
-
-    package let kind: Kind
-    package let range: Range<Int>
-
-    /// The string, if this is one.
-    package var string: JSONString? {
-        if case .string(let string) = self.kind { string } else { nil }
-    }
-
-    /// The value of an integer; nil for any other value, and for one that does not fit 64 bits.
-    package func integer(in bytes: Span<UInt8>) -> Int64? {
-        guard self.kind == .integer else { return nil }
-        var index = self.range.lowerBound
-        let isNegative = bytes[index] == UInt8(ascii: "-")
-        if isNegative { index += 1 }
-        guard self.range.upperBound - index <= 19 else { return nil }
-        var magnitude: UInt64 = 0
-        while index < self.range.upperBound {
-            // 19 digits stay below 10¹⁹, which fits.
-            magnitude = magnitude &* 10 &+ UInt64(bytes[index] &- UInt8(ascii: "0"))
-            index += 1
-        }
-        guard magnitude <= UInt64(Int64.max) else {
-            return isNegative && magnitude == UInt64(Int64.max) + 1 ? .min : nil
-        }
-        return isNegative ? -Int64(magnitude) : Int64(magnitude)
-    }
-}
-
 /// Walks over JSON text once, from left to right, and checks all of it (RFC 8259): grammar, also of what is skipped,
 /// UTF-8 in strings (RFC 3629), and nesting.
 ///
 /// A cursor: the reader calls it in the order of the text, and every call is given the same bytes. It never recurses,
-/// and allocates only below 64 levels of a skipped value. Escaped lone surrogates pass, since JavaScript writes them;
+/// and allocates only beyond 64 levels of a skipped value. Escaped lone surrogates pass, since JavaScript writes them;
 /// there is no byte order mark and no other encoding. After an error the cursor is of no more use.
 package struct JSONScanner: Sendable {
     /// Where the next byte is read.
@@ -68,9 +13,7 @@ package struct JSONScanner: Sendable {
     private let depthLimit: Int
     private var depth = 0
 
-    /// A cursor at `index`.
-    ///
-    /// - Parameter depthLimit: how many objects and arrays may be open inside one another.
+    /// A cursor at `index`; `depthLimit` is how many objects and arrays may be open inside one another.
     package init(at index: Int = 0, depthLimit: Int = 64) {
         self.index = index
         self.depthLimit = depthLimit
@@ -93,13 +36,10 @@ package struct JSONScanner: Sendable {
     /// Reads a member's key and steps over the colon; what follows is its value.
     @inline(__always)
     package mutating func key(in bytes: Span<UInt8>) throws(JSONError) -> JSONString {
-        guard self.peek(in: bytes) == UInt8(ascii: "\"") else { throw self.unexpected(in: bytes) }
-        let key = try self.string(in: bytes)
-        self.skipWhiteSpace(in: bytes)
-        guard self.peek(in: bytes) == UInt8(ascii: ":") else { throw self.unexpected(in: bytes) }
-        self.index += 1
-        self.skipWhiteSpace(in: bytes)
-        return key
+        let start = self.index
+        let end = try JSONGrammar.afterString(at: start, in: bytes)
+        self.index = try JSONGrammar.afterColon(at: end.position, in: bytes)
+        return JSONString(content: start + 1..<end.position - 1, isEscaped: end.isEscaped)
     }
 
     /// After a member's value: true if another member follows, false if the object is over.
@@ -123,18 +63,13 @@ package struct JSONScanner: Sendable {
     /// Steps over space, tab, line feed and carriage return.
     @inline(__always)
     package mutating func skipWhiteSpace(in bytes: Span<UInt8>) {
-        while self.index < bytes.count {
-            switch bytes[self.index] {
-            case 0x20, 0x0a, 0x0d, 0x09: self.index += 1
-            default: return
-            }
-        }
+        self.index = JSONGrammar.afterWhiteSpace(at: self.index, in: bytes)
     }
 
     /// Checks that only white space is left.
     package mutating func finish(in bytes: Span<UInt8>) throws(JSONError) {
         self.skipWhiteSpace(in: bytes)
-        guard self.index == bytes.count else { throw self.error("bytes after the end of the JSON text") }
+        guard self.index == bytes.count else { throw JSONError(.trailingBytes, at: self.index) }
     }
 
     // MARK: Values
@@ -142,206 +77,81 @@ package struct JSONScanner: Sendable {
     /// Steps over one value, whatever it is, and says what and where it was; the cursor must stand on its first byte.
     package mutating func value(in bytes: Span<UInt8>) throws(JSONError) -> JSONValue {
         let start = self.index
+        guard bytes.count <= Int(Int32.max) else { throw JSONError(.tooLong, at: start) }
+        guard start < bytes.count else { throw JSONGrammar.unexpected(at: start, in: bytes) }
         let kind: JSONValue.Kind
-        guard let byte = self.peek(in: bytes) else { throw self.unexpected(in: bytes) }
-        switch byte {
+        switch bytes[start] {
         case UInt8(ascii: "\""):
-            kind = .string(try self.string(in: bytes))
+            let end = try JSONGrammar.afterString(at: start, in: bytes)
+            self.index = end.position
+            kind = end.isEscaped ? .escapedString : .string
         case UInt8(ascii: "{"):
-            try self.skipContainer(in: bytes)
+            self.index = try self.afterContainer(at: start, in: bytes)
             kind = .object
         case UInt8(ascii: "["):
-            try self.skipContainer(in: bytes)
+            self.index = try self.afterContainer(at: start, in: bytes)
             kind = .array
         case UInt8(ascii: "-"), UInt8(ascii: "0")...UInt8(ascii: "9"):
-            kind = try self.number(in: bytes) ? .integer : .fraction
-        case UInt8(ascii: "n"):
-            try self.literal("null", in: bytes)
-            kind = .null
-        case UInt8(ascii: "t"):
-            try self.literal("true", in: bytes)
-            kind = .boolean
-        case UInt8(ascii: "f"):
-            try self.literal("false", in: bytes)
-            kind = .boolean
+            let end = try JSONGrammar.afterNumber(at: start, in: bytes)
+            self.index = end.position
+            kind = end.isInteger ? .integer : .fraction
         default:
-            throw self.unexpected(in: bytes)
+            self.index = try JSONGrammar.afterWord(at: start, in: bytes)
+            kind = bytes[start] == UInt8(ascii: "n") ? .null : .boolean
         }
         return JSONValue(kind: kind, range: start..<self.index)
     }
 
-    /// Steps over an object or array without recursion.
-    private mutating func skipContainer(in bytes: Span<UInt8>) throws(JSONError) {
-        let outerDepth = self.depth
-        var nesting = Nesting()
-        // The cursor stands where a value begins.
+    /// Where the object or array that begins at `start` ends; without recursion.
+    private func afterContainer(at start: Int, in bytes: Span<UInt8>) throws(JSONError) -> Int {
+        var nesting = JSONNesting()
+        var position = start
+        // The position is where a value begins.
         while true {
-            guard let byte = self.peek(in: bytes) else { throw self.unexpected(in: bytes) }
+            guard position < bytes.count else { throw JSONGrammar.unexpected(at: position, in: bytes) }
+            let byte = bytes[position]
             switch byte {
             case UInt8(ascii: "\""):
-                _ = try self.string(in: bytes)
-            case UInt8(ascii: "{"):
-                if try self.beginObject(in: bytes) {
-                    nesting.push(isObject: true)
-                    _ = try self.key(in: bytes)
+                position = try JSONGrammar.afterString(at: position, in: bytes).position
+            case UInt8(ascii: "{"), UInt8(ascii: "["):
+                guard self.depth + nesting.count < self.depthLimit else { throw JSONError(.tooDeep, at: position) }
+                position = JSONGrammar.afterWhiteSpace(at: position + 1, in: bytes)
+                // The closing byte of both kinds is its opening byte and two.
+                guard position < bytes.count, bytes[position] == byte + 2 else {
+                    nesting.push(isObject: byte == UInt8(ascii: "{"))
+                    if nesting.isObject { position = try JSONGrammar.afterKey(at: position, in: bytes) }
                     continue
                 }
-            case UInt8(ascii: "["):
-                if try self.beginArray(in: bytes) {
-                    nesting.push(isObject: false)
-                    continue
-                }
+                position += 1
             case UInt8(ascii: "-"), UInt8(ascii: "0")...UInt8(ascii: "9"):
-                _ = try self.number(in: bytes)
-            case UInt8(ascii: "n"):
-                try self.literal("null", in: bytes)
-            case UInt8(ascii: "t"):
-                try self.literal("true", in: bytes)
-            case UInt8(ascii: "f"):
-                try self.literal("false", in: bytes)
+                position = try JSONGrammar.afterNumber(at: position, in: bytes).position
             default:
-                throw self.unexpected(in: bytes)
+                position = try JSONGrammar.afterWord(at: position, in: bytes)
             }
             // A value is over: close what ends here, up to the comma before the next one.
             while true {
-                if self.depth == outerDepth { return }
-                if nesting.isObject {
-                    if try self.nextMember(in: bytes) {
-                        _ = try self.key(in: bytes)
-                        break
-                    }
-                } else if try self.nextElement(in: bytes) {
+                if nesting.count == 0 { return position }
+                position = JSONGrammar.afterWhiteSpace(at: position, in: bytes)
+                guard position < bytes.count else { throw JSONGrammar.unexpected(at: position, in: bytes) }
+                let byte = bytes[position]
+                if byte == UInt8(ascii: ",") {
+                    position = JSONGrammar.afterWhiteSpace(at: position + 1, in: bytes)
+                    if nesting.isObject { position = try JSONGrammar.afterKey(at: position, in: bytes) }
                     break
                 }
+                guard byte == (nesting.isObject ? UInt8(ascii: "}") : UInt8(ascii: "]")) else {
+                    throw JSONGrammar.unexpected(at: position, in: bytes)
+                }
                 nesting.pop()
-            }
-        }
-    }
-
-    /// Steps over a string; the cursor must stand on its opening quote.
-    @inline(__always)
-    private mutating func string(in bytes: Span<UInt8>) throws(JSONError) -> JSONString {
-        let start = self.index + 1
-        var position = start
-        var isEscaped = false
-        while position < bytes.count {
-            let byte = bytes[position]
-            if byte == UInt8(ascii: "\"") {
-                self.index = position + 1
-                return JSONString(content: start..<position, isEscaped: isEscaped)
-            }
-            if byte == UInt8(ascii: "\\") {
-                isEscaped = true
-                position = try self.afterEscape(at: position, in: bytes)
-            } else if byte >= 0x80 {
-                position = try self.afterMultibyte(at: position, in: bytes)
-            } else if byte >= 0x20 {
                 position += 1
-            } else {
-                throw JSONError(offset: position, reason: "control character in a string")
             }
         }
-        throw JSONError(offset: bytes.count, reason: "the JSON text ends too early")
     }
-
-    /// Checks the escape whose backslash is at `position` (RFC 8259 §7); returns where it ends.
-    private func afterEscape(at position: Int, in bytes: Span<UInt8>) throws(JSONError) -> Int {
-        guard position + 1 < bytes.count else {
-            throw JSONError(offset: bytes.count, reason: "the JSON text ends too early")
-        }
-        switch bytes[position + 1] {
-        case UInt8(ascii: "\""), UInt8(ascii: "\\"), UInt8(ascii: "/"), UInt8(ascii: "b"), UInt8(ascii: "f"),
-            UInt8(ascii: "n"), UInt8(ascii: "r"), UInt8(ascii: "t"):
-            return position + 2
-        case UInt8(ascii: "u"):
-            guard position + 6 <= bytes.count else {
-                throw JSONError(offset: bytes.count, reason: "the JSON text ends too early")
-            }
-            for index in position + 2..<position + 6 where hexDigitValue(bytes[index]) == nil {
-                throw JSONError(offset: index, reason: "broken escape in a string")
-            }
-            return position + 6
-        default:
-            throw JSONError(offset: position + 1, reason: "broken escape in a string")
-        }
-    }
-
-    /// Checks the UTF-8 form of the scalar that begins at `position` (RFC 3629 §4); returns where it ends.
-    private func afterMultibyte(at position: Int, in bytes: Span<UInt8>) throws(JSONError) -> Int {
-        let lead = bytes[position]
-        let length: Int
-        // The range of the second byte keeps out overlong forms, surrogates and what lies beyond U+10FFFF.
-        var second: ClosedRange<UInt8> = 0x80...0xbf
-        switch lead {
-        case 0xc2...0xdf: length = 2
-        case 0xe0...0xef:
-            length = 3
-            if lead == 0xe0 { second = 0xa0...0xbf }
-            if lead == 0xed { second = 0x80...0x9f }
-        case 0xf0...0xf4:
-            length = 4
-            if lead == 0xf0 { second = 0x90...0xbf }
-            if lead == 0xf4 { second = 0x80...0x8f }
-        default: throw JSONError(offset: position, reason: "not UTF-8")
-        }
-        let end = position + length
-        guard end <= bytes.count else { throw JSONError(offset: bytes.count, reason: "the JSON text ends too early") }
-        guard second.contains(bytes[position + 1]) else { throw JSONError(offset: position, reason: "not UTF-8") }
-        var index = position + 2
-        while index < end {
-            guard bytes[index] & 0xc0 == 0x80 else { throw JSONError(offset: position, reason: "not UTF-8") }
-            index += 1
-        }
-        return end
-    }
-
-    /// Steps over a number (RFC 8259 §6); true if it is an integer.
-    private mutating func number(in bytes: Span<UInt8>) throws(JSONError) -> Bool {
-        if self.peek(in: bytes) == UInt8(ascii: "-") { self.index += 1 }
-        if self.peek(in: bytes) == UInt8(ascii: "0") {
-            self.index += 1
-        } else {
-            try self.digits(in: bytes)
-        }
-        var isInteger = true
-        if self.peek(in: bytes) == UInt8(ascii: ".") {
-            isInteger = false
-            self.index += 1
-            try self.digits(in: bytes)
-        }
-        if let byte = self.peek(in: bytes), byte | 0x20 == UInt8(ascii: "e") {
-            isInteger = false
-            self.index += 1
-            if let sign = self.peek(in: bytes), sign == UInt8(ascii: "+") || sign == UInt8(ascii: "-") {
-                self.index += 1
-            }
-            try self.digits(in: bytes)
-        }
-        return isInteger
-    }
-
-    /// Steps over one digit or more.
-    @inline(__always)
-    private mutating func digits(in bytes: Span<UInt8>) throws(JSONError) {
-        let start = self.index
-        while self.index < bytes.count, bytes[self.index] &- UInt8(ascii: "0") < 10 { self.index += 1 }
-        guard self.index > start else { throw self.unexpected(in: bytes) }
-    }
-
-    private mutating func literal(_ text: StaticString, in bytes: Span<UInt8>) throws(JSONError) {
-        for offset in 0..<text.utf8CodeUnitCount {
-            // The pointer of a static string is valid for the life of the process and `offset` is below its count.
-            guard self.peek(in: bytes) == text.utf8Start[offset] else { throw self.unexpected(in: bytes) }
-            self.index += 1
-        }
-    }
-
-    // MARK: Containers and errors
 
     @inline(__always)
     private mutating func begin(_ opening: UInt8, closing: UInt8, in bytes: Span<UInt8>) throws(JSONError) -> Bool {
-        guard self.peek(in: bytes) == opening else { throw self.unexpected(in: bytes) }
-        guard self.depth < self.depthLimit else { throw self.error("nested too deeply") }
+        guard self.peek(in: bytes) == opening else { throw JSONGrammar.unexpected(at: self.index, in: bytes) }
+        guard self.depth < self.depthLimit else { throw JSONError(.tooDeep, at: self.index) }
         self.index += 1
         self.skipWhiteSpace(in: bytes)
         if self.peek(in: bytes) == closing {
@@ -365,44 +175,31 @@ package struct JSONScanner: Sendable {
             self.depth -= 1
             return false
         default:
-            throw self.unexpected(in: bytes)
+            throw JSONGrammar.unexpected(at: self.index, in: bytes)
         }
     }
+}
 
-    private func error(_ reason: String) -> JSONError { JSONError(offset: self.index, reason: reason) }
+/// Which of the open containers are objects: one bit each, in words of 64.
+private struct JSONNesting {
+    private(set) var count = 0
+    private var word: UInt64 = 0
+    private var fullWords: [UInt64] = []
 
-    @inline(never)
-    private func unexpected(in bytes: Span<UInt8>) -> JSONError {
-        if self.index >= bytes.count { return self.error("the JSON text ends too early") }
-        if self.index == 0, bytes[0] == 0xef { return self.error("a byte order mark, or not UTF-8") }
-        return self.error(bytes[self.index] >= 0x80 ? "not UTF-8, or not JSON" : "not JSON")
+    /// Whether the innermost container is an object.
+    var isObject: Bool { self.word & 1 == 1 }
+
+    @inline(__always)
+    mutating func push(isObject: Bool) {
+        if self.count & 63 == 0, self.count > 0 { self.fullWords.append(self.word) }
+        self.word = self.word << 1 | (isObject ? 1 : 0)
+        self.count += 1
     }
 
-    /// Which of the open containers are objects: one bit each, in words of 64.
-    private struct Nesting {
-        private var word: UInt64 = 0
-        private var bits = 0
-        private var fullWords: [UInt64] = []
-
-        /// Whether the innermost container is an object.
-        var isObject: Bool { self.word & 1 == 1 }
-
-        mutating func push(isObject: Bool) {
-            if self.bits == 64 {
-                self.fullWords.append(self.word)
-                self.bits = 0
-            }
-            self.word = self.word << 1 | (isObject ? 1 : 0)
-            self.bits += 1
-        }
-
-        mutating func pop() {
-            self.word >>= 1
-            self.bits -= 1
-            if self.bits == 0, let word = self.fullWords.popLast() {
-                self.word = word
-                self.bits = 64
-            }
-        }
+    @inline(__always)
+    mutating func pop() {
+        self.word >>= 1
+        self.count -= 1
+        if self.count & 63 == 0, let word = self.fullWords.popLast() { self.word = word }
     }
 }

@@ -6,15 +6,21 @@
 /// All functions take the bytes that the string was found in; with other bytes the answer means nothing, but a range
 /// that does not fit stops the process as any subscript out of bounds does.
 package struct JSONString: Hashable, Sendable {
-    /// The bytes between the quotes, as written.
-    package let content: Range<Int>
-    /// Whether `content` has a backslash, so that it must be decoded before it is compared or shown.
+    // 32 bits keep envelopes small; the scanner takes no longer texts.
+    private let start: UInt32
+    private let end: UInt32
+    /// Whether ``content`` has a backslash, so that it must be decoded before it is compared or shown.
     package let isEscaped: Bool
 
+    @inline(__always)
     package init(content: Range<Int>, isEscaped: Bool) {
-        self.content = content
+        self.start = UInt32(clamping: content.lowerBound)
+        self.end = UInt32(clamping: content.upperBound)
         self.isEscaped = isEscaped
     }
+
+    /// The bytes between the quotes, as written.
+    package var content: Range<Int> { Int(self.start)..<max(Int(self.start), Int(self.end)) }
 
     /// The literal with its quotes.
     package var literal: Range<Int> { self.content.lowerBound - 1..<self.content.upperBound + 1 }
@@ -23,20 +29,13 @@ package struct JSONString: Hashable, Sendable {
     @inline(__always)
     package func equals(_ plain: StaticString, in bytes: Span<UInt8>) -> Bool {
         if self.isEscaped { return self.decodedEquals(plain, in: bytes) }
-        let count = plain.utf8CodeUnitCount
-        guard self.content.count == count else { return false }
-        let start = self.content.lowerBound
-        var index = 0
-        while index < count {
-            // The pointer of a static string is valid for the life of the process and `index` is below its count.
-            if bytes[start + index] != plain.utf8Start[index] { return false }
-            index += 1
-        }
-        return true
+        return self.end &- self.start == UInt32(truncatingIfNeeded: plain.utf8CodeUnitCount)
+            && self.rawEquals(plain, in: bytes)
     }
 
     /// Whether the decoded string is exactly `plain`, byte for byte; allocates nothing.
     package func equals(_ plain: Span<UInt8>, in bytes: Span<UInt8>) -> Bool {
+        if !self.isEscaped { return equalBytes(bytes.extracting(self.content), plain) }
         var reader = JSONStringReader(self)
         var index = 0
         while let byte = reader.next(in: bytes) {
@@ -48,6 +47,9 @@ package struct JSONString: Hashable, Sendable {
 
     /// Whether two strings, each in its own bytes, decode to the same; allocates nothing.
     package func equals(_ other: JSONString, in otherBytes: Span<UInt8>, own bytes: Span<UInt8>) -> Bool {
+        if !self.isEscaped, !other.isEscaped {
+            return equalBytes(bytes.extracting(self.content), otherBytes.extracting(other.content))
+        }
         var own = JSONStringReader(self)
         var theirs = JSONStringReader(other)
         while true {
@@ -78,6 +80,13 @@ package struct JSONString: Hashable, Sendable {
         return decoded
     }
 
+    /// Compares the content as written with a text of the same length.
+    private func rawEquals(_ plain: StaticString, in bytes: Span<UInt8>) -> Bool {
+        // The pointer of a static string is valid for the life of the process, and the span has its count.
+        let text = UnsafeBufferPointer(start: plain.utf8Start, count: plain.utf8CodeUnitCount)
+        return equalBytes(bytes.extracting(self.content), text.span)
+    }
+
     private func decodedEquals(_ plain: StaticString, in bytes: Span<UInt8>) -> Bool {
         var reader = JSONStringReader(self)
         var index = 0
@@ -100,6 +109,37 @@ package struct JSONString: Hashable, Sendable {
         }
         return true
     }
+}
+
+/// Whether two pieces of text are the same, byte for byte; by words, of which the last two may overlap.
+@inline(__always)
+func equalBytes(_ left: Span<UInt8>, _ right: Span<UInt8>) -> Bool {
+    let count = left.count
+    guard count == right.count else { return false }
+    if count >= 8 { return equalWords(left.bytes, right.bytes, UInt64.self) }
+    if count >= 4 { return equalWords(left.bytes, right.bytes, UInt32.self) }
+    for index in 0..<count where left[index] != right[index] { return false }
+    return true
+}
+
+@inline(__always)
+private func equalWords<Word: FixedWidthInteger & BitwiseCopyable>(
+    _ left: RawSpan,
+    _ right: RawSpan,
+    _ type: Word.Type
+) -> Bool {
+    let last = left.byteCount - MemoryLayout<Word>.size
+    var index = 0
+    while index < last {
+        if left.unsafeLoadUnaligned(fromByteOffset: index, as: type)
+            != right.unsafeLoadUnaligned(fromByteOffset: index, as: type)
+        {
+            return false
+        }
+        index += MemoryLayout<Word>.size
+    }
+    return left.unsafeLoadUnaligned(fromByteOffset: last, as: type)
+        == right.unsafeLoadUnaligned(fromByteOffset: last, as: type)
 }
 
 /// Reads the decoded bytes of a checked JSON string one after the other.

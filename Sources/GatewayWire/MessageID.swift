@@ -10,19 +10,7 @@ package struct MessageID: Hashable, Sendable {
     /// The bytes that a string id may have between its quotes, as written.
     package static let maximumStringBytes = 256
 
-    package enum Kind: Hashable, Sendable {
-        case string(JSONString)
-        case integer(Int64)
-    }
-
-    package let kind: Kind
-    /// The id as written, with the quotes of a string: what is echoed byte for byte.
-    package let range: Range<Int>
-
-    package init(kind: Kind, range: Range<Int>) {
-        self.kind = kind
-        self.range = range
-    }
+    private let value: JSONValue
 
     /// Reads an id that stands alone, with nothing around it; anything that is no valid id gives nil.
     package init?(literal bytes: Span<UInt8>) {
@@ -36,33 +24,39 @@ package struct MessageID: Hashable, Sendable {
     /// Takes a scanned value for an id; nil if the rules of S6.3 do not allow it.
     init?(_ value: JSONValue, in bytes: Span<UInt8>) {
         switch value.kind {
-        case .string(let string):
-            guard string.content.count <= Self.maximumStringBytes else { return nil }
-            self.init(kind: .string(string), range: value.range)
+        case .string, .escapedString:
+            guard value.range.count - 2 <= Self.maximumStringBytes else { return nil }
         case .integer:
             guard let integer = value.integer(in: bytes), integer != .min else { return nil }
-            self.init(kind: .integer(integer), range: value.range)
         default:
             return nil
         }
+        self.value = value
     }
+
+    /// The id as written, with the quotes of a string: what is echoed byte for byte.
+    package var range: Range<Int> { self.value.range }
+
+    /// The id if it is a string; nil if it is an integer.
+    package var string: JSONString? { self.value.string }
+
+    /// The id if it is an integer; nil if it is a string.
+    package func integer(in bytes: Span<UInt8>) -> Int64? { self.value.integer(in: bytes) }
 
     /// Whether two ids, each in its own bytes, are the same: of one type, and the same number or, decoded, the same
     /// bytes (faults.md S8.1: string "1" is not number 1); allocates nothing.
     package func equals(_ other: MessageID, in otherBytes: Span<UInt8>, own bytes: Span<UInt8>) -> Bool {
-        switch (self.kind, other.kind) {
-        case (.integer(let own), .integer(let theirs)): own == theirs
-        case (.string(let own), .string(let theirs)): own.equals(theirs, in: otherBytes, own: bytes)
+        switch (self.string, other.string) {
+        case (let own?, let theirs?): own.equals(theirs, in: otherBytes, own: bytes)
+        case (nil, nil): self.integer(in: bytes) == other.integer(in: otherBytes)
         default: false
         }
     }
 
     /// The id on its own, to keep after the message is gone or to look up.
     package func value(in bytes: Span<UInt8>) -> MessageIDValue {
-        switch self.kind {
-        case .integer(let integer): .integer(integer)
-        case .string(let string): .string(string.decodedBytes(in: bytes))
-        }
+        if let string = self.string { return .string(string.decodedBytes(in: bytes)) }
+        return .integer(self.integer(in: bytes) ?? 0)
     }
 }
 

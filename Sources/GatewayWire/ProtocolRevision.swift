@@ -1,7 +1,7 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
-/// A published revision of MCP; the raw value is its name on the wire. Ordered by date.
+/// A published revision of MCP, ordered by date: the raw value is its name on the wire.
 package enum ProtocolRevision: String, Hashable, Sendable, CaseIterable, Comparable {
     case november2024 = "2024-11-05"
     case march2025 = "2025-03-26"

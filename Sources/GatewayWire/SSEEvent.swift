@@ -1,7 +1,9 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
-/// One complete block of an event stream, as offsets from its first byte (WHATWG HTML, Server-sent events).
+/// One complete block of an event stream (WHATWG HTML, Server-sent events).
+///
+/// Every range is an offset into the bytes that ``SSEDecoder/next(in:)`` was given in the call that returned the event.
 package struct SSEEvent: Hashable, Sendable {
     /// Where the lines of the `data` field stand.
     package enum Content: Hashable, Sendable {
@@ -32,16 +34,12 @@ package struct SSEEvent: Hashable, Sendable {
     }
 
     /// Whether the event is of the type `message`, explicitly or by default: what carries JSON-RPC.
-    ///
-    /// - Parameter bytes: what ``SSEDecoder/next(in:)`` was given.
     package func isMessage(in bytes: Span<UInt8>) -> Bool {
         guard let type = self.type, !type.isEmpty else { return true }
         return JSONString(content: type, isEscaped: false).equals("message", in: bytes)
     }
 
-    /// The data as one piece: a range if it is one line, else a copy with the lines joined.
-    ///
-    /// - Parameter bytes: what ``SSEDecoder/next(in:)`` was given.
+    /// A copy of the data as the reader of the stream gets it, the lines joined; empty if there is none.
     package func joinedData(in bytes: Span<UInt8>) -> [UInt8] {
         var joined: [UInt8] = []
         switch self.data {
