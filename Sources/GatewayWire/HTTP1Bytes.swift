@@ -84,6 +84,34 @@ enum HTTP1Bytes {
         return end
     }
 
+    /// The first index from `start` whose byte is no token byte; `end` if there is none.
+    ///
+    /// Looks at eight bytes at a time for letters and `-`, of which names consist, and at the others singly.
+    @inline(__always)
+    static func firstNonToken(_ bytes: Span<UInt8>, from start: Int, to end: Int) -> Int {
+        let raw = bytes.bytes
+        var index = start
+        while index &+ 8 <= end {
+            let word = Self.load(raw, at: index)
+            let folded = (word | 0x2020_2020_2020_2020) & 0x7f7f_7f7f_7f7f_7f7f
+            // In each byte the highest bit of a sum of numbers below 0x80 tells which of the two is greater.
+            let fromA = folded &+ 0x1f1f_1f1f_1f1f_1f1f
+            let beyondZ = folded &+ 0x0505_0505_0505_0505
+            let notHyphen = ((word & 0x7f7f_7f7f_7f7f_7f7f) ^ 0x2d2d_2d2d_2d2d_2d2d) &+ 0x7f7f_7f7f_7f7f_7f7f
+            let usual = ((fromA & ~beyondZ) | ~notHyphen) & ~word & 0x8080_8080_8080_8080
+            let others = usual ^ 0x8080_8080_8080_8080
+            if others == 0 {
+                index &+= 8
+                continue
+            }
+            index &+= others.trailingZeroBitCount / 8
+            guard Self.isToken(bytes[index]) else { return index }
+            index &+= 1
+        }
+        while index < end, Self.isToken(bytes[index]) { index &+= 1 }
+        return index
+    }
+
     /// Eight bytes, the first one lowest.
     ///
     /// The load is bounds-checked.

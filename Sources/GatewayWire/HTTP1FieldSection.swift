@@ -40,7 +40,12 @@ struct HTTP1FieldSection: Sendable {
 
     func firstIndex(of name: HTTP1FieldName) -> Int? {
         guard self.contains(name) else { return nil }
-        return self.fields.firstIndex { $0.name == name }
+        var index = 0
+        while index < self.fields.count {
+            if self.fields[index].name == name { return index }
+            index &+= 1
+        }
+        return nil
     }
 
     func count(of name: HTTP1FieldName) -> Int {
@@ -59,14 +64,17 @@ struct HTTP1FieldSection: Sendable {
         limit: Int
     ) throws(HTTP1Error) -> Bool {
         var index = position
+        defer { position = index }
+        // The states follow each other in the order of a line: the switch is entered once per line, and elsewhere only
+        // where the bytes were cut.
         while index < end {
             switch self.state {
             case .lineStart:
-                let byte = bytes[index]
-                switch byte {
+                switch bytes[index] {
                 case HTTP1Bytes.carriageReturn:
                     self.state = .sectionEnd
                     index &+= 1
+                    continue
                 case HTTP1Bytes.lineFeed:
                     throw HTTP1Error(.bareLF)
                 case HTTP1Bytes.space, HTTP1Bytes.tab:
@@ -74,48 +82,49 @@ struct HTTP1FieldSection: Sendable {
                 default:
                     guard self.fields.count < limit else { throw HTTP1Error(.tooManyFields) }
                     self.nameStart = index
-                    self.state = .name
                 }
+                fallthrough
             case .name:
-                while index < end, HTTP1Bytes.isToken(bytes[index]) { index &+= 1 }
-                guard index < end else { break }
+                self.state = .name
+                index = HTTP1Bytes.firstNonToken(bytes, from: index, to: end)
+                guard index < end else { return false }
                 guard bytes[index] == UInt8(ascii: ":"), index > self.nameStart else {
                     throw Self.nameError(bytes[index])
                 }
                 self.nameEnd = index
-                self.state = .beforeValue
                 index &+= 1
+                fallthrough
             case .beforeValue:
+                self.state = .beforeValue
                 while index < end, HTTP1Bytes.isOptionalWhitespace(bytes[index]) { index &+= 1 }
-                guard index < end else { break }
+                guard index < end else { return false }
                 self.valueStart = index
-                self.state = .value
+                fallthrough
             case .value:
+                self.state = .value
                 index = HTTP1Bytes.firstControl(bytes, from: index, to: end)
-                guard index < end else { break }
-                switch bytes[index] {
-                case HTTP1Bytes.tab:
-                    index &+= 1
-                case HTTP1Bytes.carriageReturn:
-                    self.appendField(bytes, valueEnd: index)
-                    self.state = .lineEnd
-                    index &+= 1
-                case HTTP1Bytes.lineFeed:
-                    throw HTTP1Error(.bareLF)
-                default:
-                    throw HTTP1Error(.fieldValue)
+                while index < end, bytes[index] == HTTP1Bytes.tab {
+                    index = HTTP1Bytes.firstControl(bytes, from: index &+ 1, to: end)
                 }
+                guard index < end else { return false }
+                guard bytes[index] == HTTP1Bytes.carriageReturn else {
+                    throw HTTP1Error(bytes[index] == HTTP1Bytes.lineFeed ? .bareLF : .fieldValue)
+                }
+                self.appendField(bytes, valueEnd: index)
+                index &+= 1
+                fallthrough
             case .lineEnd:
+                self.state = .lineEnd
+                guard index < end else { return false }
                 guard bytes[index] == HTTP1Bytes.lineFeed else { throw HTTP1Error(.bareCR) }
                 self.state = .lineStart
                 index &+= 1
             case .sectionEnd:
                 guard bytes[index] == HTTP1Bytes.lineFeed else { throw HTTP1Error(.bareCR) }
-                position = index &+ 1
+                index &+= 1
                 return true
             }
         }
-        position = index
         return false
     }
 

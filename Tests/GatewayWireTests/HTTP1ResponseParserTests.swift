@@ -115,6 +115,41 @@ import Testing
         }
     }
 
+    /// Around the eight bytes that are looked at together.
+    static let lengths = [1, 2, 7, 8, 9, 15, 16, 17]
+
+    @Test("Each byte at each place of a name is accepted only if it is a token byte", arguments: Self.lengths)
+    func everyByteOfAName(length: Int) {
+        for position in 0..<length {
+            for byte in UInt8.min...UInt8.max {
+                var name = Array(repeating: UInt8(ascii: "a"), count: length)
+                name[position] = byte
+                let bytes = latin1("HTTP/1.1 200 OK\r\n") + name + latin1(": b\r\n\r\n")
+                let result = outcome { () throws(HTTP1Error) in try parseResponse(bytes, cuts: [bytes.count]) }
+                // A colon ends the name earlier.
+                let isAccepted = HTTP1TextTests.tokenBytes.contains(byte) || (byte == 0x3a && position > 0)
+                #expect((result.reason == nil) == isAccepted, "\(byte) at \(position)")
+            }
+        }
+    }
+
+    @Test(
+        "Each byte at each place of a value is accepted only if it is no control byte but tab",
+        arguments: Self.lengths
+    )
+    func everyByteOfAValue(length: Int) {
+        for position in 0..<length {
+            for byte in UInt8.min...UInt8.max {
+                var value = Array(repeating: UInt8(ascii: "a"), count: length)
+                value[position] = byte
+                let bytes = latin1("HTTP/1.1 200 OK\r\nX:") + value + latin1("\r\n\r\n")
+                let result = outcome { () throws(HTTP1Error) in try parseResponse(bytes, cuts: [bytes.count]) }
+                let isAccepted = byte == 9 || (byte >= 32 && byte != 127)
+                #expect((result.reason == nil) == isAccepted, "\(byte) at \(position)")
+            }
+        }
+    }
+
     @Test("What does not begin like a status line is refused at its first wrong byte", arguments: 0..<9)
     func refusedEarly(index: Int) {
         var bytes = latin1("HTTP/1.1 ")
