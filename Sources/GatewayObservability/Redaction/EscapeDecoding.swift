@@ -23,6 +23,8 @@ struct EscapeDecoding {
     init?(_ text: Span<UInt8>, undoing kind: Kind) {
         let first = kind.first
         guard text.indices.contains(where: { text[$0] == first }) else { return nil }
+        self.bytes.reserveCapacity(text.count)
+        self.origins.reserveCapacity(text.count + 1)
         var hasEscape = false
         var index = 0
         while index < text.count {
@@ -96,7 +98,13 @@ struct EscapeDecoding {
         guard start + digits <= text.count else { return nil }
         var value: UInt32 = 0
         for index in start..<(start + digits) {
-            guard let digit = Character(Unicode.Scalar(text[index])).hexDigitValue else { return nil }
+            let digit: UInt8
+            switch text[index] {
+            case UInt8(ascii: "0")...UInt8(ascii: "9"): digit = text[index] - UInt8(ascii: "0")
+            case UInt8(ascii: "a")...UInt8(ascii: "f"): digit = text[index] - UInt8(ascii: "a") + 10
+            case UInt8(ascii: "A")...UInt8(ascii: "F"): digit = text[index] - UInt8(ascii: "A") + 10
+            default: return nil
+            }
             value = value << 4 | UInt32(digit)
         }
         return value
