@@ -10,6 +10,15 @@ package final class DescriptorLogSink: LogSink {
     /// Bytes that are written at once.
     private static let batchBytes = 64 * 1024
 
+    /// How the writer writes, which tests replace.
+    struct Writer: Sendable {
+        var write: @Sendable (ArraySlice<UInt8>) -> Platform.WriteResult
+        /// Waits until something can be written, or a second.
+        var waitUntilWritable: @Sendable () -> Void
+        /// Called once, after the last write.
+        var close: @Sendable () -> Void
+    }
+
     private let queue: Monitor<LogQueue>
 
     /// - Parameters:
@@ -17,20 +26,23 @@ package final class DescriptorLogSink: LogSink {
     ///   - lineLimit: lines that may wait.
     ///   - byteLimit: bytes that may wait.
     package init(descriptor: Int32 = 2, lineLimit: Int = 4096, byteLimit: Int = 4 * 1024 * 1024) {
-        let queue = Monitor(LogQueue(lineLimit: lineLimit, byteLimit: byteLimit))
-        self.queue = queue
+        self.queue = Monitor(LogQueue(lineLimit: lineLimit, byteLimit: byteLimit))
         guard let copy = Platform.duplicate(descriptor) else {
-            queue.withLock { $0.close() }
+            self.queue.withLock { $0.close() }
             return
         }
-        let isStarted = Platform.startThread {
-            Self.run(queue, descriptor: copy)
-            Platform.close(copy)
-        }
-        if !isStarted {
-            queue.withLock { $0.close() }
-            Platform.close(copy)
-        }
+        self.start(
+            Writer(
+                write: { Platform.write(copy, $0) },
+                waitUntilWritable: { Platform.waitUntilWritable(copy, milliseconds: 1000) },
+                close: { Platform.close(copy) }
+            )
+        )
+    }
+
+    init(writer: Writer, lineLimit: Int, byteLimit: Int) {
+        self.queue = Monitor(LogQueue(lineLimit: lineLimit, byteLimit: byteLimit))
+        self.start(writer)
     }
 
     deinit { self.close() }
@@ -63,25 +75,38 @@ package final class DescriptorLogSink: LogSink {
 
     // MARK: - The writer
 
-    private static func run(_ queue: Monitor<LogQueue>, descriptor: Int32) {
+    /// Starts the thread, which holds the queue but not the sink, so that a sink that nobody holds ends it.
+    private func start(_ writer: Writer) {
+        let queue = self.queue
+        let isStarted = Platform.startThread {
+            Self.run(queue, writer)
+            writer.close()
+        }
+        if !isStarted {
+            queue.withLock { $0.close() }
+            writer.close()
+        }
+    }
+
+    private static func run(_ queue: Monitor<LogQueue>, _ writer: Writer) {
         while true {
             // An empty batch stands for the end.
             let batch = queue.wait { queue in
                 queue.beginBatch(limit: Self.batchBytes) ?? (queue.isClosed ? LogQueue.Batch() : nil)
             }
             guard let batch, batch.lines > 0 else { return }
-            let isWritten = Self.write(batch.bytes, to: descriptor, queue)
+            let isWritten = Self.write(batch.bytes, with: writer, queue)
             queue.withLock { $0.endBatch(givenUp: isWritten ? 0 : batch.lines) }
             queue.wakeAll()
         }
     }
 
     /// Writes all bytes, for as long as it takes; false: the sink was closed meanwhile.
-    private static func write(_ bytes: [UInt8], to descriptor: Int32, _ queue: Monitor<LogQueue>) -> Bool {
+    private static func write(_ bytes: [UInt8], with writer: Writer, _ queue: Monitor<LogQueue>) -> Bool {
         var rest = bytes[...]
         var pause: Int64 = 0
         while !rest.isEmpty {
-            switch Platform.write(descriptor, rest) {
+            switch writer.write(rest) {
             case .written(let count) where count > 0:
                 rest = rest.dropFirst(count)
                 pause = 0
@@ -90,7 +115,7 @@ package final class DescriptorLogSink: LogSink {
                 continue
             case .wouldBlock where pause == 0:
                 // Only once without a pause: a descriptor that says ready and takes nothing must not spin.
-                Platform.waitUntilWritable(descriptor, milliseconds: 1000)
+                writer.waitUntilWritable()
             default:
                 break
             }

@@ -29,6 +29,13 @@ enum LogEscaping {
     static func append(_ text: Span<UInt8>, to output: inout [UInt8], limit: Int, style: Style) -> Bool {
         var index = 0
         while index < text.count {
+            // Nearly every text is one run of bytes that stay as they are.
+            let run = Self.plainRun(in: text, from: index, atMost: limit - output.count)
+            if run > 0 {
+                text.extracting(index..<(index + run)).withUnsafeBufferPointer { output.append(contentsOf: $0) }
+                index += run
+                continue
+            }
             let byte = text[index]
             let before = output.count
             var length = 1
@@ -69,6 +76,17 @@ enum LogEscaping {
                 false
             }
         }
+    }
+
+    private static func plainRun(in text: Span<UInt8>, from start: Int, atMost limit: Int) -> Int {
+        var index = start
+        let end = min(text.count, limit > text.count - start ? text.count : start + max(0, limit))
+        while index < end {
+            let byte = text[index]
+            if byte < 0x20 || byte > 0x7e || byte == UInt8(ascii: "\"") || byte == UInt8(ascii: "\\") { break }
+            index += 1
+        }
+        return index - start
     }
 
     private static func append(ascii byte: UInt8, to output: inout [UInt8], _ style: Style) {

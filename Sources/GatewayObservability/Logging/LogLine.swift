@@ -39,7 +39,7 @@ package struct LogLine {
     init(format: LogFormat, redactor: Redactor) {
         self.format = format
         self.redactor = redactor
-        self.bytes.reserveCapacity(256)
+        self.bytes.reserveCapacity(512)
     }
 
     /// Writes what every line begins with.

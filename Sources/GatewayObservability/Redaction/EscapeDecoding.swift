@@ -3,22 +3,32 @@
 
 /// A text with its escapes undone, and where each byte came from.
 ///
-/// Undone are percent-encoding (RFC 3986 §2.1) in any mixture of cases, the escapes of a JSON string (RFC 8259 §7) and
-/// `\xHH`. What is no whole escape stays as it is. A secret is found in this form however much of it was escaped.
+/// What is no whole escape stays as it is. A secret is found in this form however much of it was escaped.
 struct EscapeDecoding {
+    /// Which escapes are undone: one kind at a time, since a secret may have in it what looks like the other.
+    enum Kind: CaseIterable {
+        /// Percent-encoding in any mixture of cases (RFC 3986 §2.1).
+        case percent
+        /// The escapes of a JSON string (RFC 8259 §7), and `\xHH`.
+        case backslash
+
+        fileprivate var first: UInt8 { self == .percent ? UInt8(ascii: "%") : UInt8(ascii: "\\") }
+    }
+
     private(set) var bytes: [UInt8] = []
     /// The offset in the source of each byte, and at the end the length of the source.
     private(set) var origins: [Int] = []
 
-    /// nil: the text has no escape.
-    init?(_ text: Span<UInt8>) {
-        guard text.indices.contains(where: { text[$0] == UInt8(ascii: "%") || text[$0] == UInt8(ascii: "\\") }) else {
-            return nil
-        }
+    /// nil: the text has no escape of this kind.
+    init?(_ text: Span<UInt8>, undoing kind: Kind) {
+        let first = kind.first
+        guard text.indices.contains(where: { text[$0] == first }) else { return nil }
+        self.bytes.reserveCapacity(text.count)
+        self.origins.reserveCapacity(text.count + 1)
         var hasEscape = false
         var index = 0
         while index < text.count {
-            let length = self.appendEscape(in: text, at: index)
+            let length = text[index] == first ? self.appendEscape(in: text, at: index) : 0
             if length == 0 {
                 self.append(text[index], from: index)
                 index += 1
@@ -48,7 +58,7 @@ struct EscapeDecoding {
             self.append(UInt8(truncatingIfNeeded: value), from: index)
             return 3
         }
-        guard text[index] == UInt8(ascii: "\\"), index + 1 < text.count else { return 0 }
+        guard index + 1 < text.count else { return 0 }
         let plain: UInt8
         switch text[index + 1] {
         case UInt8(ascii: "\\"), UInt8(ascii: "/"), UInt8(ascii: "\""): plain = text[index + 1]
@@ -88,7 +98,13 @@ struct EscapeDecoding {
         guard start + digits <= text.count else { return nil }
         var value: UInt32 = 0
         for index in start..<(start + digits) {
-            guard let digit = Character(Unicode.Scalar(text[index])).hexDigitValue else { return nil }
+            let digit: UInt8
+            switch text[index] {
+            case UInt8(ascii: "0")...UInt8(ascii: "9"): digit = text[index] - UInt8(ascii: "0")
+            case UInt8(ascii: "a")...UInt8(ascii: "f"): digit = text[index] - UInt8(ascii: "a") + 10
+            case UInt8(ascii: "A")...UInt8(ascii: "F"): digit = text[index] - UInt8(ascii: "A") + 10
+            default: return nil
+            }
             value = value << 4 | UInt32(digit)
         }
         return value

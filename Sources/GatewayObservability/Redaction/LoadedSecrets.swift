@@ -32,14 +32,17 @@ package enum LoadedSecrets {
     /// The query values of a request target, as written and with their percent-encoding undone.
     static func queryValues(of target: String) -> [Secret] {
         let query = target.split(separator: "?", maxSplits: 1, omittingEmptySubsequences: false).dropFirst().first ?? ""
-        return query.split(separator: "&")
-            .flatMap { pair in
-                let halves = pair.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
-                let value = halves[halves.count - 1]
-                let decoded = EscapeDecoding(value.utf8.span).map { String(decoding: $0.bytes, as: UTF8.self) } ?? value
-                return [value, decoded]
-                    .flatMap { Self.parts(of: Secret($0), named: halves.count == 2 ? halves[0] : "") }
+        var values: [Secret] = []
+        for pair in query.split(separator: "&") {
+            let equals = pair.firstIndex(of: "=")
+            let name = equals.map { String(pair[..<$0]) } ?? ""
+            let value = equals.map { String(pair[pair.index(after: $0)...]) } ?? String(pair)
+            values += Self.parts(of: Secret(value), named: name)
+            if let decoding = EscapeDecoding(value.utf8.span, undoing: .percent) {
+                values += Self.parts(of: Secret(String(decoding: decoding.bytes, as: UTF8.self)), named: name)
             }
+        }
+        return values
     }
 
     /// A value and the parts of it that may turn up alone, such as the token of `Bearer TOKEN` or of a cookie.

@@ -34,8 +34,10 @@ package final class Redactor: Sendable {
     /// - Returns: the whole text as it may be printed, or nil if it may be printed as it is.
     package func masked(_ text: Span<UInt8>, isCut: Bool = false) -> [UInt8]? {
         var found = self.automaton.matches(in: text, isCut: isCut)
-        self.appendEscaped(in: text, isCut: isCut, to: &found)
-        found.append(contentsOf: URLSecrets.ranges(in: text))
+        if Self.hasEscapeOrURL(text) {
+            self.appendEscaped(in: text, within: [], isCut: isCut, to: &found)
+            found.append(contentsOf: URLSecrets.ranges(in: text))
+        }
         guard !found.isEmpty else { return nil }
         var output: [UInt8] = []
         output.reserveCapacity(text.count)
@@ -54,17 +56,33 @@ package final class Redactor: Sendable {
         self.masked(text.utf8.span).map { String(decoding: $0, as: UTF8.self) } ?? text
     }
 
+    /// Whether there is any of the bytes without which a text has neither escapes nor parts of a URL to be masked.
+    private static func hasEscapeOrURL(_ text: Span<UInt8>) -> Bool {
+        for index in text.indices {
+            switch text[index] {
+            case UInt8(ascii: "%"), UInt8(ascii: "\\"), UInt8(ascii: ":"), UInt8(ascii: "?"), UInt8(ascii: "&"):
+                return true
+            default: continue
+            }
+        }
+        return false
+    }
+
     /// Looks into the text with its escapes undone, and again while there are escapes in what comes out.
-    private func appendEscaped(in text: Span<UInt8>, isCut: Bool, to found: inout [Range<Int>]) {
-        guard var decoding = EscapeDecoding(text) else { return }
-        var layers = [decoding]
-        while true {
+    private func appendEscaped(
+        in text: Span<UInt8>,
+        within layers: [EscapeDecoding],
+        isCut: Bool,
+        to found: inout [Range<Int>]
+    ) {
+        guard layers.count < Self.escapeDepth else { return }
+        for kind in EscapeDecoding.Kind.allCases {
+            guard let decoding = EscapeDecoding(text, undoing: kind) else { continue }
+            let layers = layers + [decoding]
             for range in self.automaton.matches(in: decoding.bytes.span, isCut: isCut) {
                 found.append(layers.reversed().reduce(range) { $1.source(of: $0) })
             }
-            guard layers.count < Self.escapeDepth, let next = EscapeDecoding(decoding.bytes.span) else { return }
-            decoding = next
-            layers.append(next)
+            self.appendEscaped(in: decoding.bytes.span, within: layers, isCut: isCut, to: &found)
         }
     }
 
