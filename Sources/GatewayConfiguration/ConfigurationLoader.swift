@@ -15,6 +15,40 @@ package enum ConfigurationLoader {
         environment: [String: String],
         options: LoadOptions = LoadOptions()
     ) -> LoadResult {
-        LoadResult(understood: nil, findings: [], sourceName: sourceName)
+        var reader = JSONCReader(
+            bytes: bytes,
+            bounds: JSONCReader.Bounds(admitsVariables: options.expandsEnvironment)
+        )
+        var root: Node
+        do {
+            root = try reader.read()
+        } catch {
+            var findings = reader.findings
+            findings.add(
+                error.code,
+                path: error.path,
+                position: error.position,
+                error.message,
+                suggestion: error.suggestion
+            )
+            return LoadResult(understood: nil, findings: findings.sorted, sourceName: sourceName)
+        }
+        var findings = reader.findings
+        if options.expandsEnvironment {
+            var expansion = EnvironmentExpansion(environment: environment, findings: findings)
+            root = expansion.expand(root)
+            findings = expansion.findings
+        }
+        var check = DocumentCheck(findings: findings)
+        guard let document = check.fit(root, to: .object(.root)) else {
+            return LoadResult(understood: nil, findings: check.findings.sorted, sourceName: sourceName)
+        }
+        var builder = SnapshotBuilder(
+            environment: environment,
+            notBuiltYet: options.notBuiltYet,
+            findings: check.findings
+        )
+        let snapshot = builder.build(document)
+        return LoadResult(understood: snapshot, findings: builder.findings.sorted, sourceName: sourceName)
     }
 }

@@ -11,11 +11,12 @@ struct EnvironmentExpansion {
     static let limit = 16 * 1024 * 1024
 
     let environment: [String: String]
-    private(set) var findings: [Finding] = []
+    var findings: FindingList
     private var brought = 0
 
-    init(environment: [String: String]) {
+    init(environment: [String: String], findings: FindingList) {
         self.environment = environment
+        self.findings = findings
     }
 
     /// Gives the tree with every reference replaced; a value that has one that cannot be is `.unread`.
@@ -60,7 +61,7 @@ struct EnvironmentExpansion {
                 index += 2
             } else if next == UInt8(ascii: "{") {
                 guard let close = bytes[index...].firstIndex(of: UInt8(ascii: "}")) else {
-                    self.report(
+                    self.findings.add(
                         .badExpansion,
                         at: node,
                         "this ${ has no end; expected }; a dollar itself is written $$"
@@ -90,11 +91,11 @@ struct EnvironmentExpansion {
         let rest = reference[end...]
         let fallback = rest.dropFirst(2)
         guard VariableName.isValid(reference[..<end]), rest.isEmpty || rest.starts(with: ":-".utf8) else {
-            self.report(.badExpansion, at: node, VariableName.rule)
+            self.findings.add(.badExpansion, at: node, VariableName.rule)
             return nil
         }
         guard let plain = Self.unescaped(fallback) else {
-            self.report(
+            self.findings.add(
                 .badExpansion,
                 at: node,
                 "the default of a ${VAR:-default} refers to another variable; it is plain text, a dollar in it is $$"
@@ -105,7 +106,11 @@ struct EnvironmentExpansion {
         let value = self.variable(name, node)
         if !rest.isEmpty, value ?? "" == "" { return plain }
         if value == nil {
-            self.report(.variableUnset, at: node, "the environment variable \(name) is not set, so this became empty")
+            self.findings.add(
+                .variableUnset,
+                at: node,
+                "the environment variable \(name) is not set, so this became empty"
+            )
         }
         return value ?? ""
     }
@@ -131,7 +136,7 @@ struct EnvironmentExpansion {
     private mutating func parse(_ variable: Node.Variable, at node: Node, depth: Int) -> Node.Value {
         let value = self.variable(variable.name, node)
         guard let text = variable.fallback.map({ value ?? "" == "" ? $0 : value ?? $0 }) ?? value else {
-            self.report(
+            self.findings.add(
                 .variableNotJSON,
                 at: node,
                 "the environment variable \(variable.name) is not set; an unquoted ${VAR} stands for its JSON text"
@@ -146,7 +151,7 @@ struct EnvironmentExpansion {
         reader.path = node.path
         guard let parsed = try? reader.read() else {
             // What is wrong with it is not said: the text may be a secret.
-            self.report(
+            self.findings.add(
                 .variableNotJSON,
                 at: node,
                 "the text of the environment variable \(variable.name) is not one JSON value; if it is plain text,"
@@ -154,8 +159,12 @@ struct EnvironmentExpansion {
             )
             return .unread
         }
-        guard reader.findings.isEmpty else {
-            self.report(.duplicateKey, at: node, "the text of \(variable.name) has an object with the same key twice")
+        guard reader.findings.all.isEmpty else {
+            self.findings.add(
+                .duplicateKey,
+                at: node,
+                "the text of \(variable.name) has an object with the same key twice"
+            )
             return .unread
         }
         return Self.moved(parsed, to: node.position).value
@@ -186,22 +195,14 @@ struct EnvironmentExpansion {
         self.brought = min(before + value.utf8.count, Self.limit + 1)
         guard self.brought <= Self.limit else {
             if before <= Self.limit {
-                self.report(.tooLarge, at: node, "variables bring in more than \(Self.limit) bytes here and above")
+                self.findings.add(
+                    .tooLarge,
+                    at: node,
+                    "variables bring in more than \(Self.limit) bytes here and above"
+                )
             }
             return ""
         }
         return value
-    }
-
-    private mutating func report(_ code: Finding.Code, at node: Node, _ message: String) {
-        self.findings.append(
-            Finding(
-                code: code,
-                path: node.path.description,
-                line: node.position.line,
-                column: node.position.column,
-                message: message
-            )
-        )
     }
 }

@@ -32,7 +32,7 @@ struct JSONCReader {
     var position = SourcePosition.start
     var path = DocumentPath.root
     /// Duplicate keys.
-    private(set) var findings: [Finding] = []
+    private(set) var findings = FindingList()
 
     init(bytes: [UInt8], bounds: Bounds = Bounds()) {
         self.bytes = bytes
@@ -138,7 +138,13 @@ struct JSONCReader {
             let value = try self.readValue(depth: depth + 1)
             if let first = places.updateValue(place, forKey: Array(key.utf8)) {
                 places[Array(key.utf8)] = first
-                self.reportDuplicate(at: place, first: first)
+                self.findings.add(
+                    .duplicateKey,
+                    path: self.path,
+                    position: place,
+                    "this key is already given in line \(first.line), column \(first.column);"
+                        + " a key may stand once in an object"
+                )
             } else {
                 members.append(Node.Member(key: key, position: place, value: value))
             }
@@ -154,20 +160,5 @@ struct JSONCReader {
             throw self.failure(.tooDeep, "found more than \(self.bounds.depth) arrays and objects inside each other")
         }
         self.advance()
-    }
-
-    private mutating func reportDuplicate(at place: SourcePosition, first: SourcePosition) {
-        // One finding per duplicate could be a million; what is beyond the first hundred says nothing new.
-        guard self.findings.count < 100 else { return }
-        self.findings.append(
-            Finding(
-                code: .duplicateKey,
-                path: self.path.description,
-                line: place.line,
-                column: place.column,
-                message: "this key is already given in line \(first.line), column \(first.column);"
-                    + " a key may stand once in an object"
-            )
-        )
     }
 }

@@ -1,0 +1,123 @@
+// This source file is part of mcp-proxy.
+// SPDX-License-Identifier: Apache-2.0
+
+import GatewayModel
+
+/// What `mcpProxy.options` gives to servers, or a server has after inheriting.
+struct ServerOptions {
+    var panicIfInvalid = false
+    var isLogEnabled = false
+    /// Nil: none are given; empty: deliberately open.
+    var inboundTokens: [Secret]?
+    /// Nil: never probed.
+    var pingInterval: Duration? = .seconds(30)
+    var autoReconnect = true
+    var reconnectInterval = Duration.seconds(15)
+    var proxy: OutboundProxyReading?
+}
+
+extension SnapshotBuilder {
+    /// `mcpProxy.options`.
+    mutating func inheritedOptions(_ node: Node?) -> ServerOptions {
+        for key in ["toolFilter", "disabled"] {
+            guard let node = node?[key] else { continue }
+            self.findings.add(.noEffect, at: node, "this has no effect here; set it in the options of each server")
+        }
+        return self.options(node, inheriting: ServerOptions(), readsProxy: true)
+    }
+
+    /// The inheritable part of a server's options.
+    mutating func options(_ node: Node?, inheriting base: ServerOptions, readsProxy: Bool) -> ServerOptions {
+        var options = base
+        guard let node else { return options }
+        if let value = node["panicIfInvalid"]?.boolean { options.panicIfInvalid = value }
+        if let value = node["logEnabled"]?.boolean { options.isLogEnabled = value }
+        if let value = node["autoReconnect"]?.boolean { options.autoReconnect = value }
+        if let value = self.duration(node["pingInterval"], zero: .off) {
+            options.pingInterval = value == .zero ? nil : value
+        }
+        if let value = self.duration(node["reconnectInterval"], zero: .refused) { options.reconnectInterval = value }
+        if let tokens = node["authTokens"] { options.inboundTokens = self.inboundTokens(tokens) }
+        if readsProxy, let proxy = node["proxy"] { options.proxy = self.outboundProxy(proxy) }
+        return options
+    }
+
+    /// Tokens that callers present: none may be empty, or anybody who sends nothing could come in (contract §2).
+    private mutating func inboundTokens(_ node: Node) -> [Secret] {
+        var tokens: [Secret] = []
+        for element in node.elements ?? [] {
+            guard let text = element.string else { continue }
+            switch TokenText(text) {
+            case .empty:
+                self.findings.add(
+                    .emptySecuritySetting,
+                    at: element,
+                    "this token is empty; accepted is a token of visible ASCII characters, or remove the entry"
+                )
+            case .unusable:
+                self.findings.add(.invalidToken, at: element, TokenText.rule)
+            case .usable(let token, let isTrimmed, let hasScheme):
+                if isTrimmed {
+                    self.findings.add(.tokenWhitespace, at: element, "white space around this token is left out")
+                }
+                if hasScheme {
+                    self.findings.add(
+                        .tokenScheme,
+                        at: element,
+                        "this begins with Bearer, which callers send besides the token; it will match nobody"
+                    )
+                }
+                tokens.append(Secret(token))
+            }
+        }
+        return tokens
+    }
+
+    /// `options.toolFilter`.
+    mutating func toolFilter(_ node: Node?) -> ToolFilter? {
+        guard let node else { return nil }
+        let list = node["list"]
+        guard let mode = node["mode"]?.string.flatMap({ ToolFilter.Mode(rawValue: $0.lowercased()) }) else {
+            // A mode that is wrong was reported and is gone; one that is missing is an error only if there is a list.
+            let isReported = self.findings.all.contains { $0.path == node.path.appending(key: "mode").description }
+            if !isReported, list == nil {
+                self.findings.add(.noEffect, at: node, "this filter has neither mode nor list and hides nothing")
+            } else if !isReported {
+                self.findings.add(
+                    .missingKey,
+                    path: node.path.appending(key: "mode"),
+                    position: node.position,
+                    "this key is required beside list; accepted is \"allow\" or \"block\""
+                )
+            }
+            return nil
+        }
+        let names: [String]
+        if let text = list?.string {
+            names = text.split(separator: ",").map { TokenText.trimmed($0) }.filter { !$0.isEmpty }
+        } else {
+            names = self.toolNames(list?.elements ?? [])
+        }
+        if names.isEmpty {
+            self.findings.add(
+                .emptyToolFilter,
+                at: list ?? node,
+                mode == .allow ? "this filter allows no tool at all" : "this filter blocks nothing"
+            )
+        }
+        return ToolFilter(mode: mode, names: Set(names))
+    }
+
+    private mutating func toolNames(_ elements: [Node]) -> [String] {
+        var names: [String] = []
+        for element in elements {
+            guard let name = element.string else { continue }
+            if TokenText.trimmed(name[...]).isEmpty {
+                self.findings.add(.invalidValue, at: element, "this name is empty; accepted is the name of a tool")
+            } else {
+                names.append(name)
+            }
+        }
+        return names
+    }
+}

@@ -1,0 +1,111 @@
+// This source file is part of mcp-proxy.
+// SPDX-License-Identifier: Apache-2.0
+
+import GatewayModel
+
+/// Makes the model of a document that fits the tables of keys, and finds what the tables cannot see.
+///
+/// It goes on after a mistake with what is left, so that one load finds as much as it can.
+struct SnapshotBuilder {
+    let environment: [String: String]
+    let notBuiltYet: Set<NotBuiltYet>
+    var findings: FindingList
+    /// Paths for which `not-built-yet` was reported: an inherited setting is reported once.
+    private var reportedAsNotBuilt: Set<String> = []
+
+    init(environment: [String: String], notBuiltYet: Set<NotBuiltYet>, findings: FindingList) {
+        self.environment = environment
+        self.notBuiltYet = notBuiltYet
+        self.findings = findings
+    }
+
+    /// Builds the model; nil if there is no usable `mcpProxy`.
+    ///
+    /// Servers that cannot be understood are left out; a finding says so.
+    mutating func build(_ root: Node) -> GatewaySnapshot? {
+        let document = V1Migration.migrate(root, findings: &self.findings)
+        guard let gateway = document.gateway else {
+            // If it is there and unusable, that was said.
+            let isReported = self.findings.all.contains { finding in
+                finding.severity == .error && (finding.path == "mcpProxy" || finding.path == "server")
+            }
+            if !isReported {
+                self.findings.add(
+                    .missingKey,
+                    path: root.path.appending(key: "mcpProxy"),
+                    position: root.position,
+                    "this key is required and missing; accepted is an object"
+                )
+            }
+            return nil
+        }
+        let inherited = self.inheritedOptions(gateway["options"])
+        let listener = self.listener(gateway, statusTokens: inherited.inboundTokens ?? [])
+        let servers = document.servers?.members ?? []
+        if servers.isEmpty {
+            self.findings.add(.noServers, at: document.servers ?? root, "there is no server; add one to mcpServers")
+        }
+        var upstreams: [UpstreamConfiguration] = []
+        var routes = RouteTable()
+        for member in servers {
+            let origin = ServerOrigin(isV1: document.areServersV1, isGatewayV1: document.isGatewayV1)
+            let upstream = self.upstream(member, inherited: inherited, origin: origin)
+            routes.add(member, isRouted: upstream?.isDisabled == false, findings: &self.findings)
+            if let upstream { upstreams.append(upstream) }
+        }
+        self.warnAboutOpenGateway(gateway, listener: listener, upstreams: upstreams)
+        return listener.map { GatewaySnapshot(listener: $0, upstreams: upstreams) }
+    }
+
+    /// Refuses a valid setting of a server that is to run, if nothing carries it out yet.
+    mutating func refuseIfNotBuilt(_ feature: NotBuiltYet, at node: Node, isStarted: Bool) {
+        guard isStarted, self.notBuiltYet.contains(feature) else { return }
+        guard self.reportedAsNotBuilt.insert(node.path.description).inserted else { return }
+        self.findings.add(
+            .notBuiltYet,
+            at: node,
+            "\(feature.subject) are not built yet; remove this, or set options.disabled on the server"
+        )
+    }
+
+    private mutating func warnAboutOpenGateway(
+        _ gateway: Node,
+        listener: ListenerConfiguration?,
+        upstreams: [UpstreamConfiguration]
+    ) {
+        guard let listener, !listener.address.isLoopback, listener.statusTokens.isEmpty, let address = gateway["addr"],
+            upstreams.allSatisfy(\.inboundTokens.isEmpty)
+        else { return }
+        self.findings.add(
+            .openGateway,
+            at: address,
+            "other machines can reach this address and no authTokens are set anywhere, so anybody may call;"
+                + " set mcpProxy.options.authTokens, or listen on 127.0.0.1"
+        )
+    }
+}
+
+/// Which version of the file a server and the gateway come from.
+struct ServerOrigin {
+    var isV1: Bool
+    var isGatewayV1: Bool
+}
+
+/// The paths of all routed servers, each of which belongs to one of them.
+struct RouteTable {
+    private var owners: [String: String] = [:]
+
+    /// Adds the paths of a server that is routed, or reports the server that has one of them already.
+    mutating func add(_ member: Node.Member, isRouted: Bool, findings: inout FindingList) {
+        guard isRouted, let route = try? ServerRoute.make(of: member.key) else { return }
+        for path in ServerRoute.paths(of: route) {
+            guard let owner = self.owners.updateValue(member.key, forKey: path) else { continue }
+            findings.add(
+                .routeConflict,
+                at: member,
+                "its path /\(path) is already that of the server \(DocumentPath.root.appending(key: owner)); rename one"
+            )
+            return
+        }
+    }
+}

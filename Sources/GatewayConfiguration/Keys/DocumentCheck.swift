@@ -1,0 +1,160 @@
+// This source file is part of mcp-proxy.
+// SPDX-License-Identifier: Apache-2.0
+
+/// Holds a document against the tables of keys and keeps what fits.
+///
+/// What comes out has only known keys, in their own spelling, with values of the right type; `null` is as absent. What
+/// was left out has a finding, so whoever reads on need not say it again.
+struct DocumentCheck {
+    var findings: FindingList
+
+    /// The part of `node` that has this shape; nil if nothing of it does.
+    mutating func fit(_ node: Node, to shape: Shape) -> Node? {
+        if case .unread = node.value { return nil }
+        if case .never(let reason) = shape {
+            self.findings.add(.notInheritable, at: node, "this cannot stand here: \(reason)")
+            return nil
+        }
+        guard let kind = Shape.Kind(node.value), shape.kinds.contains(kind) else {
+            self.findings.add(.wrongType, at: node, "found \(node.kind), accepted is \(shape.expectation)")
+            return nil
+        }
+        switch shape {
+        case .text, .secret, .webURL, .flag, .duration, .size, .anything, .never:
+            return node
+        case .off:
+            return self.fitOff(node)
+        case .integer(let range):
+            return self.fitInteger(node, to: range, expectation: shape.expectation)
+        case .oneOf(let values):
+            return self.fitOneOf(node, values: values, expectation: shape.expectation)
+        case .choice(let values, let ignoringCase):
+            return self.fitChoice(node, values: values, ignoringCase: ignoringCase, expectation: shape.expectation)
+        case .list(let element):
+            var node = node
+            node.value = .array((node.elements ?? []).compactMap { self.fit($0, to: element) })
+            return node
+        case .map(let element):
+            return self.fitMap(node, to: element)
+        case .object(let table):
+            return self.fitObject(node, to: table)
+        case .either(let shapes):
+            guard let chosen = shapes.first(where: { $0.kinds.contains(kind) }) else { return nil }
+            return self.fit(node, to: chosen)
+        }
+    }
+
+    // MARK: Single values
+
+    private mutating func fitOff(_ node: Node) -> Node? {
+        if node.boolean == false { return node }
+        self.findings.add(.wrongType, at: node, "found true, which says nothing; accepted is false, a URL or an object")
+        return nil
+    }
+
+    private mutating func fitInteger(_ node: Node, to range: ClosedRange<Int>, expectation: String) -> Node? {
+        guard let text = node.number, let value = Int(text) else {
+            self.findings.add(
+                .wrongType,
+                at: node,
+                "found a number that is not whole or too large, accepted is \(expectation)"
+            )
+            return nil
+        }
+        guard range.contains(value) else {
+            self.findings.add(.outOfRange, at: node, "found \(value), accepted is \(expectation)")
+            return nil
+        }
+        return node
+    }
+
+    private mutating func fitOneOf(_ node: Node, values: [Int], expectation: String) -> Node? {
+        if let text = node.number, let value = Int(text), values.contains(value) { return node }
+        self.findings.add(.invalidValue, at: node, "found another number, accepted is \(expectation)")
+        return nil
+    }
+
+    private mutating func fitChoice(
+        _ node: Node,
+        values: [String],
+        ignoringCase: Bool,
+        expectation: String
+    ) -> Node? {
+        guard let text = node.string else { return nil }
+        if values.contains(ignoringCase ? text.lowercased() : text) { return node }
+        // Only a plain word is repeated: anything else could be a secret in the wrong place.
+        let isPlain =
+            (1...24).contains(text.utf8.count) && text.utf8.allSatisfy { $0 == 0x2d || (0x61...0x7a).contains($0) }
+        self.findings.add(
+            .invalidValue,
+            at: node,
+            "found \(isPlain ? "\"\(text)\"" : "something else"), accepted is \(expectation)",
+            suggestion: NearestText.choose(for: text, among: values).map { "\"\($0)\"" }
+        )
+        return nil
+    }
+
+    // MARK: Objects
+
+    private mutating func fitMap(_ node: Node, to element: Shape) -> Node {
+        var node = node
+        node.value = .object(
+            (node.members ?? [])
+                .compactMap { member in
+                    guard let value = self.fit(member.value, to: element) else { return nil }
+                    return Node.Member(key: member.key, position: member.position, value: value)
+                }
+        )
+        return node
+    }
+
+    private mutating func fitObject(_ node: Node, to table: KeyTable) -> Node {
+        var seen: [String: SourcePosition] = [:]
+        var kept: [Node.Member] = []
+        for member in node.members ?? [] {
+            guard let key = self.key(of: member, in: table) else { continue }
+            if let first = seen[key.name] {
+                self.findings.add(
+                    .duplicateKey,
+                    at: member,
+                    "this is \(key.name) again, which is already given in line \(first.line), column \(first.column)"
+                )
+                continue
+            }
+            if member.value.isNull { continue }
+            seen[key.name] = member.position
+            guard let value = self.fit(member.value, to: key.shape) else { continue }
+            kept.append(Node.Member(key: key.name, position: member.position, value: value))
+        }
+        for key in table.keys where key.isRequired && seen[key.name] == nil {
+            self.findings.add(
+                .missingKey,
+                path: node.path.appending(key: key.name),
+                position: node.position,
+                "this key is required and missing; accepted is \(key.shape.expectation)"
+            )
+        }
+        var node = node
+        node.value = .object(kept)
+        return node
+    }
+
+    /// The known key that a member is; nil and a finding if it is none.
+    private mutating func key(of member: Node.Member, in table: KeyTable) -> KeyTable.Key? {
+        if let key = table[member.key] { return key }
+        if let key = table.key(ignoringCaseOf: member.key) {
+            self.findings.add(.keyCase, at: member, "this is read as \(key.name)", suggestion: "\"\(key.name)\"")
+            return key
+        }
+        let suggestion = table.suggestion(for: member.key)
+        self.findings.add(
+            .unknownKey,
+            at: member,
+            suggestion == nil
+                ? "this key is unknown and has no effect; known are \(table.keys.map(\.name).joined(separator: ", "))"
+                : "this key is unknown and has no effect",
+            suggestion: suggestion.map { "\"\($0)\"" }
+        )
+        return nil
+    }
+}

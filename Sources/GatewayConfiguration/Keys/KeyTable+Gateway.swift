@@ -1,0 +1,108 @@
+// This source file is part of mcp-proxy.
+// SPDX-License-Identifier: Apache-2.0
+
+extension KeyTable {
+    /// The whole file.
+    static let root = KeyTable(
+        title: "Configuration of mcp-proxy",
+        keys: [
+            Key("$schema", .text, "The schema that an editor checks this file with; ignored."),
+            Key("mcpProxy", .object(.gateway), "The gateway itself: where and as whom it listens."),
+            Key("mcpServers", .map(.object(.server)), "The upstreams; each name is a route."),
+            Key("server", .object(.gatewayV1), "Deprecated, the first version of the file: mcpProxy."),
+            Key("clients", .map(.object(.clientV1)), "Deprecated, the first version of the file: mcpServers."),
+        ],
+        misspellings: ["proxy": "mcpProxy", "servers": "mcpServers", "mcp": "mcpProxy"],
+        constraints: [#""anyOf":[{"required":["mcpProxy"]},{"required":["server"]}]"#]
+    )
+
+    /// `mcpProxy`.
+    static let gateway = KeyTable(
+        title: "The gateway",
+        keys: [
+            Key(
+                "baseURL",
+                .webURL,
+                required: true,
+                "URL under which clients reach the gateway; its path prefixes every route."
+            ),
+            Key(
+                "addr",
+                .text,
+                required: true,
+                "Address to listen on: `:9090`, `host:port` or `[::1]:9090`; port 0 picks one."
+            ),
+            Key("name", .text, required: true, "Name by which the gateway introduces itself."),
+            Key("version", .text, required: true, "Version by which the gateway introduces itself."),
+            Key(
+                "type",
+                .choice(["sse", "streamable-http"]),
+                fallback: #""sse""#,
+                "Which URL is advertised in logs and status; both transports are always served."
+            ),
+            Key(
+                "startupGracePeriod",
+                .duration,
+                fallback: #""30s""#,
+                "How long `/_readyz` may say `initializing`; 0 is off."
+            ),
+            Key(
+                "allowedOrigins",
+                .list(.text),
+                fallback: "[]",
+                "Origins that browsers may call from, besides that of `baseURL`."
+            ),
+            Key(
+                "allowedHosts",
+                .list(.text),
+                fallback: "[]",
+                "Hosts that callers may name, besides that of `baseURL`."
+            ),
+            Key("limits", .object(.limits), "Bounds of the gateway; all on by default."),
+            Key("options", .object(.gatewayOptions), "What servers inherit."),
+        ],
+        misspellings: ["address": "addr", "baseUrl": "baseURL", "host": "addr", "port": "addr"]
+    )
+
+    /// `mcpProxy.options`: what servers inherit.
+    static let gatewayOptions = KeyTable(
+        title: "Inherited options",
+        keys: Self.inheritedOptions + [
+            Key("toolFilter", .anything, "No effect here; set it on each server."),
+            Key("disabled", .anything, "No effect here; set it on each server."),
+            Key("auth", .never("credentials belong to one server; set it on each"), "Not here; set it on each server."),
+            Key(
+                "forwardHeaders",
+                .never("what is passed on is decided for each server"),
+                "Not here; set it on each server."
+            ),
+            Key("isolation", .never("it is decided for each server"), "Not here; set it on each server."),
+        ]
+    )
+
+    /// What `mcpProxy.options` and `mcpServers.NAME.options` have in common.
+    static let inheritedOptions = [
+        Key(
+            "panicIfInvalid",
+            .flag,
+            fallback: "false",
+            "Whether the start fails if this upstream cannot be initialised."
+        ),
+        Key("logEnabled", .flag, fallback: "false", "Whether calls are written to the access log."),
+        Key("authTokens", .list(.secret), "Tokens that callers must present; `[]` on a server opens it."),
+        Key(
+            "pingInterval",
+            .duration,
+            fallback: #""30s""#,
+            "How long an upstream may be idle before it is probed; 0 is off."
+        ),
+        Key("autoReconnect", .flag, fallback: "true", "Whether a lost upstream is recovered."),
+        Key("reconnectInterval", .duration, fallback: #""15s""#, "Pause between attempts to recover an upstream."),
+        Key(
+            "proxy",
+            .either([.secret, .off, .object(.outboundProxy)]),
+            fallback: "the environment",
+            "Outbound proxy: a URL, an object, or false for none."
+        ),
+    ]
+}

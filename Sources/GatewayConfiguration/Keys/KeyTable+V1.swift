@@ -1,0 +1,45 @@
+// This source file is part of mcp-proxy.
+// SPDX-License-Identifier: Apache-2.0
+
+extension KeyTable {
+    /// `server` of the first version.
+    static let gatewayV1 = KeyTable(
+        title: "The gateway (first version)",
+        keys: [
+            Key("baseURL", .webURL, required: true, "As mcpProxy.baseURL."),
+            Key("addr", .text, required: true, "As mcpProxy.addr."),
+            Key("name", .text, required: true, "As mcpProxy.name."),
+            Key("version", .text, required: true, "As mcpProxy.version."),
+            Key("globalAuthTokens", .list(.secret), fallback: "[]", "Tokens that callers of any server may present."),
+        ]
+    )
+
+    /// `clients.NAME` of the first version.
+    static let clientV1 = KeyTable(
+        title: "An upstream (first version)",
+        keys: [
+            Key(
+                "type",
+                .choice(["stdio", "sse", "streamable-http"]),
+                fallback: "found out from command or url",
+                "As mcpServers.NAME.transportType."
+            ),
+            Key("config", .object(.clientConfigV1), required: true, "How the upstream is reached."),
+            Key("panicIfInvalid", .flag, fallback: "false", "As mcpServers.NAME.options.panicIfInvalid."),
+            Key("logEnabled", .flag, fallback: "false", "As mcpServers.NAME.options.logEnabled."),
+            Key(
+                "authTokens",
+                .list(.secret),
+                fallback: "[]",
+                "Tokens that callers may present, besides the global ones."
+            ),
+        ]
+    )
+
+    /// `clients.NAME.config` of the first version.
+    static let clientConfigV1 = KeyTable(
+        title: "How an upstream is reached (first version)",
+        keys: ["command", "args", "env", "url", "headers", "timeout"].compactMap { Self.server[$0] },
+        constraints: Self.server.constraints
+    )
+}

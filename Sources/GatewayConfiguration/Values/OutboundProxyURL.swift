@@ -1,0 +1,81 @@
+// This source file is part of mcp-proxy.
+// SPDX-License-Identifier: Apache-2.0
+
+import GatewayModel
+import GatewayWire
+
+/// The URL of an outbound proxy, taken apart (credentials.md §3.1).
+struct OutboundProxyURL {
+    typealias Kind = OutboundProxyConfiguration.ExplicitProxy.Kind
+
+    /// Why a text is no proxy; it never repeats the text.
+    struct Refusal: Error {
+        var reason: String
+
+        static let accepted = "accepted are http://, https://, socks5:// and socks5h:// URLs, and host:port"
+    }
+
+    /// From the scheme; nil where none was written.
+    var kind: Kind?
+    var hostPort: HostPort
+    /// User and password as written before the `@`, decoded once.
+    var username: String?
+    var password: String?
+    /// Whether a path or query followed, which means nothing here.
+    var hasPath: Bool
+
+    init(_ text: String) throws(Refusal) {
+        var rest = Substring(text)
+        if let scheme = Self.scheme(of: rest) {
+            guard let kind = Kind(rawValue: scheme.lowercased()) else {
+                throw Self.refusal(ofScheme: scheme.lowercased())
+            }
+            self.kind = kind
+            rest = rest.dropFirst(scheme.count + 3)
+        }
+        let end = rest.firstIndex { $0 == "/" || $0 == "?" || $0 == "#" } ?? rest.endIndex
+        let tail = rest[end...]
+        // An @ behind the authority is the rest of a password that was not percent-encoded: what stands before it is
+        // no host, and sending anything there would show it the password.
+        guard !tail.contains("@") else {
+            throw Refusal(reason: "a / ? or # in user or password is written percent-encoded")
+        }
+        self.hasPath = !tail.isEmpty && tail != "/"
+        var authority = rest[..<end]
+        if let at = authority.lastIndex(of: "@") {
+            (self.username, self.password) = try Self.login(authority[..<at])
+            authority = authority[authority.index(after: at)...]
+        }
+        guard let hostPort = HostPort(authority), hostPort.port != 0 else {
+            throw Refusal(reason: "there is no host, or a port outside 1 to 65535; \(Refusal.accepted)")
+        }
+        self.hostPort = hostPort
+    }
+
+    /// What stands before `://`, if it is shaped like a scheme (RFC 3986 §3.1).
+    private static func scheme(of text: Substring) -> Substring? {
+        let scheme = text.prefix { $0 != ":" }
+        guard text.dropFirst(scheme.count).hasPrefix("://"), scheme.first?.isLetter == true,
+            scheme.utf8.allSatisfy({ JSONCReader.isWordByte($0) || "+-.".utf8.contains($0) })
+        else { return nil }
+        return scheme
+    }
+
+    private static func refusal(ofScheme scheme: String) -> Refusal {
+        if scheme.hasPrefix("socks") { return Refusal(reason: "SOCKS 4 is not supported; \(Refusal.accepted)") }
+        if scheme.hasPrefix("pac") { return Refusal(reason: "PAC files are not supported; \(Refusal.accepted)") }
+        return Refusal(reason: "the scheme is not supported; \(Refusal.accepted)")
+    }
+
+    private static func login(_ text: Substring) throws(Refusal) -> (String, String?) {
+        let user = text.prefix { $0 != ":" }
+        let password = user.endIndex == text.endIndex ? nil : text[text.index(after: user.endIndex)...]
+        let decoded = password.map { PercentEncoding.decode($0) }
+        guard let username = PercentEncoding.decode(user), decoded == nil || decoded != .some(nil) else {
+            throw Refusal(
+                reason: "user or password has a percent sign without two hexadecimal digits; % is written %25"
+            )
+        }
+        return (username, decoded ?? nil)
+    }
+}
