@@ -51,13 +51,14 @@ let coreTargets: [Target] = [
 let nioCore = Target.Dependency.product(name: "NIOCore", package: "swift-nio")
 let nioPosix = Target.Dependency.product(name: "NIOPosix", package: "swift-nio")
 let nioEmbedded = Target.Dependency.product(name: "NIOEmbedded", package: "swift-nio")
+let nioTLS = Target.Dependency.product(name: "NIOTLS", package: "swift-nio")
 let nioSSL = Target.Dependency.product(name: "NIOSSL", package: "swift-nio-ssl")
 let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
 let lifecycle = Target.Dependency.product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
 
 let gatewayTargets: [Target] = [
     .target(name: "CGatewayProcess"),
-    module("GatewayTransport", ["GatewayWire", "GatewayPolicy", "GatewayModel", nioCore, nioPosix, nioSSL]),
+    module("GatewayTransport", ["GatewayWire", "GatewayPolicy", "GatewayModel", nioCore, nioPosix, nioTLS, nioSSL]),
     module(
         "GatewayRuntime",
         [

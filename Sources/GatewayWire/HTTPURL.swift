@@ -28,9 +28,9 @@ package struct WebOrigin: Hashable, Sendable, CustomStringConvertible {
 
     /// Parses an origin as a browser sends it: scheme, host, optional port, nothing after.
     ///
-    /// `null` gives nil.
+    /// `null`, and user information, give nil.
     package init?(_ text: some StringProtocol) {
-        guard let url = HTTPURL(text), url.isOriginOnly else { return nil }
+        guard let url = HTTPURL(text), url.isOriginOnly, !url.hasUserInfo else { return nil }
         self = url.origin
     }
 
@@ -46,7 +46,8 @@ package struct WebOrigin: Hashable, Sendable, CustomStringConvertible {
             host: self.host,
             port: self.port == self.scheme.defaultPort ? nil : self.port,
             isIPv6Literal: self.isIPv6Literal
-        ).authority
+        )
+        .authority
     }
 
     package var description: String { "\(self.scheme.rawValue)://\(self.authority)" }
@@ -64,10 +65,14 @@ package struct HTTPURL: Hashable, Sendable {
     /// Whether the URL had neither path nor query nor fragment.
     package let isOriginOnly: Bool
 
-    /// Parses an absolute URL; anything but http and https, a bad authority, white space, control or non-ASCII bytes
-    /// give nil.
+    /// Parses an absolute URL; anything but http and https, a bad authority, port 0, white space, control or non-ASCII
+    /// bytes give nil.
+    ///
+    /// So does a second `@` and a backslash in the user information: others end the authority there, and would see
+    /// another host than we do.
     package init?(_ text: some StringProtocol) {
-        guard text.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7f }),
+        guard
+            text.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7f }),
             let colon = text.firstIndex(of: ":"),
             let scheme = HTTPScheme(rawValue: text[..<colon].lowercased())
         else { return nil }
@@ -77,6 +82,7 @@ package struct HTTPURL: Hashable, Sendable {
         let end = rest.firstIndex(where: { $0 == "/" || $0 == "?" || $0 == "#" }) ?? rest.endIndex
         var authority = rest[..<end]
         if let at = authority.lastIndex(of: "@") {
+            guard authority[..<at].utf8.allSatisfy(Self.isUserInfo) else { return nil }
             authority = authority[authority.index(after: at)...]
             self.hasUserInfo = true
         } else {
@@ -101,5 +107,18 @@ package struct HTTPURL: Hashable, Sendable {
     package func resolving(location: some StringProtocol) -> HTTPURL? {
         if location.hasPrefix("/"), !location.hasPrefix("//") { return HTTPURL("\(self.origin)\(location)") }
         return HTTPURL(location)
+    }
+
+    /// Unreserved, sub-delims, `%` and `:` (RFC 3986 §3.2.1).
+    private static func isUserInfo(_ byte: UInt8) -> Bool {
+        switch byte {
+        case UInt8(ascii: "("), UInt8(ascii: ")"), UInt8(ascii: ","), UInt8(ascii: ":"), UInt8(ascii: ";"),
+            UInt8(ascii: "="):
+            true
+        case UInt8(ascii: "^"), UInt8(ascii: "`"), UInt8(ascii: "|"), UInt8(ascii: "#"):
+            false
+        default:
+            HTTP1Bytes.isToken(byte)
+        }
     }
 }

@@ -1,0 +1,11 @@
+// This source file is part of mcp-proxy.
+// SPDX-License-Identifier: Apache-2.0
+
+#ifndef C_GATEWAY_PROCESS_H
+#define C_GATEWAY_PROCESS_H
+
+/// Makes `/proc/PID/environ`, `mem` and core dumps unreadable for other processes of the same user.
+/// Returns 0, or -1 where the system has no such call.
+int gateway_set_undumpable(void);
+
+#endif

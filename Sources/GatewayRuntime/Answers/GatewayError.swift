@@ -1,0 +1,80 @@
+// This source file is part of mcp-proxy.
+// SPDX-License-Identifier: Apache-2.0
+
+package import GatewayTransport
+
+/// Why the gateway itself, and not the upstream, answers a call (contract §4).
+package struct GatewayError: Error, Sendable {
+    /// The closed list of reasons, as in `data.reason`.
+    package enum Reason: String, CaseIterable, Sendable {
+        case unreachable
+        case outboundProxy = "outbound_proxy"
+        case upstreamTimeout = "upstream_timeout"
+        case upstreamClosed = "upstream_closed"
+        case upstreamProtocol = "upstream_protocol"
+        case upstreamStatus = "upstream_status"
+        case credentialsExhausted = "credentials_exhausted"
+        case credentialRejected = "credential_rejected"
+        case rateLimited = "rate_limited"
+        case overloaded
+        case childExited = "child_exited"
+    }
+
+    /// Whether the upstream can have run the call.
+    package enum Executed: String, Sendable {
+        case no
+        case unknown
+        case yes
+    }
+
+    package let reason: Reason
+    package let executed: Executed
+    /// What happened and what to do about it; never bytes of a peer, never a secret.
+    package let message: String
+    /// The narrower cause, from a closed list: the metric label.
+    package let cause: String
+    /// Times the call was sent, or tried to be.
+    package var attempts = 1
+    /// The upstream's HTTP status, where there was one.
+    package var status: Int?
+    package var retryAfterMilliseconds: Int?
+
+    package init(
+        _ reason: Reason,
+        executed: Executed,
+        _ message: String,
+        cause: String? = nil,
+        status: Int? = nil,
+        retryAfterMilliseconds: Int? = nil
+    ) {
+        self.reason = reason
+        self.executed = executed
+        self.message = message
+        self.cause = cause ?? reason.rawValue
+        self.status = status
+        self.retryAfterMilliseconds = retryAfterMilliseconds
+    }
+
+    /// Whether the same call may be sent again by the caller without risk of running twice.
+    package var isRetryable: Bool { self.executed == .no && self.reason != .credentialRejected }
+
+    /// Sorts a failure of the transport.
+    init(_ error: TransportError) {
+        let executed: Executed =
+            switch (error.progress, error.answerBegan) {
+            case (.nothing, _), (.partly, false): .no
+            case (_, true) where error.code == .truncatedBody: .yes
+            default: .unknown
+            }
+        let reason: Reason =
+            switch error.code {
+            case .resolve, .connectRefused, .connectTimeout, .connectFailed, .tlsVerification, .tlsHandshake:
+                .unreachable
+            case .closedBeforeResponse, .staleConnection, .truncatedHead, .truncatedBody, .cancelled:
+                .upstreamClosed
+            case .badHTTP:
+                .upstreamProtocol
+            }
+        self.init(reason, executed: executed, error.message, cause: error.code.rawValue)
+    }
+}

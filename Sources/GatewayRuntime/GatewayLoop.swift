@@ -1,0 +1,42 @@
+// This source file is part of mcp-proxy.
+// SPDX-License-Identifier: Apache-2.0
+
+package import GatewayTransport
+package import NIOCore
+
+/// What belongs to one event loop: its connections to every upstream, its timer, its clock.
+///
+/// Unchecked because nothing here is locked: after `init` every member is touched on `eventLoop` only.
+package final class GatewayLoop: @unchecked Sendable {
+    package let eventLoop: any EventLoop
+    package let sweeper: LoopSweeper
+    /// One pool per upstream, by its index.
+    private var pools: [UpstreamPool] = []
+    private var dateLine: (text: ByteBuffer, validUntil: NIODeadline) = (ByteBuffer(), .uptimeNanoseconds(0))
+
+    package init(eventLoop: any EventLoop) {
+        self.eventLoop = eventLoop
+        self.sweeper = LoopSweeper(eventLoop: eventLoop)
+    }
+
+    /// Called once, before the loop gets any work.
+    func setUp(upstreams: [Upstream]) {
+        self.pools = upstreams.map { upstream in
+            UpstreamPool(eventLoop: self.eventLoop, dialer: upstream.dialer, sweeper: self.sweeper)
+        }
+    }
+
+    func pool(of upstream: Upstream) -> UpstreamPool { self.pools[upstream.index] }
+
+    func closePools() {
+        for pool in self.pools { pool.close() }
+    }
+
+    /// `Date: …` with its line end, made at most once a second (RFC 9110 §6.6.1).
+    package func dateField(now: NIODeadline) -> ByteBuffer {
+        if now >= self.dateLine.validUntil {
+            self.dateLine = (ByteBuffer(string: "Date: \(HTTPDate.now())\r\n"), now + .seconds(1))
+        }
+        return self.dateLine.text
+    }
+}

@@ -1,0 +1,65 @@
+// This source file is part of mcp-proxy.
+// SPDX-License-Identifier: Apache-2.0
+
+package import GatewayModel
+package import GatewaySession
+import NIOCore
+import Synchronization
+
+/// The sessions of all callers, behind one short lock: a look-up per request that carries an id.
+package final class CallerSessions: Sendable {
+    private let table: Mutex<SessionTable<Principal, CallerSession>>
+    private let perToken: Int
+    private let generator = Mutex(SystemRandomNumberGenerator())
+
+    init(limits: Limits) {
+        self.table = Mutex(SessionTable(capacity: limits.sessions, idleLimit: limits.sessionIdle))
+        self.perToken = limits.sessionsPerToken
+    }
+
+    package var count: Int { self.table.withLock { $0.count } }
+
+    func makeID() -> SessionID {
+        self.generator.withLock { SessionID(using: &$0) }
+    }
+
+    /// Adds a session; false if every place is taken by sessions in use. `evicted` had to make room.
+    func open(_ session: CallerSession, evicted: (CallerSession) -> Void) -> Bool {
+        let opening = self.table.withLock { table in
+            table.open(
+                session.id,
+                principal: session.principal,
+                principalLimit: session.principal.token == nil ? nil : self.perToken,
+                payload: session,
+                now: Self.now
+            )
+        }
+        guard case .opened(let ended) = opening else { return false }
+        if let ended { evicted(ended.payload) }
+        return true
+    }
+
+    /// A call or stream begins; every one is followed by `end`.
+    func begin(_ id: SessionID, principal: Principal) -> CallerSession? {
+        self.table.withLock { $0.begin(id, principal: principal) }
+    }
+
+    func end(_ session: CallerSession) {
+        self.table.withLock { $0.end(session.id, now: Self.now) }
+    }
+
+    func remove(_ session: CallerSession) -> Bool {
+        self.table.withLock { $0.remove(session.id) } != nil
+    }
+
+    func expire() -> [CallerSession] {
+        self.table.withLock { $0.expire(now: Self.now) }.map(\.payload)
+    }
+
+    func removeAll() -> [CallerSession] {
+        self.table.withLock { $0.removeAll() }.map(\.payload)
+    }
+
+    /// Monotonic time since an arbitrary origin.
+    private static var now: Duration { .nanoseconds(Int64(clamping: NIODeadline.now().uptimeNanoseconds)) }
+}

@@ -1,0 +1,96 @@
+// This source file is part of mcp-proxy.
+// SPDX-License-Identifier: Apache-2.0
+
+import DequeModule
+import NIOCore
+import Synchronization
+
+/// How many exchanges run at one upstream at a time, over all event loops; more wait in line for a while.
+///
+/// `limits.inFlightPerUpstream`, `queuePerUpstream`, `queueWait` (contract §6). Passing the gate costs one atomic
+/// addition; the lock is taken only while somebody waits.
+final class UpstreamAdmission: Sendable {
+    /// Somebody who waits: told on its own event loop.
+    struct Waiter: Sendable {
+        let eventLoop: any EventLoop
+        let deadline: NIODeadline
+        /// Called once with whether there is a place now.
+        let admitted: @Sendable (Bool) -> Void
+    }
+
+    private let capacity: Int
+    private let queueLimit: Int
+    private let queueWait: TimeAmount
+    private let running = Atomic<Int>(0)
+    private let waiting = Atomic<Int>(0)
+    private let queue = Mutex(Deque<Waiter>())
+
+    init(capacity: Int, queue: Int, queueWait: TimeAmount) {
+        self.capacity = capacity
+        self.queueLimit = queue
+        self.queueWait = queueWait
+    }
+
+    var runningCount: Int { self.running.load(ordering: .relaxed) }
+
+    /// Takes a place if one is free and nobody waits.
+    func enter() -> Bool {
+        guard self.waiting.load(ordering: .acquiring) == 0 else { return false }
+        return self.take()
+    }
+
+    private func take() -> Bool {
+        if self.running.add(1, ordering: .acquiringAndReleasing).newValue <= self.capacity { return true }
+        self.running.subtract(1, ordering: .acquiringAndReleasing)
+        return false
+    }
+
+    /// Gets in line; false if the line is full.
+    func wait(on eventLoop: any EventLoop, _ admitted: @escaping @Sendable (Bool) -> Void) -> Bool {
+        let waiter = Waiter(eventLoop: eventLoop, deadline: .now() + self.queueWait, admitted: admitted)
+        let isQueued = self.queue.withLock { queue in
+            guard queue.count < self.queueLimit else { return false }
+            queue.append(waiter)
+            self.waiting.store(queue.count, ordering: .releasing)
+            return true
+        }
+        guard isQueued else { return false }
+        eventLoop.assumeIsolatedUnsafeUnchecked().scheduleTask(in: self.queueWait) { self.expire() }
+        // A place may have come free between the caller's look and its getting in line.
+        self.admitWaiting()
+        return true
+    }
+
+    /// Gives a place back.
+    func leave() {
+        self.running.subtract(1, ordering: .acquiringAndReleasing)
+        if self.waiting.load(ordering: .acquiring) > 0 { self.admitWaiting() }
+    }
+
+    private func admitWaiting() {
+        while true {
+            let next: Waiter? = self.queue.withLock { queue in
+                guard !queue.isEmpty, self.take() else { return nil }
+                let waiter = queue.removeFirst()
+                self.waiting.store(queue.count, ordering: .releasing)
+                return waiter
+            }
+            guard let next else { return }
+            next.eventLoop.execute { next.admitted(true) }
+        }
+    }
+
+    private func expire() {
+        let now = NIODeadline.now()
+        let late = self.queue.withLock { queue in
+            var late: [Waiter] = []
+            while let first = queue.first, first.deadline <= now {
+                late.append(first)
+                queue.removeFirst()
+            }
+            self.waiting.store(queue.count, ordering: .releasing)
+            return late
+        }
+        for waiter in late { waiter.eventLoop.execute { waiter.admitted(false) } }
+    }
+}

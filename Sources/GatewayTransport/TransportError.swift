@@ -1,0 +1,46 @@
+// This source file is part of mcp-proxy.
+// SPDX-License-Identifier: Apache-2.0
+
+/// Why an upstream connection or an exchange on it failed, with the facts that decide whether it may be repeated.
+package struct TransportError: Error, Sendable {
+    /// What happened, from a closed list.
+    package enum Code: String, Sendable {
+        case resolve = "dns"
+        case connectRefused = "connect_refused"
+        case connectTimeout = "connect_timeout"
+        case connectFailed = "connect_failed"
+        case tlsVerification = "tls_verify"
+        case tlsHandshake = "tls_handshake"
+        /// The connection ended before any byte of an answer.
+        case closedBeforeResponse = "closed_before_response"
+        /// As above, on a connection that had been kept alive: most likely closed while the request was on its way.
+        case staleConnection = "stale_connection"
+        case truncatedHead = "truncated_head"
+        case truncatedBody = "truncated_body"
+        case badHTTP = "bad_http"
+        /// The caller of the transport gave up.
+        case cancelled
+    }
+
+    /// How much of the request had left.
+    package enum RequestProgress: Sendable {
+        case nothing
+        /// Fewer bytes than the announced length: the upstream cannot have had the whole message.
+        case partly
+        case fully
+    }
+
+    package var code: Code
+    /// What the reader of a log needs besides the code; never bytes of a peer, never a secret.
+    package var message: String
+    package var progress: RequestProgress
+    /// Whether a part of the answer's head or body was seen.
+    package var answerBegan: Bool
+
+    package init(_ code: Code, _ message: String, progress: RequestProgress, answerBegan: Bool = false) {
+        self.code = code
+        self.message = message
+        self.progress = progress
+        self.answerBegan = answerBegan
+    }
+}

@@ -1,0 +1,393 @@
+// This source file is part of mcp-proxy.
+// SPDX-License-Identifier: Apache-2.0
+
+package import GatewayWire
+package import NIOCore
+import NIOSSL
+import NIOTLS
+
+/// One HTTP/1.1 connection to an upstream: one request at a time, its answer parsed strictly and handed on in parts.
+///
+/// Confined to its event loop. Where the framing of an answer is in doubt, or bytes come that nobody asked for, the
+/// connection is closed, so that no answer can be taken for that of another request (RFC 9112 §11.2, faults S5.11).
+package final class UpstreamConnection: ChannelDuplexHandler {
+    package typealias InboundIn = ByteBuffer
+    package typealias OutboundIn = ByteBuffer
+    package typealias OutboundOut = ByteBuffer
+
+    private enum State {
+        case dialing
+        case idle
+        /// The request is out, or on its way; no complete head yet.
+        case waiting
+        case readingBody
+        case closed
+    }
+
+    /// Interim answers that are skipped before a final one must have come (faults S5.10).
+    private static let interimLimit = 10
+    /// A request up to this size is taken by a socket whose send buffer is empty in one write.
+    private static let alwaysWritten = 16 * 1024
+
+    /// The answer's head: status, fields, framing. Valid while `upstreamAnswered` runs.
+    package private(set) var response = HTTP1ResponseParser(limits: .response)
+    /// The bytes that `response` describes.
+    package private(set) var responseBytes = ByteBuffer()
+    /// When the connection was last given back.
+    var idleSince = NIODeadline.uptimeNanoseconds(0)
+    /// How long it may be kept without a request.
+    private(set) var idleLimit = UpstreamPool.idleLimit
+    var isReused: Bool { self.requestCount > 1 }
+    var isIdle: Bool { self.state == .idle }
+
+    private let pool: UpstreamPool
+    private var context: ChannelHandlerContext?
+    private var state = State.dialing
+    private var receiver: (any UpstreamReceiver)?
+    private var requestCount = 0
+    private var requestProgress = TransportError.RequestProgress.nothing
+    private var interimCount = 0
+    private var remainingBody = 0
+    private var isCloseDelimited = false
+    private var chunked: HTTP1ChunkedDecoder?
+    private var isHeadPending = false
+    private var isReadHeld = false
+
+    /// Whether reading is stopped because the other side cannot take more.
+    package var isReadingPaused = false {
+        didSet {
+            guard !self.isReadingPaused, self.isReadHeld else { return }
+            self.isReadHeld = false
+            self.context?.read()
+        }
+    }
+
+    init(pool: UpstreamPool, receiver: any UpstreamReceiver) {
+        self.pool = pool
+        self.receiver = receiver
+    }
+
+    // MARK: Requests
+
+    /// Sends one request; the answer goes to `receiver`.
+    ///
+    /// `head` ends with the empty line and may have a short body behind it; `body` is sent after it.
+    package func send(head: ByteBuffer, body: ByteBuffer?, isHead: Bool = false, receiver: any UpstreamReceiver) {
+        guard let context, self.state == .idle, context.channel.isActive else {
+            receiver.upstreamFailed(
+                TransportError(.staleConnection, "the connection was closed before the request", progress: .nothing)
+            )
+            return
+        }
+        self.state = .waiting
+        self.receiver = receiver
+        self.requestCount += 1
+        self.interimCount = 0
+        self.isReadingPaused = false
+        self.response.reset()
+        self.response.isHeadRequest = isHead
+        let size = head.readableBytes + (body?.readableBytes ?? 0)
+        if size <= Self.alwaysWritten {
+            if let body { context.write(self.wrapOutboundOut(head), promise: nil); self.flush(body, context) } else { self.flush(head, context) }
+            self.requestProgress = context.channel.isActive ? .fully : .nothing
+            return
+        }
+        self.requestProgress = .partly
+        let count = self.requestCount
+        let promise = context.eventLoop.makePromise(of: Void.self)
+        promise.futureResult.assumeIsolated().whenSuccess { [weak self] in
+            guard let self, self.requestCount == count else { return }
+            self.requestProgress = .fully
+        }
+        context.write(self.wrapOutboundOut(head), promise: body == nil ? promise : nil)
+        if let body { context.write(self.wrapOutboundOut(body), promise: promise) }
+        context.flush()
+    }
+
+    private func flush(_ bytes: ByteBuffer, _ context: ChannelHandlerContext) {
+        context.writeAndFlush(self.wrapOutboundOut(bytes), promise: nil)
+    }
+
+    /// Gives back a connection that was not used.
+    package func release() {
+        self.receiver = nil
+        self.pool.release(self)
+    }
+
+    /// Ends the exchange at once by closing the connection; the receiver hears nothing more.
+    package func cancel() {
+        self.receiver = nil
+        self.close()
+    }
+
+    func close() {
+        guard self.state != .closed else { return }
+        self.state = .closed
+        self.pool.forget(self)
+        self.context?.close(promise: nil)
+    }
+
+    // MARK: Dialling
+
+    func dialed(_ result: Result<Void, any Error>, isTLS: Bool) {
+        switch result {
+        case .success:
+            if !isTLS { self.connected() }
+        case .failure(let error):
+            self.fail(TransportError(dialling: error))
+        }
+    }
+
+    private func connected() {
+        guard self.state == .dialing else { return }
+        self.state = .idle
+        self.pool.connected(self)
+        guard let receiver = self.receiver else { return self.pool.release(self) }
+        self.receiver = nil
+        receiver.upstreamConnected(self)
+    }
+
+    /// Called by the sweep of the pool when a dial took too long.
+    func dialTimedOut() {
+        guard self.state == .dialing else { return }
+        self.fail(TransportError(.connectTimeout, "no connection within the connect timeout", progress: .nothing))
+    }
+
+    package func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
+        if let event = event as? TLSUserEvent, case .handshakeCompleted = event { self.connected() }
+        context.fireUserInboundEventTriggered(event)
+    }
+
+    // MARK: Channel
+
+    package func handlerAdded(context: ChannelHandlerContext) { self.context = context }
+
+    package func handlerRemoved(context: ChannelHandlerContext) { self.context = nil }
+
+    package func read(context: ChannelHandlerContext) {
+        if self.isReadingPaused { self.isReadHeld = true } else { context.read() }
+    }
+
+    package func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        var bytes = self.unwrapInboundIn(data)
+        do throws(HTTP1Error) {
+            try self.receive(&bytes)
+        } catch {
+            self.fail(self.failure(.badHTTP, "the answer is no valid HTTP/1.1: \(error.reason.text)"))
+        }
+    }
+
+    package func channelReadComplete(context: ChannelHandlerContext) {
+        if self.state == .waiting || self.state == .readingBody { self.receiver?.upstreamPaused() }
+    }
+
+    package func channelInactive(context: ChannelHandlerContext) {
+        switch self.state {
+        case .dialing:
+            self.fail(TransportError(.connectFailed, "closed while it was being set up", progress: .nothing))
+        case .idle:
+            self.close()
+        case .waiting where self.isHeadPending:
+            self.fail(self.failure(.truncatedHead, "closed in the head of the answer"))
+        case .waiting:
+            let code: TransportError.Code = self.isReused ? .staleConnection : .closedBeforeResponse
+            self.fail(self.failure(code, "closed before an answer"))
+        case .readingBody where self.isCloseDelimited:
+            self.finish(reusable: false)
+        case .readingBody:
+            self.fail(self.failure(.truncatedBody, "closed in the body of the answer"))
+        case .closed:
+            break
+        }
+    }
+
+    package func errorCaught(context: ChannelHandlerContext, error: any Error) {
+        switch self.state {
+        case .dialing:
+            self.fail(TransportError(dialling: error))
+        case .readingBody where self.isCloseDelimited:
+            // Without a clean end nobody knows whether this was all of it (RFC 9112 §8).
+            self.fail(self.failure(.truncatedBody, "the connection broke in the body of the answer"))
+        default:
+            // The channel closes behind an error; `channelInactive` says where that leaves the exchange.
+            context.close(promise: nil)
+        }
+    }
+
+    // MARK: Answers
+
+    private func receive(_ bytes: inout ByteBuffer) throws(HTTP1Error) {
+        while true {
+            switch self.state {
+            case .dialing, .idle:
+                // Nobody asked: whatever this is, it must not become the answer to a later request.
+                if bytes.readableBytes > 0 { self.close() }
+                return
+            case .waiting:
+                guard try self.receiveHead(&bytes) else { return }
+            case .readingBody:
+                guard try self.receiveBody(&bytes) else { return }
+            case .closed:
+                return
+            }
+        }
+    }
+
+    /// Returns whether to go on with what is left in `bytes`.
+    private func receiveHead(_ bytes: inout ByteBuffer) throws(HTTP1Error) -> Bool {
+        if self.isHeadPending {
+            self.responseBytes.writeBuffer(&bytes)
+            swap(&self.responseBytes, &bytes)
+        }
+        guard bytes.readableBytes > 0 else { return false }
+        guard let length = try self.response.parse(bytes.readableBytesUInt8Span) else {
+            self.isHeadPending = true
+            self.responseBytes = bytes
+            return false
+        }
+        self.isHeadPending = false
+        self.responseBytes = bytes.readSlice(length: length) ?? ByteBuffer()
+        if (100..<200).contains(self.response.status) {
+            self.interimCount += 1
+            guard self.response.status != 101, self.interimCount <= Self.interimLimit else {
+                self.fail(self.failure(.badHTTP, "the answer switches protocols, or never becomes a final one"))
+                return false
+            }
+            self.response.reset()
+            return true
+        }
+        self.state = .readingBody
+        self.isCloseDelimited = false
+        self.chunked = nil
+        self.remainingBody = 0
+        self.readIdleLimit()
+        switch self.response.framing {
+        case .none: break
+        case .length(let length): self.remainingBody = length
+        case .chunked: self.chunked = HTTP1ChunkedDecoder()
+        case .untilClose: self.isCloseDelimited = true
+        }
+        self.receiver?.upstreamAnswered(self)
+        if self.state == .readingBody, !self.isCloseDelimited, self.chunked == nil, self.remainingBody == 0 {
+            self.finish(leftover: bytes.readableBytes)
+            return false
+        }
+        return self.state == .readingBody
+    }
+
+    /// Returns whether to go on with what is left in `bytes`.
+    private func receiveBody(_ bytes: inout ByteBuffer) throws(HTTP1Error) -> Bool {
+        guard bytes.readableBytes > 0 else { return false }
+        if self.isCloseDelimited {
+            self.receiver?.upstreamSent(bytes)
+            return false
+        }
+        guard self.chunked != nil else {
+            let part = bytes.readSlice(length: min(self.remainingBody, bytes.readableBytes)) ?? ByteBuffer()
+            self.remainingBody -= part.readableBytes
+            self.receiver?.upstreamSent(part)
+            if self.state == .readingBody, self.remainingBody == 0 { self.finish(leftover: bytes.readableBytes) }
+            return false
+        }
+        while self.state == .readingBody {
+            guard let step = try self.chunked?.next(bytes.readableBytesUInt8Span) else { return false }
+            switch step.output {
+            case .data(let range):
+                let start = bytes.readerIndex + range.lowerBound
+                let part = bytes.getSlice(at: start, length: range.count)
+                bytes.moveReaderIndex(forwardBy: step.consumed)
+                if let part { self.receiver?.upstreamSent(part) }
+            case .needsMore:
+                return false
+            case .end:
+                bytes.moveReaderIndex(forwardBy: step.consumed)
+                self.finish(leftover: bytes.readableBytes)
+                return false
+            }
+        }
+        return false
+    }
+
+    private func finish(leftover: Int = 0, reusable: Bool = true) {
+        let receiver = self.receiver
+        self.receiver = nil
+        if reusable, leftover == 0, self.response.keepsAlive, self.requestProgress == .fully {
+            self.state = .idle
+            self.pool.release(self)
+        } else {
+            self.close()
+        }
+        receiver?.upstreamEnded()
+    }
+
+    private func failure(_ code: TransportError.Code, _ message: String) -> TransportError {
+        TransportError(
+            code,
+            message,
+            progress: self.requestProgress,
+            answerBegan: self.isHeadPending || self.state == .readingBody
+        )
+    }
+
+    private func fail(_ error: TransportError) {
+        guard self.state != .closed else { return }
+        let receiver = self.receiver
+        self.receiver = nil
+        self.close()
+        receiver?.upstreamFailed(error)
+    }
+
+    /// A server that says how long it keeps a connection gets one second less than that (faults F4).
+    private func readIdleLimit() {
+        self.idleLimit = UpstreamPool.idleLimit
+        guard let index = self.response.firstIndex(of: .keepAlive) else { return }
+        let range = self.response.fields[index].value
+        guard let value = self.responseBytes.getString(at: self.responseBytes.readerIndex + range.lowerBound, length: range.count)
+        else { return }
+        for parameter in value.split(separator: ",") {
+            let parts = parameter.split(separator: "=")
+            guard parts.count == 2, parts[0].drop(while: { $0 == " " }).lowercased() == "timeout",
+                let seconds = Int64(parts[1]), (1...3600).contains(seconds)
+            else { continue }
+            self.idleLimit = .seconds(seconds - 1)
+        }
+    }
+}
+
+extension TransportError {
+    /// Sorts what NIO and BoringSSL say about a failed dial.
+    init(dialling error: any Error) {
+        switch error {
+        case let error as NIOConnectionError:
+            let failures = error.connectionErrors.map(\.error)
+            if failures.isEmpty {
+                self.init(.resolve, "the name \(error.host) has no address", progress: .nothing)
+            } else if failures.contains(where: { ($0 as? IOError)?.errnoCode == ECONNREFUSED }) {
+                self.init(.connectRefused, "connection refused", progress: .nothing)
+            } else if failures.contains(where: { $0 is ChannelError }) {
+                self.init(.connectTimeout, "no connection within the connect timeout", progress: .nothing)
+            } else {
+                self.init(.connectFailed, "no address could be connected", progress: .nothing)
+            }
+        case let error as ChannelError:
+            if case .connectTimeout = error {
+                self.init(.connectTimeout, "no connection within the connect timeout", progress: .nothing)
+            } else {
+                self.init(.connectFailed, "closed while it was being set up", progress: .nothing)
+            }
+        case is NIOSSLExtraError:
+            self.init(.tlsVerification, "the certificate is not for this host", progress: .nothing)
+        case let error as NIOSSLError:
+            let isVerification = "\(error)".contains("CERTIFICATE_VERIFY_FAILED")
+            self.init(
+                isVerification ? .tlsVerification : .tlsHandshake,
+                isVerification
+                    ? "the certificate cannot be verified (expired, or of an unknown authority: see tls.caFile)"
+                    : "the TLS handshake failed",
+                progress: .nothing
+            )
+        default:
+            self.init(.connectFailed, "the connection could not be set up", progress: .nothing)
+        }
+    }
+}

@@ -1,0 +1,82 @@
+// This source file is part of mcp-proxy.
+// SPDX-License-Identifier: Apache-2.0
+
+package import NIOCore
+
+/// The connections of one event loop to one upstream: idle ones are reused newest first.
+///
+/// Confined to its event loop, so that a connection is always on the loop of the caller it serves and nothing is
+/// locked. How many exchanges may run is decided before, by the upstream's limits.
+package final class UpstreamPool: Sweepable {
+    /// Below the 5 s of Node and uvicorn, so that we rather than they close first (faults F4).
+    package static let idleLimit = TimeAmount.seconds(4)
+
+    package var sweepIndex = -1
+    package let eventLoop: any EventLoop
+    private let dialer: Dialer
+    private let sweeper: LoopSweeper
+    private var idle: [UpstreamConnection] = []
+    private var dialing: [ObjectIdentifier: (connection: UpstreamConnection, deadline: NIODeadline)] = [:]
+    private var isClosed = false
+
+    /// Connections that wait for a request, and those that are open at all.
+    package var idleCount: Int { self.idle.count }
+    package private(set) var openCount = 0
+
+    package init(eventLoop: any EventLoop, dialer: Dialer, sweeper: LoopSweeper) {
+        self.eventLoop = eventLoop
+        self.dialer = dialer
+        self.sweeper = sweeper
+    }
+
+    /// Finds or opens a connection; `receiver` hears of it, at once where one is idle.
+    ///
+    /// `isFresh` asks for a new one: what was sent on a kept-alive connection and failed is not sent on another.
+    package func connect(for receiver: any UpstreamReceiver, isFresh: Bool = false) {
+        while !isFresh, let connection = self.idle.popLast() {
+            guard connection.isIdle else { continue }
+            receiver.upstreamConnected(connection)
+            return
+        }
+        let connection = UpstreamConnection(pool: self, receiver: receiver)
+        if self.openCount == 0 { self.sweeper.add(self) }
+        self.openCount += 1
+        self.dialing[ObjectIdentifier(connection)] = (connection, .now() + self.dialer.timeout)
+        self.dialer.dial(on: self.eventLoop, handler: connection)
+    }
+
+    /// Closes what is idle now and whatever is given back from now on.
+    package func close() {
+        self.isClosed = true
+        let idle = self.idle
+        for connection in idle { connection.close() }
+    }
+
+    func release(_ connection: UpstreamConnection) {
+        guard !self.isClosed else { return connection.close() }
+        self.dialing[ObjectIdentifier(connection)] = nil
+        connection.idleSince = .now()
+        self.idle.append(connection)
+    }
+
+    func connected(_ connection: UpstreamConnection) {
+        self.dialing[ObjectIdentifier(connection)] = nil
+    }
+
+    /// Called once for each connection, when it closes.
+    func forget(_ connection: UpstreamConnection) {
+        self.dialing[ObjectIdentifier(connection)] = nil
+        self.openCount -= 1
+        guard self.openCount == 0 else { return }
+        self.idle.removeAll()
+        self.sweeper.remove(self)
+    }
+
+    package func sweep(now: NIODeadline) {
+        for (connection, deadline) in self.dialing.values where deadline <= now { connection.dialTimedOut() }
+        // What closed by itself is still listed until now; looking for it then would cost more than skipping it here.
+        let idle = self.idle
+        for connection in idle where connection.idleSince + connection.idleLimit <= now { connection.close() }
+        self.idle.removeAll { !$0.isIdle }
+    }
+}
