@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from harness import routes as route_kinds
 from harness.clients import Clients
 from harness.gateway import Gateway, binary
-from harness.processes import FIXTURES, Everything, Upstream
+from harness.processes import FIXTURES, PEERS, Everything, Upstream
 
 DEADLINE = 60
 
@@ -44,7 +44,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     asked = config.getoption("--routes").split(",")
     if "proxy" not in asked:
-        kept = [item for item in items if "gateway_of" not in item.fixturenames and "command" not in item.fixturenames]
+        kept = [item for item in items if not {"gateway", "gateway_of", "command"} & set(item.fixturenames)]
         config.hook.pytest_deselected(items=[item for item in items if item not in kept])
         items[:] = kept
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
@@ -150,5 +150,13 @@ def gateway_of(tmp_path: Path) -> Iterator[Any]:
 def faults() -> Iterator[Upstream]:
     """The upstream that misbehaves on demand (Tests/Fixtures/faultupstream.py)."""
     upstream = Upstream("2x", FIXTURES / "faultupstream.py", "0")
+    yield upstream
+    upstream.kill()
+
+
+@pytest.fixture
+def raw() -> Iterator[Upstream]:
+    """The hand-made upstream (Tests/Peers/raw_upstream.py), one for the test alone."""
+    upstream = Upstream("2x", PEERS / "raw_upstream.py", "0")
     yield upstream
     upstream.kill()

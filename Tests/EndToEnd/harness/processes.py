@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Child processes of the tests: started with pipes, read to the end, and gone when the tests are."""
 
+import asyncio
 import ctypes
 import json
 import os
@@ -33,6 +34,18 @@ def poll(what: str, probe: Callable[[], T], deadline: float = 10) -> T:
         if time.monotonic() > end:
             raise AssertionError(f"not within {deadline} s: {what}")
         time.sleep(0.02)
+
+
+async def until(what: str, probe: Callable[[], T], deadline: float = 10) -> T:
+    """Like `poll`, for coroutines: their connections live on meanwhile."""
+    end = time.monotonic() + deadline
+    while True:
+        value = await asyncio.to_thread(probe)
+        if value:
+            return value
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {deadline} s: {what}")
+        await asyncio.sleep(0.02)
 
 
 def environment(**more: str) -> dict[str, str]:
