@@ -36,17 +36,23 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Each test that takes `route` runs once a way; one that takes `gateway_of` is left out where only others are asked."""
+    """A test that takes `route_kind` runs once a way; one marked `gateway_only` on the way through the gateway."""
     if "route_kind" in metafunc.fixturenames:
-        metafunc.parametrize("route_kind", metafunc.config.getoption("--routes").split(","), scope="session")
+        only = metafunc.definition.get_closest_marker("gateway_only")
+        kinds = ["proxy"] if only else metafunc.config.getoption("--routes").split(",")
+        metafunc.parametrize("route_kind", kinds, scope="session")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    asked = config.getoption("--routes").split(",")
-    if "proxy" not in asked:
-        kept = [item for item in items if not {"gateway", "gateway_of", "command"} & set(item.fixturenames)]
-        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
-        items[:] = kept
+    """Leaves out what needs a gateway where only other ways are asked for; puts the long tests first."""
+
+    def needs_gateway(item: pytest.Item) -> bool:
+        started = {"gateway", "gateway_of", "command"} & set(item.fixturenames)
+        return bool(started) or item.get_closest_marker("gateway_only") is not None
+
+    if "proxy" not in config.getoption("--routes").split(","):
+        config.hook.pytest_deselected(items=[item for item in items if needs_gateway(item)])
+        items[:] = [item for item in items if not needs_gateway(item)]
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 

@@ -57,11 +57,10 @@ async def test_stateless_departure_cancels(routes, route_kind, servers, flavor, 
         await until("the tool is cancelled", lambda: "cancelled" in phases(server, nonce), 5)
 
 
+@pytest.mark.gateway_only
 @pytest.mark.parametrize("flavor", [pytest.param(f, marks=pytest.mark.xdist_group(f)) for f in ("2x", "2x-json", "1x")])
 async def test_handshake_departure_does_not_cancel(routes, route_kind, servers, flavor):
     """The call runs to its end, and the upstream can give its whole answer."""
-    if route_kind != "proxy":
-        pytest.skip("a promise of the gateway: without one the upstream sees its caller go")
     route, server, nonce = routes.get(route_kind, flavor), servers[flavor], secrets.token_hex(8)
     session = await initialize(route.url(flavor), route.token, route.seen)
     wire = await start(route, flavor, "handshake", "slow", nonce, 1, session)
@@ -79,12 +78,11 @@ async def test_handshake_departure_does_not_cancel(routes, route_kind, servers, 
     assert nonce in json.dumps(again.reply(8)["result"]), "the session goes on"
 
 
+@pytest.mark.gateway_only
 @pytest.mark.parametrize("era", ["handshake", "stateless"])
 @pytest.mark.xdist_group("2x")
 async def test_half_close_is_no_departure(routes, route_kind, servers, era):
     """A caller that has said all it has to say still gets its answer."""
-    if route_kind != "proxy":
-        pytest.skip("the peers' own servers take it for a departure")
     route, nonce = routes.get(route_kind, "2x"), secrets.token_hex(8)
     session = await initialize(route.url("2x"), route.token, route.seen) if era == "handshake" else ""
     wire = await start(route, "2x", era, "slow", nonce, 0.3, session)
