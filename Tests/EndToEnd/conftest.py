@@ -1,0 +1,168 @@
+# This source file is part of mcp-proxy.
+# SPDX-License-Identifier: Apache-2.0
+"""Options and fixtures of the end-to-end tests. `--routes` says which ways are tested: direct, nginx, proxy."""
+
+import asyncio
+import inspect
+import resource
+import sys
+from pathlib import Path
+from typing import Any, Iterator
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from harness import routes as route_kinds
+from harness.clients import Clients
+from harness.gateway import Gateway, binary
+from harness.processes import FIXTURES, PEERS, Everything, Upstream
+
+DEADLINE = 60
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--routes", default="direct,proxy", help="comma-separated: direct, nginx, proxy")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if "proxy" in config.getoption("--routes"):
+        try:
+            binary()
+        except FileNotFoundError as error:
+            pytest.exit(f"{error}; `--routes direct` tests the peers without it", returncode=3)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test that takes `route_kind` runs once a way; one marked `gateway_only` on the way through the gateway."""
+    if "route_kind" in metafunc.fixturenames:
+        only = metafunc.definition.get_closest_marker("gateway_only")
+        kinds = ["proxy"] if only else metafunc.config.getoption("--routes").split(",")
+        metafunc.parametrize("route_kind", kinds, scope="session")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out what needs a gateway where only other ways are asked for; puts the long tests first."""
+
+    def needs_gateway(item: pytest.Item) -> bool:
+        started = {"gateway", "gateway_of", "command"} & set(item.fixturenames)
+        return bool(started) or item.get_closest_marker("gateway_only") is not None
+
+    if "proxy" not in config.getoption("--routes").split(","):
+        config.hook.pytest_deselected(items=[item for item in items if needs_gateway(item)])
+        items[:] = [item for item in items if not needs_gateway(item)]
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Runs coroutine tests, with a deadline."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    marker = pyfuncitem.get_closest_marker("deadline")
+    arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
+
+    async def within_deadline() -> None:
+        async with asyncio.timeout(marker.args[0] if marker else DEADLINE):
+            await pyfuncitem.obj(**arguments)
+
+    asyncio.run(within_deadline())
+    return True
+
+
+@pytest.fixture(scope="session")
+def clients() -> Iterator[Clients]:
+    """The official SDKs as clients."""
+    started = Clients()
+    yield started
+    started.close()
+
+
+class Servers(dict):
+    """The everything servers by flavor, started when first wanted."""
+
+    def __missing__(self, flavor: str) -> Everything:
+        self[flavor] = Everything(flavor)
+        return self[flavor]
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Servers]:
+    """The everything servers of this worker."""
+    started = Servers()
+    yield started
+    for server in started.values():
+        server.kill()
+
+
+class Routes:
+    """The ways to one flavor of server, opened when first wanted."""
+
+    def __init__(self, servers: Servers, make_directory: Any) -> None:
+        self._servers = servers
+        self._make_directory = make_directory
+        self._open: dict[tuple[str, str], Any] = {}
+
+    def get(self, kind: str, flavor: str) -> Any:
+        key = (kind, flavor)
+        if key not in self._open:
+            self._open[key] = route_kinds.make(kind, {flavor: self._servers[flavor]}, self._make_directory(kind))
+        return self._open[key]
+
+    def close(self) -> None:
+        failures = []
+        for (kind, flavor), route in self._open.items():
+            try:
+                route.close()
+            except AssertionError as error:
+                failures.append(f"{kind} to {flavor}: {error}")
+        assert not failures, "\n".join(failures)
+
+
+@pytest.fixture(scope="session")
+def routes(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Routes]:
+    """Every way that was asked for. Closing a gateway asserts exit code 0, no descriptors left and no secret written."""
+    opened = Routes(servers, tmp_path_factory.mktemp)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def gateway_of(tmp_path: Path) -> Iterator[Any]:
+    """Starts gateways of the test's own: `gateway_of({name: entry}, **options)`. They are stopped and searched after it.
+
+    A test that stops one itself is believed; the others must end with 0 on SIGTERM.
+    """
+    started: list[Gateway] = []
+
+    def start(servers: dict[str, dict[str, Any]], **options: Any) -> Gateway:
+        started.append(Gateway(tmp_path, servers, **options))
+        return started[-1]
+
+    yield start
+    failures = []
+    for gateway in started:
+        if gateway.child.process.poll() is None:
+            try:
+                gateway.stop()
+            except AssertionError as error:
+                failures.append(str(error))
+    assert not failures, "\n".join(failures)
+
+
+@pytest.fixture(scope="session")
+def faults() -> Iterator[Upstream]:
+    """The upstream that misbehaves on demand (Tests/Fixtures/faultupstream.py)."""
+    upstream = Upstream("2x", FIXTURES / "faultupstream.py", "0")
+    yield upstream
+    upstream.kill()
+
+
+@pytest.fixture
+def raw() -> Iterator[Upstream]:
+    """The hand-made upstream (Tests/Peers/raw_upstream.py), one for the test alone."""
+    upstream = Upstream("2x", PEERS / "raw_upstream.py", "0")
+    yield upstream
+    upstream.kill()

@@ -1,0 +1,71 @@
+# This source file is part of mcp-proxy.
+# SPDX-License-Identifier: Apache-2.0
+"""The official SDKs as clients, each in a process of its own that runs one row after the other."""
+
+import json
+import threading
+from typing import Any
+
+from .processes import PEERS, PYTHON, Child
+
+CLIENTS = {"2x-legacy": ("2x", "legacy"), "2x-auto": ("2x", "auto"), "2x-2026": ("2x", "2026-07-28"), "1x": ("1x", "legacy")}
+"""Client names of the matrix: the SDK and the mode that it is put in."""
+
+
+class Client:
+    """A running client driver."""
+
+    def __init__(self, sdk: str) -> None:
+        self.child = Child(PYTHON[sdk], PEERS / "client.py")
+        self._read = 0
+
+    def run(self, row: str, url: str, token: str, mode: str, deadline: float = 40, **arguments: Any) -> Any:
+        """Runs a row and gives what it returns; fails with its traceback."""
+        command = {"row": row, "url": url, "token": token, "mode": mode, "deadline": deadline, "arguments": arguments}
+        self.child.process.stdin.write(json.dumps(command).encode() + b"\n")
+        self.child.process.stdin.flush()
+
+        def next_line() -> bytes:
+            rest = bytes(self.child.out[self._read :])
+            return rest.partition(b"\n")[0] if b"\n" in rest else b""
+
+        line = self.child.wait_for(next_line, f"row {row} answered", deadline + 20)
+        self._read += len(line) + 1
+        answer = json.loads(line)
+        if "error" in answer:
+            raise AssertionError(f"{row} at {url}:\n{answer['error']}")
+        return answer["ok"]
+
+
+class Clients:
+    """Drivers, started when first wanted. One row at a time runs in each; `apart` gives a new one."""
+
+    def __init__(self) -> None:
+        self._drivers: dict[str, Client] = {}
+        self._all: list[Client] = []
+        self._lock = threading.Lock()
+
+    def run(self, client: str, row: str, url: str, token: str = "", **more: Any) -> Any:
+        sdk, mode = CLIENTS[client]
+        with self._lock:
+            if sdk not in self._drivers:
+                self._drivers[sdk] = self._start(sdk)
+            return self._drivers[sdk].run(row, url, token, mode, **more)
+
+    def run_apart(self, client: str, row: str, url: str, token: str = "", **more: Any) -> Any:
+        """In a process of its own, so that rows can run side by side."""
+        sdk, mode = CLIENTS[client]
+        driver = self._start(sdk)
+        try:
+            return driver.run(row, url, token, mode, **more)
+        finally:
+            driver.child.kill()
+
+    def _start(self, sdk: str) -> Client:
+        driver = Client(sdk)
+        self._all.append(driver)
+        return driver
+
+    def close(self) -> None:
+        for driver in self._all:
+            driver.child.kill()

@@ -1,0 +1,203 @@
+# This source file is part of mcp-proxy.
+# SPDX-License-Identifier: Apache-2.0
+"""The binary under test, started with a configuration, and what must hold of every run of it."""
+
+import json
+import os
+import re
+import signal
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from .canaries import Canaries
+from .processes import ROOT, Child, environment, poll
+
+_ADDRESS = re.compile(r"(?:127\.0\.0\.1|0\.0\.0\.0|localhost|\[::1?\]):(\d+)")
+GRACE = 31
+
+
+def binary() -> Path:
+    """The program under test: `MCP_PROXY_BINARY`, else the newest of the release and the debug build."""
+    given = os.environ.get("MCP_PROXY_BINARY")
+    builds = [Path(given)] if given else [ROOT / ".build" / kind / "mcp-proxy" for kind in ("release", "debug")]
+    found = [build for build in builds if build.exists()]
+    if not found:
+        raise FileNotFoundError(f"no mcp-proxy to test: build it, or set MCP_PROXY_BINARY (looked at {builds})")
+    return max(found, key=lambda build: build.stat().st_mtime)
+
+
+class Gateway:
+    """A running mcp-proxy on a port of its own choice.
+
+    `servers` maps names to `mcpServers` entries. Unless they say otherwise they get `transportType`, a secret header,
+    an `Authorization` header with a secret and a secret query value; callers need the inbound token, another secret.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        servers: dict[str, dict[str, Any]],
+        *,
+        options: dict[str, Any] | None = None,
+        limits: dict[str, Any] | None = None,
+        arguments: tuple[str, ...] = (),
+        log_level: str = "trace",
+        open_to_all: bool = False,
+        env: dict[str, str] | None = None,
+        **top: Any,
+    ) -> None:
+        self.canaries = Canaries()
+        self.token = "" if open_to_all else self.canaries.make("inbound")
+        proxy_options = {"logEnabled": True, "proxy": False, **(options or {})}
+        if not open_to_all:
+            proxy_options.setdefault("authTokens", [self.token])
+        self.configuration = {
+            "mcpProxy": {
+                "baseURL": "http://127.0.0.1:9",
+                "addr": "127.0.0.1:0",
+                "name": "end-to-end",
+                "version": "1",
+                "type": "streamable-http",
+                "options": proxy_options,
+                **({"limits": limits} if limits else {}),
+                **top,
+            },
+            "mcpServers": {name: self._with_secrets(entry) for name, entry in servers.items()},
+        }
+        path = directory / f"config-{id(self)}.json"
+        path.write_text(json.dumps(self.configuration, indent=2))
+        self.child = Child(
+            binary(),
+            "--config",
+            path,
+            "--log-format",
+            "json",
+            "--log-level",
+            log_level,
+            *arguments,
+            env=environment(E2E_CANARY=self.canaries.make("environment"), **(env or {})),
+        )
+        self.seen = bytearray()
+        """What the tests read from it over raw connections, for the search for secrets."""
+        try:
+            self.port: int = self.child.wait_for(self._logged_port, "it logged its address")
+        except BaseException:
+            self.child.kill()
+            raise
+        self._descriptors = self.child.descriptors()
+
+    def _with_secrets(self, entry: dict[str, Any]) -> dict[str, Any]:
+        entry = {"transportType": "streamable-http", **entry}
+        mark = "&" if "?" in entry["url"] else "?"
+        entry["url"] += f"{mark}key={self.canaries.make('query').rstrip('+/=')}"
+        entry["headers"] = {
+            "Authorization": "Bearer " + self.canaries.make("upstream"),
+            "X-Canary": self.canaries.make("header"),
+            "X-Environment": "${E2E_CANARY}",
+            **entry.get("headers", {}),
+        }
+        return entry
+
+    def _logged_port(self) -> int | None:
+        for line in self.child.err.split(b"\n"):
+            if b"listening" in line.lower():
+                found = _ADDRESS.search(line.decode("utf-8", "replace"))
+                if found and int(found[1]):
+                    return int(found[1])
+        return None
+
+    @property
+    def pid(self) -> int:
+        return self.child.pid
+
+    def url(self, name: str) -> str:
+        return f"http://127.0.0.1:{self.port}/{name}/mcp"
+
+    def get(self, path: str, authorized: bool = True, **headers: str) -> tuple[int, bytes]:
+        """A plain GET of one of the gateway's own pages."""
+        if authorized and self.token:
+            headers["Authorization"] = f"Bearer {self.token}"
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", headers=headers)
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            with opener.open(request, timeout=10) as answer:
+                status, body = answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            status, body = error.code, error.read()
+        self.seen += body
+        return status, body
+
+    def metrics(self) -> dict[str, float]:
+        """The samples of /metrics, by their name with labels as written."""
+        status, body = self.get("/metrics")
+        assert status == 200, (status, body)
+        samples = {}
+        for line in body.decode().splitlines():
+            if line and not line.startswith("#"):
+                name, _, value = line.rpartition(" ")
+                samples[name] = float(value)
+        return samples
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of the samples of this metric that carry these labels."""
+        wanted = [f'{key}="{value}"' for key, value in labels.items()]
+        return sum(
+            value
+            for sample, value in self.metrics().items()
+            if re.split(r"[{ ]", sample)[0] == f"mcp_proxy_{name}" and all(label in sample for label in wanted)
+        )
+
+    def wait_until_ready(self, deadline: float = 15) -> None:
+        """Until /_readyz no longer says `initializing`."""
+        poll("readiness", lambda: b"initializing" not in self.get("/_readyz")[1], deadline)
+
+    def log(self, message: str | None = None) -> list[dict[str, Any]]:
+        """The log lines so far; each must be one JSON object."""
+        complete, _, _ = bytes(self.child.err).rpartition(b"\n")
+        lines = [json.loads(line) for line in complete.splitlines() if line.strip()]
+        return [line for line in lines if message is None or message in json.dumps(line)]
+
+    def settle(self, deadline: float = 10) -> None:
+        """Until the descriptors are back to about what they were after the start; idle upstream connections may stay."""
+        allowed = self._descriptors + 8
+        try:
+            poll("as few descriptors as at the start", lambda: self.child.descriptors() <= allowed, deadline)
+        except AssertionError as error:
+            held = [os.readlink(f"/proc/{self.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{self.pid}/fd")]
+            raise AssertionError(f"{error}: {self.child.descriptors()} > {allowed}: {sorted(held)}") from None
+
+    def stop(self, expected: int = 0, deadline: float = GRACE) -> float:
+        """SIGTERM; the seconds until it ended. Asserts the exit code and searches everything for the secrets."""
+        for page in ("/_healthz", "/_readyz", "/metrics", "/_status"):
+            try:
+                self.get(page)
+            except OSError:
+                pass  # a test may have ended it
+        argv = Path(f"/proc/{self.pid}/cmdline")
+        command_line = argv.read_bytes() if argv.exists() else b""
+        began = time.monotonic()
+        if self.child.process.poll() is None:
+            self.child.process.send_signal(signal.SIGTERM)
+        try:
+            code = self.child.wait(deadline)
+        except Exception:
+            raise AssertionError(f"still there {deadline} s after SIGTERM\n{self.child.tail()}") from None
+        finally:
+            self.child.kill()
+        took = time.monotonic() - began
+        assert code == expected, f"exit code {code}, wanted {expected}\n{self.child.tail()}"
+        self.search(command_line)
+        return took
+
+    def search(self, command_line: bytes = b"") -> None:
+        """Fails if a secret stands in anything that the gateway wrote."""
+        leaks = (
+            self.canaries.find("stdout", bytes(self.child.out))
+            + self.canaries.find("stderr", bytes(self.child.err))
+            + self.canaries.find("an answer", bytes(self.seen))
+            + self.canaries.find("argv", command_line)
+        )
+        assert not leaks, "\n".join(leaks)

@@ -1,0 +1,181 @@
+# This source file is part of mcp-proxy.
+# SPDX-License-Identifier: Apache-2.0
+"""A hand-made MCP upstream: fast, with thousands of streams, and with sessions that behave as the path says.
+
+    POST /fast?ms=N      answers any request after N milliseconds with its own arguments; notifications with 202
+    /sessions            handshake with session ids; GET streams are held open; DELETE ends a session
+    /amnesia             issues session ids and knows none of them
+    /listen              2026-07-28 only: answers server/discover, holds subscriptions/listen open
+
+    GET /control/journal what arrived, and how many streams are open;   /control/broadcast sends every open stream an
+    event and gives their number;   /control/forget forgets all sessions;   /control/clear empties the journal.
+
+The first line on stdout is `{"port": N}`. Standard library only.
+"""
+
+import asyncio
+import json
+import secrets
+import socket
+import sys
+import time
+import urllib.parse
+from typing import Any
+
+HANDSHAKE = "2025-11-25"
+STATELESS = "2026-07-28"
+
+
+class Upstream:
+    """The state of the server."""
+
+    def __init__(self) -> None:
+        self.journal: list[dict[str, Any]] = []
+        self.sessions: set[str] = set()
+        self.streams: dict[asyncio.StreamWriter, Any] = {}
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                raw = await reader.readuntil(b"\r\n\r\n")
+                start, *lines = raw[:-4].decode("latin-1").split("\r\n")
+                method, target, _ = start.split(" ")
+                pairs = ((k.lower(), v.strip()) for k, _, v in (line.partition(":") for line in lines))
+                fields = dict(pairs)
+                body = await reader.readexactly(int(fields.get("content-length", 0)))
+                url = urllib.parse.urlsplit(target)
+                query = dict(urllib.parse.parse_qsl(url.query))
+                if url.path.startswith("/control/"):
+                    self.reply(writer, 200, await self.control(url.path.rpartition("/")[2]))
+                elif method == "POST":
+                    await self.post(reader, writer, url.path, query, fields, json.loads(body))
+                elif method == "GET" and url.path == "/sessions" and fields.get("mcp-session-id") in self.sessions:
+                    self.note(method, url.path, fields, {})
+                    await self.hold(reader, writer, None)
+                    return
+                elif method == "DELETE" and fields.get("mcp-session-id") in self.sessions:
+                    self.note(method, url.path, fields, {})
+                    self.sessions.discard(fields["mcp-session-id"])
+                    self.reply(writer, 204, None)
+                else:
+                    self.note(method, url.path, fields, {})
+                    self.reply(writer, 404 if "mcp-session-id" in fields else 405, {"error": "not here"})
+                await writer.drain()
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            self.streams.pop(writer, None)
+            writer.close()
+
+    def note(self, method: str, path: str, fields: dict[str, str], message: dict[str, Any]) -> dict[str, Any]:
+        entry = {
+            "method": method,
+            "path": path,
+            "session": fields.get("mcp-session-id"),
+            "version": fields.get("mcp-protocol-version"),
+            "rpc": message.get("method"),
+            "id": message.get("id"),
+            "executed": False,
+            "t": time.monotonic(),
+        }
+        self.journal.append(entry)
+        return entry
+
+    async def post(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        path: str,
+        query: dict[str, str],
+        fields: dict[str, str],
+        message: dict[str, Any],
+    ) -> None:
+        entry = self.note("POST", path, fields, message)
+        session = fields.get("mcp-session-id")
+        rpc = message.get("method")
+        if path in ("/sessions", "/amnesia") and rpc != "initialize" and session not in self.sessions:
+            error = {"code": -32001 if session else -32600, "message": "Session not found"}
+            return self.reply(writer, 404 if session else 400, {"jsonrpc": "2.0", "id": None, "error": error})
+        if "id" not in message:
+            return self.reply(writer, 202, None)
+        if rpc == "initialize" and path != "/listen":
+            issued = f"upstream-{secrets.token_hex(8)}" if path in ("/sessions", "/amnesia") else ""
+            if path == "/sessions":
+                self.sessions.add(issued)
+            result = {
+                "protocolVersion": HANDSHAKE,
+                "capabilities": {"tools": {}, "resources": {"subscribe": True}},
+                "serverInfo": {"name": "raw", "version": "1"},
+            }
+            return self.reply(writer, 200, answer(message, result), {"Mcp-Session-Id": issued} if issued else {})
+        if path == "/listen" and rpc == "server/discover":
+            result = {
+                "resultType": "complete",
+                "supportedVersions": [STATELESS],
+                "capabilities": {"tools": {}},
+                "ttlMs": 0,
+                "cacheScope": "private",
+            }
+            return self.reply(writer, 200, answer(message, result))
+        if path == "/listen" and rpc == "subscriptions/listen":
+            return await self.hold(reader, writer, message)
+        entry["executed"] = True
+        if "ms" in query:
+            await asyncio.sleep(int(query["ms"]) / 1000)
+        text = json.dumps(message.get("params", {}).get("arguments", {}), ensure_ascii=False)
+        self.reply(writer, 200, answer(message, {"content": [{"type": "text", "text": text}], "resultType": "complete"}))
+
+    def reply(
+        self, writer: asyncio.StreamWriter, status: int, body: Any, more: dict[str, str] | None = None
+    ) -> None:
+        data = b"" if body is None else json.dumps(body).encode()
+        fields = {"Content-Type": "application/json", **(more or {})} if body is not None else dict(more or {})
+        if status != 204:
+            fields["Content-Length"] = str(len(data))
+        head = f"HTTP/1.1 {status} Said\r\n" + "".join(f"{k}: {v}\r\n" for k, v in fields.items()) + "\r\n"
+        writer.write(head.encode() + data)
+
+    async def hold(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, listen: Any) -> None:
+        """An event stream without end, until the other side closes."""
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+        if listen is not None:
+            self.event(writer, listen, "notifications/subscriptions/acknowledged")
+        self.streams[writer] = listen
+        await writer.drain()
+        await reader.read(1)
+        raise ConnectionError
+
+    def event(self, writer: asyncio.StreamWriter, listen: Any, method: str) -> None:
+        params = {} if listen is None else {"_meta": {"io.modelcontextprotocol/subscriptionId": listen["id"]}}
+        data = json.dumps({"jsonrpc": "2.0", "method": method, "params": params})
+        event = f"event: message\r\ndata: {data}\r\n\r\n".encode()
+        writer.write(b"%x\r\n%s\r\n" % (len(event), event))
+
+    async def control(self, action: str) -> Any:
+        if action == "broadcast":
+            for writer, listen in list(self.streams.items()):
+                self.event(writer, listen, "notifications/tools/list_changed")
+            return {"streams": len(self.streams)}
+        if action == "forget":
+            forgotten, self.sessions = len(self.sessions), set()
+            return {"forgotten": forgotten}
+        if action == "clear":
+            self.journal = []
+        return {"entries": self.journal, "streams": len(self.streams), "sessions": len(self.sessions)}
+
+
+def answer(message: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "id": message["id"], "result": result}
+
+
+async def main() -> None:
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", int(sys.argv[1])))
+    upstream = Upstream()
+    await asyncio.start_server(upstream.serve, sock=listener, backlog=4096, limit=16 * 1024 * 1024)
+    print(json.dumps({"port": listener.getsockname()[1]}), flush=True)
+    await asyncio.Event().wait()
+
+
+asyncio.run(main())
