@@ -55,6 +55,7 @@ let nioTLS = Target.Dependency.product(name: "NIOTLS", package: "swift-nio")
 let nioSSL = Target.Dependency.product(name: "NIOSSL", package: "swift-nio-ssl")
 let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
 let lifecycle = Target.Dependency.product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
+let unixSignals = Target.Dependency.product(name: "UnixSignals", package: "swift-service-lifecycle")
 
 let gatewayTargets: [Target] = [
     .target(name: "CGatewayProcess"),
@@ -77,8 +78,8 @@ let gatewayTargets: [Target] = [
     .executableTarget(
         name: "mcp-proxy",
         dependencies: [
-            "CGatewayProcess", "GatewayWire", "GatewayPolicy", "GatewayModel", "GatewayConfiguration",
-            "GatewayObservability", "GatewayTransport", "GatewayRuntime", "GatewayServer", argumentParser, lifecycle,
+            "CGatewayProcess", "GatewayWire", "GatewayPolicy", "GatewaySession", "GatewayModel", "GatewayConfiguration",
+            "GatewayObservability", "GatewayTransport", "GatewayRuntime", "GatewayServer", argumentParser, lifecycle, unixSignals,
             nioCore, nioPosix, logging,
         ],
         swiftSettings: settings

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /// Durations as the configuration writes them: Go's grammar (`"30s"`, `"250ms"`, `"1h30m"`), or a bare whole number.
-enum DurationText {
+package enum DurationText {
     /// The longest duration accepted, a year, in nanoseconds.
     static let longest: Int128 = 365 * 24 * 60 * 60 * 1_000_000_000
     /// From here on a bare number is the Go program's nanoseconds, below it is milliseconds (contract §2).
@@ -11,7 +11,7 @@ enum DurationText {
     /// Reads Go's grammar: a sign, then numbers with a unit each (`ns`, `us`, `µs`, `ms`, `s`, `m`, `h`), or `0`.
     ///
     /// Gives nanoseconds, possibly negative; nil if the text is none.
-    static func nanoseconds(_ text: String) -> Int128? {
+    package static func nanoseconds(_ text: String) -> Int128? {
         var rest = Substring(text)
         let isNegative = rest.hasPrefix("-")
         if isNegative || rest.hasPrefix("+") { rest = rest.dropFirst() }

@@ -114,8 +114,8 @@ extension EraRejection {
     /// A request of the stateless era at an upstream that is known not to speak it (contract §4).
     static func handshakeOnly(_ envelope: Envelope) -> EraRejection {
         EraRejection(
-            code: .unsupportedVersion,
-            message: "this server speaks the handshake era only",
+            .unsupportedVersion,
+            "this server speaks the handshake era only",
             requested: envelope.statelessVersion
         )
     }
@@ -123,8 +123,8 @@ extension EraRejection {
     /// An `initialize` at an upstream that is known not to speak the handshake era.
     static func statelessOnly(_ envelope: Envelope) -> EraRejection {
         EraRejection(
-            code: .unsupportedVersion,
-            message: "this server speaks the stateless era only",
+            .unsupportedVersion,
+            "this server speaks the stateless era only",
             requested: envelope.initializeVersion
         )
     }

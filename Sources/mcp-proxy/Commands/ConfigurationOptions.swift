@@ -1,0 +1,63 @@
+// This source file is part of mcp-proxy.
+// SPDX-License-Identifier: Apache-2.0
+
+import ArgumentParser
+import GatewayConfiguration
+import GatewayModel
+import Logging
+
+/// Where the configuration is and how it is read.
+struct ConfigurationOptions: ParsableArguments {
+    @Option(name: .long, help: "The configuration: a path or a URL.")
+    var config = "config.json"
+
+    @Option(name: .long, help: "Whether ${VAR} in values is replaced.")
+    var expandEnv = true
+
+    @Flag(name: .long, help: "Do not verify the TLS certificate of a configuration URL.")
+    var insecure = false
+
+    @Option(name: .long, help: "Headers for a configuration URL: 'K:V;K2:V2'.")
+    var httpHeaders = ""
+
+    @Option(name: .long, help: "Time limit for a configuration URL, in seconds or as 10s.")
+    var httpTimeout = "10"
+
+    /// Reads and validates; the result may have errors in it.
+    ///
+    /// - Throws: `CommandEnd` if there is nothing to read.
+    func load() async throws -> LoadResult {
+        let source = try ConfigurationSource(self)
+        let bytes = try await source.read()
+        let result = ConfigurationLoader.load(
+            bytes: bytes,
+            sourceName: source.name,
+            environment: ProcessSetup.environment,
+            options: LoadOptions(expandsEnvironment: self.expandEnv)
+        )
+        return LoadResult(
+            understood: result.understood,
+            findings: source.findings + result.findings,
+            sourceName: result.sourceName
+        )
+    }
+}
+
+/// How much is logged, and in which form.
+struct LogOptions: ParsableArguments {
+    @Option(name: .long, help: "trace, debug, info, notice, warning, error or critical.")
+    var logLevel = "info"
+
+    @Option(name: .long, help: "auto, text or json.")
+    var logFormat = "auto"
+
+    func validate() throws {
+        guard Logger.Level(rawValue: self.logLevel) != nil else {
+            let levels = Logger.Level.allCases.map(\.rawValue).joined(separator: ", ")
+            throw ValidationError("--log-level takes \(levels)")
+        }
+        guard ["auto", "text", "json"].contains(self.logFormat) else {
+            throw ValidationError("--log-format takes auto, text or json")
+        }
+    }
+}

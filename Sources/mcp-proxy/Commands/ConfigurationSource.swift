@@ -1,0 +1,128 @@
+// This source file is part of mcp-proxy.
+// SPDX-License-Identifier: Apache-2.0
+
+import GatewayConfiguration
+import GatewayModel
+import GatewayTransport
+import GatewayWire
+
+#if canImport(Glibc)
+import Glibc
+#else
+import Darwin
+#endif
+
+/// Where a configuration comes from: a file, or a URL that is fetched once.
+struct ConfigurationSource {
+    /// What findings call it: never with the user, password or query of a URL.
+    let name: String
+    /// What there is to say about the file itself.
+    private(set) var findings: [Finding] = []
+    private let place: Place
+
+    private enum Place {
+        case file(String)
+        case url(HTTPURL, headers: [(String, Secret)], timeout: Duration, isInsecure: Bool)
+    }
+
+    /// Larger files are no configurations.
+    private static let sizeLimit = 4 * 1024 * 1024
+
+    init(_ options: ConfigurationOptions) throws(CommandEnd) {
+        guard options.config.hasPrefix("http://") || options.config.hasPrefix("https://") else {
+            self.name = options.config
+            self.place = .file(options.config)
+            if let finding = Self.permissionFinding(options.config) { self.findings.append(finding) }
+            return
+        }
+        guard let url = HTTPURL(options.config), !url.hasUserInfo else {
+            throw .wrongConfiguration("--config: not a URL that can be fetched (no user:password@; use --http-headers)")
+        }
+        self.name = "\(url.origin)\(url.path)"
+        self.place = .url(
+            url,
+            headers: try Self.headers(options.httpHeaders),
+            timeout: try Self.timeout(options.httpTimeout),
+            isInsecure: options.insecure
+        )
+    }
+
+    func read() async throws(CommandEnd) -> [UInt8] {
+        switch self.place {
+        case .file(let path):
+            return try Self.readFile(path)
+        case .url(let url, let headers, let timeout, let isInsecure):
+            do {
+                return try await ConfigurationFetch.get(
+                    url,
+                    headers: headers,
+                    tls: TLSClientConfiguration(isInsecure: isInsecure),
+                    timeout: timeout,
+                    sizeLimit: Self.sizeLimit
+                )
+            } catch {
+                throw .wrongConfiguration("\(self.name): cannot be fetched: \(error.message)")
+            }
+        }
+    }
+
+    private static func readFile(_ path: String) throws(CommandEnd) -> [UInt8] {
+        let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+        guard descriptor >= 0 else { throw .wrongConfiguration("\(path): \(Self.reason(errno))") }
+        defer { close(descriptor) }
+        var bytes: [UInt8] = []
+        var piece = [UInt8](repeating: 0, count: 64 * 1024)
+        while true {
+            let count = Glibc.read(descriptor, &piece, piece.count)
+            guard count >= 0 else { throw .wrongConfiguration("\(path): \(Self.reason(errno))") }
+            if count == 0 { return bytes }
+            bytes += piece[..<count]
+            guard bytes.count <= Self.sizeLimit else { throw .wrongConfiguration("\(path): larger than 4 MiB") }
+        }
+    }
+
+    private static func reason(_ code: Int32) -> String {
+        code == ENOENT ? "no such file; --config names another" : String(cString: strerror(code))
+    }
+
+    /// A configuration has tokens in it: others should not read it (faults S2.1).
+    private static func permissionFinding(_ path: String) -> Finding? {
+        var status = stat()
+        guard stat(path, &status) == 0, status.st_mode & 0o044 != 0 else { return nil }
+        return Finding(
+            code: .fileReadableByOthers,
+            path: "",
+            line: 1,
+            column: 1,
+            message: "others can read this file, and it holds tokens: chmod 600"
+        )
+    }
+
+    private static func headers(_ text: String) throws(CommandEnd) -> [(String, Secret)] {
+        var headers: [(String, Secret)] = []
+        for pair in text.split(separator: ";") {
+            let parts = pair.split(separator: ":", maxSplits: 1)
+            let name = parts.first.map { Self.trimmed($0) } ?? ""
+            let value = parts.count == 2 ? Self.trimmed(parts[1]) : ""
+            guard parts.count == 2, HTTP1Text.isToken(name.utf8), HTTP1Text.isFieldValue(value.utf8) else {
+                throw .wrongConfiguration("--http-headers: takes 'Name: value; Name2: value2'")
+            }
+            headers.append((name, Secret(value)))
+        }
+        return headers
+    }
+
+    private static func trimmed(_ text: Substring) -> String {
+        let start = text.drop { $0 == " " || $0 == "\t" }
+        guard let end = start.lastIndex(where: { $0 != " " && $0 != "\t" }) else { return "" }
+        return String(start[...end])
+    }
+
+    private static func timeout(_ text: String) throws(CommandEnd) -> Duration {
+        if let seconds = Int(text), seconds > 0, seconds <= 3_600 { return .seconds(seconds) }
+        guard let nanoseconds = DurationText.nanoseconds(text), nanoseconds > 0, nanoseconds <= 3_600_000_000_000 else {
+            throw .wrongConfiguration("--http-timeout: takes seconds or a duration such as 10s, up to an hour")
+        }
+        return .nanoseconds(Int64(nanoseconds))
+    }
+}

@@ -1,0 +1,51 @@
+// This source file is part of mcp-proxy.
+// SPDX-License-Identifier: Apache-2.0
+
+import ArgumentParser
+import GatewayConfiguration
+import GatewayModel
+import GatewayObservability
+import Logging
+import NIOCore
+
+/// `mcp-proxy serve`, and `mcp-proxy` without a command.
+struct ServeCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "serve",
+        abstract: "Serve the configured MCP servers (the default)."
+    )
+
+    @OptionGroup var options: ConfigurationOptions
+    @OptionGroup var log: LogOptions
+
+    @Flag(name: .long, help: "As the command check.")
+    var checkConfig = false
+
+    @Flag(name: .long, help: "As the command doctor.")
+    var doctor = false
+
+    @Option(name: .long, help: "Event loop threads; by default one per core.")
+    var threads: Int?
+
+    func validate() throws {
+        if let threads, !(1...1024).contains(threads) { throw ValidationError("--threads takes 1 to 1024") }
+    }
+
+    func run() async throws {
+        if self.checkConfig { return try await CheckCommand.run(self.options, isStrict: false) }
+        if self.doctor { throw CommandEnd.cannotRun("doctor: not built yet; use check") }
+        let result = try await self.options.load()
+        guard let snapshot = result.snapshot else {
+            for finding in result.findings { Output.error(finding.rendered(sourceName: result.sourceName)) }
+            throw CommandEnd.wrongConfiguration
+        }
+        let process = GatewayProcess(
+            snapshot,
+            format: LogFormat(rawValue: self.log.logFormat) ?? .automatic(for: 2),
+            level: Logger.Level(rawValue: self.log.logLevel) ?? .info,
+            threads: self.threads ?? System.coreCount
+        )
+        process.log(result.findings)
+        try await process.run()
+    }
+}

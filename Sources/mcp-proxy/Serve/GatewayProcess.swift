@@ -1,0 +1,148 @@
+// This source file is part of mcp-proxy.
+// SPDX-License-Identifier: Apache-2.0
+
+import GatewayConfiguration
+import GatewayModel
+import GatewayObservability
+import GatewayRuntime
+import GatewayServer
+import Logging
+import NIOCore
+import NIOPosix
+import ServiceLifecycle
+
+/// A gateway with everything around it: logs, metrics, event loops, signals. The composition root.
+struct GatewayProcess {
+    private let snapshot: GatewaySnapshot
+    private let threads: Int
+    private let output: LogOutput
+    private let sink: DescriptorLogSink
+    private let logger: Logger
+
+    init(_ snapshot: GatewaySnapshot, format: LogFormat, level: Logger.Level, threads: Int) {
+        self.snapshot = snapshot
+        self.threads = threads
+        self.sink = DescriptorLogSink()
+        let redactor = CurrentRedactor(Redactor(snapshot.secrets))
+        self.output = LogOutput(format: format, sink: self.sink, redactor: redactor, level: level)
+        self.logger = self.output.makeLogger()
+    }
+
+    /// What there is to say about the configuration goes to the log.
+    func log(_ findings: [Finding]) {
+        for finding in findings {
+            self.logger.log(
+                level: finding.severity == .info ? .info : .warning,
+                "configuration",
+                metadata: [
+                    "code": "\(finding.code.rawValue)", "path": "\(finding.path)",
+                    "line": "\(finding.line)", "column": "\(finding.column)", "detail": "\(finding.message)",
+                ]
+            )
+        }
+    }
+
+    /// Serves until a signal ends it. `ready` hears where it listens.
+    ///
+    /// - Throws: `CommandEnd` if it cannot run.
+    func run(ready: @escaping @Sendable (SocketAddress) -> Void = { _ in }) async throws {
+        defer { _ = self.sink.flush(timeout: .seconds(2)) }
+        var snapshot = self.snapshot
+        self.fitToFileLimit(&snapshot.listener.limits)
+        let group = MultiThreadedEventLoopGroup(numberOfThreads: self.threads)
+        let loops = group.makeIterator().map { GatewayLoop(eventLoop: $0) }
+        let metrics = MetricsRegistry()
+        ProcessMetrics.register(in: metrics)
+        metrics.callback(.buildInfo, [Version.current]) { 1 }
+        metrics.callback(.logDropped) { [sink] in Double(sink.droppedLines) }
+        let gateway: Gateway
+        let handler: GatewayHandler
+        do {
+            gateway = try Gateway(snapshot, loops: loops, metrics: metrics, log: self.output)
+            handler = try GatewayHandler(gateway)
+        } catch {
+            throw CommandEnd.wrongConfiguration("tls: a certificate or key file cannot be used: \(error)")
+        }
+        let listener: Listener
+        do {
+            listener = try await Listener.bind(
+                snapshot.listener.address,
+                group: group,
+                loops: loops,
+                limits: snapshot.listener.limits,
+                handler: handler
+            )
+        } catch {
+            throw CommandEnd.cannotRun("mcpProxy.addr: cannot listen: \(error)")
+        }
+        if let address = listener.address {
+            self.announce(address, gateway)
+            ready(address)
+        }
+        try await self.serve(gateway, listener)
+    }
+
+    private func serve(_ gateway: Gateway, _ listener: Listener) async throws {
+        let failure = StartFailure()
+        let services = ServiceGroup(
+            configuration: ServiceGroupConfiguration(
+                services: [
+                    .init(
+                        service: GatewayService(gateway: gateway, listener: listener, failure: failure, logger: self.logger),
+                        successTerminationBehavior: .gracefullyShutdownGroup,
+                        failureTerminationBehavior: .cancelGroup
+                    )
+                ],
+                logger: self.logger
+            )
+        )
+        let signals = Task {
+            await SignalWatch.run(logger: self.logger) { await services.triggerGracefulShutdown() }
+        }
+        defer { signals.cancel() }
+        do {
+            try await services.run()
+        } catch {
+            throw CommandEnd.cannotRun("stopped: \(error)")
+        }
+        if let name = failure.upstream {
+            throw CommandEnd.cannotRun("mcpServers.\(name): cannot be initialised, and options.panicIfInvalid is set")
+        }
+        self.logger.info("stopped")
+    }
+
+    private func announce(_ address: SocketAddress, _ gateway: Gateway) {
+        let listener = gateway.listener
+        self.logger.info(
+            "listening",
+            metadata: [
+                "address": "\(Self.text(address))", "version": "\(Version.current)",
+                "transport": "\(listener.advertisedTransport.rawValue)",
+            ]
+        )
+        for upstream in gateway.upstreams {
+            let route = "\(listener.basePath)/\(upstream.configuration.route)/mcp"
+            self.logger.info(
+                "serving",
+                metadata: ["upstream": "\(upstream.name)", "url": "\(listener.baseOrigin)\(route)"]
+            )
+        }
+    }
+
+    static func text(_ address: SocketAddress) -> String {
+        let host = address.ipAddress ?? ""
+        return (host.contains(":") ? "[\(host)]" : host) + ":\(address.port ?? 0)"
+    }
+
+    /// Two descriptors per connection, and some for the process itself, have to fit (faults S10.9).
+    private func fitToFileLimit(_ limits: inout Limits) {
+        let available = ProcessSetup.raiseFileLimit()
+        let fitting = max((available - 128) / 2, 16)
+        guard limits.connections > fitting else { return }
+        self.logger.warning(
+            "limits.connections lowered to what the limit of open files allows",
+            metadata: ["connections": "\(fitting)", "open_files": "\(available)"]
+        )
+        limits.connections = fitting
+    }
+}
