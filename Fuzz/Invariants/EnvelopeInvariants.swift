@@ -88,7 +88,8 @@ enum EnvelopeInvariants {
         guard self.isInside(string.literal, envelope.range) else { return "a string outside the message" }
         let decoded = string.decodedBytes(in: bytes.span)
         guard string.equals(decoded.span, in: bytes.span) else { return "a string that is not itself" }
-        guard !string.equals((decoded + [0x61]).span, in: bytes.span) else { return "a string that is a longer one" }
+        let longer = decoded + [0x61]
+        guard !string.equals(longer.span, in: bytes.span) else { return "a string that is a longer one" }
         guard let text = String(validating: decoded, as: UTF8.self) else { return nil }
         var literal: [UInt8] = []
         JSONText.append(string: text, to: &literal)

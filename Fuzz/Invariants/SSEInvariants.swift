@@ -128,10 +128,11 @@ enum SSEInvariants {
             let id = message.id.flatMap { String(validating: $0, as: UTF8.self) }
             let type = message.type.flatMap { String(validating: $0, as: UTF8.self) }
             SSEEncoder.append(comment: type ?? "", to: &stream)
-            SSEEncoder.append(type: type, id: id, data: (message.data ?? []).span, to: &stream)
+            let data = message.data ?? []
+            SSEEncoder.append(type: type, id: id, data: data.span, to: &stream)
             guard let again = self.decode(stream, pieces: [stream.count], limit: 1 << 20) else { return "no steps" }
             let writtenType = type.flatMap { $0.utf8.contains(0) ? nil : Array($0.utf8) }
-            let expected = Message(data: message.data ?? [], id: id.map { Array($0.utf8) }, type: writtenType)
+            let expected = Message(data: data, id: id.map { Array($0.utf8) }, type: writtenType)
             guard again.messages == [expected], again.forwarded == stream else { return "an event is another again" }
         }
         return nil

@@ -98,7 +98,7 @@ package enum MCPMethod: String, Hashable, Sendable, CaseIterable {
         }
     }
 
-    /// By length first: at most four names share one.
+    /// By length first: at most five names share one.
     private init(_ name: JSONString, plain bytes: Span<UInt8>) {
         func named(_ text: StaticString) -> Bool { name.equals(text, in: bytes) }
         self = .other
@@ -154,6 +154,7 @@ package enum MCPMethod: String, Hashable, Sendable, CaseIterable {
             if named("notifications/tools/list_changed") { self = .toolsListChangedNotification }
         case 34:
             if named("notifications/prompts/list_changed") { self = .promptsListChangedNotification }
+            if named("notifications/elicitation/complete") { self = .elicitationCompleteNotification }
         default:
             self.init(longName: name, plain: bytes)
         }
@@ -164,7 +165,6 @@ package enum MCPMethod: String, Hashable, Sendable, CaseIterable {
         self = .other
         if name.equals("notifications/resources/updated", in: bytes) { self = .resourcesUpdatedNotification }
         if name.equals("notifications/resources/list_changed", in: bytes) { self = .resourcesListChangedNotification }
-        if name.equals("notifications/elicitation/complete", in: bytes) { self = .elicitationCompleteNotification }
         if name.equals("notifications/subscriptions/acknowledged", in: bytes) {
             self = .subscriptionsAcknowledgedNotification
         }
