@@ -103,8 +103,8 @@ import Testing
     @Test("A callback may ask the registry for handles while it is read")
     func callbackOutsideLock() {
         let registry = MetricsRegistry()
-        registry.callback(MetricDefinition("c", .gauge, help: "C.")) {
-            Double(registry.gauge(MetricDefinition("d", .gauge, help: "D.")).value)
+        registry.callback(MetricDefinition("c", .gauge, help: "C.")) { [weak registry] in
+            registry.map { Double($0.gauge(MetricDefinition("d", .gauge, help: "D.")).value) }
         }
         #expect(Self.scrape(registry).contains("c 0\n"))
     }
