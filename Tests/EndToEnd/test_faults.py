@@ -199,9 +199,10 @@ class Ledger:
         self._since = len(faults.control("/journal"))
 
     def entries(self):
-        """The attempts, and where a redirect led them."""
+        """The attempts, and where a redirect led them; the gateway's own pings and cancellations are left out."""
         news = self._faults.control("/journal")[self._since :]
-        return [entry for entry in news if entry["fault"] in (self._fault, "ok") and entry["method"] != "ping"]
+        ours = [entry for entry in news if entry["fault"] in (self._fault, "ok")]
+        return [entry for entry in ours if entry["method"] in ("tools/call", None)]
 
     def executed(self) -> int:
         return sum(entry["executed"] for entry in self.entries())

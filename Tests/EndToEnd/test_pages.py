@@ -92,7 +92,7 @@ def test_pages_under_the_path(gateway_of, raw):
 
 def test_status_page(gateway_of, raw):
     """It is JSON, names every upstream with its era, and shows no secret."""
-    gateway = gateway_of({"handshake-server": {"url": f"http://127.0.0.1:{raw.port}/fast"}, "dead": DEAD})
+    gateway = gateway_of({"handshake-server": {"url": f"http://127.0.0.1:{raw.port}/fast"}, "dead": DEAD}, startupGracePeriod="250ms")
     gateway.wait_until_ready()
     status, body = gateway.get("/_status")
     assert status == 200

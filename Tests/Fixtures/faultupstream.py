@@ -120,7 +120,7 @@ async def serve(r, w, port):
                 if f == "sse-huge-event": w.write(b"\n\n"); await w.drain()
                 else: await asyncio.sleep(3600)
                 return
-            elif f == "sse-crlf-bom": w.write(SSE() + b"\xef\xbb\xbfevent: message\r\nid: 1\r\nretry: 10\r\ndata: " + ok[:15] + b"\r\ndata: " + ok[15:] + b"\r\n\r\n"); await w.drain(); return
+            elif f == "sse-crlf-bom": w.write(SSE() + b"\xef\xbb\xbfevent: message\r\nid: 1\r\nretry: 10\r\ndata: " + ok[:11] + b"\r\ndata: " + ok[11:] + b"\r\n\r\n"); await w.drain(); return
             elif f == "sse-cr-only": w.write(SSE() + b"event: message\rdata: " + ok + b"\r\r"); await w.drain(); return
             elif f == "sse-garbage-data": w.write(SSE() + ev(b"not json") + ev(ok)); await w.drain(); return
             elif f == "sse-split-utf8":

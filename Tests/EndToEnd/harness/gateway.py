@@ -69,6 +69,7 @@ class Gateway:
         }
         path = directory / f"config-{id(self)}.json"
         path.write_text(json.dumps(self.configuration, indent=2))
+        path.chmod(0o600)
         self.child = Child(
             binary(),
             "--config",
@@ -169,8 +170,11 @@ class Gateway:
             held = [os.readlink(f"/proc/{self.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{self.pid}/fd")]
             raise AssertionError(f"{error}: {self.child.descriptors()} > {allowed}: {sorted(held)}") from None
 
-    def stop(self, expected: int = 0, deadline: float = GRACE) -> float:
-        """SIGTERM; the seconds until it ended. Asserts the exit code and searches everything for the secrets."""
+    def stop(self, expected: int = 0, deadline: float = GRACE, was_told: bool = False) -> float:
+        """SIGTERM (unless it `was_told`), and the seconds until it ended.
+
+        Asserts the exit code and searches everything that it wrote for the secrets.
+        """
         for page in ("/_healthz", "/_readyz", "/metrics", "/_status"):
             try:
                 self.get(page)
@@ -179,7 +183,7 @@ class Gateway:
         argv = Path(f"/proc/{self.pid}/cmdline")
         command_line = argv.read_bytes() if argv.exists() else b""
         began = time.monotonic()
-        if self.child.process.poll() is None:
+        if self.child.process.poll() is None and not was_told:
             self.child.process.send_signal(signal.SIGTERM)
         try:
             code = self.child.wait(deadline)
