@@ -93,7 +93,15 @@ extension SnapshotBuilder {
             return nil
         }
         let names: [String]
-        if let text = list?.string {
+        if let list, let text = list.string {
+            guard !TokenText.trimmed(text[...]).isEmpty else {
+                self.findings.add(
+                    .emptySecuritySetting,
+                    at: list,
+                    "the list is empty text; accepted are names of tools with commas between them, or []"
+                )
+                return nil
+            }
             names = text.split(separator: ",").map { TokenText.trimmed($0) }.filter { !$0.isEmpty }
         } else {
             names = self.toolNames(list?.elements ?? [])

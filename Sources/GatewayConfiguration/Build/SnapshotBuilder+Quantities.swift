@@ -86,13 +86,13 @@ extension SnapshotBuilder {
     mutating func limits(_ node: Node?) -> Limits {
         var limits = Limits()
         guard let node else { return limits }
-        for (key, field) in Self.sizes {
+        for (key, field) in Limits.sizeFields {
             if let value = self.size(node[key], table: KeyTable.limits[key]) { limits[keyPath: field] = value }
         }
-        for (key, field) in Self.counts {
+        for (key, field) in Limits.countFields {
             if let value = node[key]?.number.flatMap({ Int($0) }) { limits[keyPath: field] = value }
         }
-        for (key, field) in Self.durations {
+        for (key, field) in Limits.durationFields {
             if let value = self.duration(node[key], zero: .refused) { limits[keyPath: field] = value }
         }
         if let value = node["connectionsPerAddress"]?.number.flatMap({ Int($0) }), value > 0 {
@@ -122,32 +122,5 @@ extension SnapshotBuilder {
             return nil
         }
         return bytes
-    }
-
-    private static var sizes: [(String, WritableKeyPath<Limits, Int>)] {
-        [
-            ("headBytes", \.headBytes), ("targetBytes", \.targetBytes), ("bodyBytes", \.bodyBytes),
-            ("responseBufferBytes", \.responseBufferBytes), ("eventBytes", \.eventBytes), ("lineBytes", \.lineBytes),
-            ("bodyRate", \.bodyRate),
-        ]
-    }
-
-    private static var counts: [(String, WritableKeyPath<Limits, Int>)] {
-        [
-            ("headFields", \.headFields), ("jsonDepth", \.jsonDepth),
-            ("requestsPerConnection", \.requestsPerConnection), ("connections", \.connections),
-            ("inFlight", \.inFlight), ("inFlightPerUpstream", \.inFlightPerUpstream),
-            ("queuePerUpstream", \.queuePerUpstream), ("streams", \.streams), ("sessions", \.sessions),
-            ("sessionsPerToken", \.sessionsPerToken), ("childrenPerServer", \.childrenPerServer),
-            ("batchElements", \.batchElements),
-        ]
-    }
-
-    private static var durations: [(String, WritableKeyPath<Limits, Duration>)] {
-        [
-            ("headTimeout", \.headTimeout), ("bodyTimeout", \.bodyTimeout), ("idleTimeout", \.idleTimeout),
-            ("queueWait", \.queueWait), ("sessionIdle", \.sessionIdle), ("connectTimeout", \.connectTimeout),
-            ("slowReader", \.slowReader),
-        ]
     }
 }

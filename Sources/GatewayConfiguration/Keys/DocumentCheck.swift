@@ -20,7 +20,7 @@ struct DocumentCheck {
             return nil
         }
         switch shape {
-        case .text, .secret, .webURL, .flag, .duration, .size, .anything, .never:
+        case .text, .filledText, .secret, .filledSecret, .webURL, .flag, .duration, .size, .anything, .never:
             return node
         case .off:
             return self.fitOff(node)
@@ -34,7 +34,7 @@ struct DocumentCheck {
             var node = node
             node.value = .array((node.elements ?? []).compactMap { self.fit($0, to: element) })
             return node
-        case .map(let element):
+        case .map(let element, _):
             return self.fitMap(node, to: element)
         case .object(let table):
             return self.fitObject(node, to: table)

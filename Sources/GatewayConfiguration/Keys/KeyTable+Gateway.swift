@@ -8,13 +8,21 @@ extension KeyTable {
         keys: [
             Key("$schema", .text, "The schema that an editor checks this file with; ignored."),
             Key("mcpProxy", .object(.gateway), "The gateway itself: where and as whom it listens."),
-            Key("mcpServers", .map(.object(.server)), "The upstreams; each name is a route."),
+            Key("mcpServers", .map(.object(.server), names: Self.serverNames), "The upstreams; each name is a route."),
             Key("server", .object(.gatewayV1), "Deprecated, the first version of the file: mcpProxy."),
-            Key("clients", .map(.object(.clientV1)), "Deprecated, the first version of the file: mcpServers."),
+            Key(
+                "clients",
+                .map(.object(.clientV1), names: Self.serverNames),
+                "Deprecated, the first version of the file: mcpServers."
+            ),
         ],
         misspellings: ["proxy": "mcpProxy", "servers": "mcpServers", "mcp": "mcpProxy"],
-        constraints: [#""anyOf":[{"required":["mcpProxy"]},{"required":["server"]}]"#]
+        constraints: [.anyOf(["mcpProxy", "server"])]
     )
+
+    /// Names that make a route, as far as a regular expression can tell; `ServerRoute` is exact.
+    private static let serverNames =
+        #"^(?!_|metrics$)(?!(.*/)?\.{0,2}(/.*)?$)[^\s\\{}?#%;<>"^|`\[\]]+$"#
 
     /// `mcpProxy`.
     static let gateway = KeyTable(
@@ -28,12 +36,12 @@ extension KeyTable {
             ),
             Key(
                 "addr",
-                .text,
+                .filledText,
                 required: true,
                 "Address to listen on: `:9090`, `host:port` or `[::1]:9090`; port 0 picks one."
             ),
-            Key("name", .text, required: true, "Name by which the gateway introduces itself."),
-            Key("version", .text, required: true, "Version by which the gateway introduces itself."),
+            Key("name", .filledText, required: true, "Name by which the gateway introduces itself."),
+            Key("version", .filledText, required: true, "Version by which the gateway introduces itself."),
             Key(
                 "type",
                 .choice(["sse", "streamable-http"]),
@@ -89,7 +97,7 @@ extension KeyTable {
             "Whether the start fails if this upstream cannot be initialised."
         ),
         Key("logEnabled", .flag, fallback: "false", "Whether calls are written to the access log."),
-        Key("authTokens", .list(.secret), "Tokens that callers must present; `[]` on a server opens it."),
+        Key("authTokens", .list(.filledSecret), "Tokens that callers must present; `[]` on a server opens it."),
         Key(
             "pingInterval",
             .duration,
@@ -100,7 +108,7 @@ extension KeyTable {
         Key("reconnectInterval", .duration, fallback: #""15s""#, "Pause between attempts to recover an upstream."),
         Key(
             "proxy",
-            .either([.secret, .off, .object(.outboundProxy)]),
+            .either([.filledSecret, .off, .object(.outboundProxy)]),
             fallback: "the environment",
             "Outbound proxy: a URL, an object, or false for none."
         ),

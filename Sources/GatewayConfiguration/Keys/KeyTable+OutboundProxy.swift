@@ -6,7 +6,7 @@ extension KeyTable {
     static let outboundProxy = KeyTable(
         title: "Outbound proxy",
         keys: [
-            Key("url", .secret, "The proxy: `http://`, `https://`, `socks5://` or `socks5h://`, or `host:port`."),
+            Key("url", .filledSecret, "The proxy: `http://`, `https://`, `socks5://` or `socks5h://`, or `host:port`."),
             Key(
                 "type",
                 .choice(["http", "https", "socks5", "socks5h"]),
@@ -40,7 +40,7 @@ extension KeyTable {
     static let outboundProxyLogin = KeyTable(
         title: "Login at the outbound proxy",
         keys: [
-            Key("username", .secret, required: true, "User name."),
+            Key("username", .filledSecret, required: true, "User name."),
             Key("password", .secret, fallback: #""""#, "Password."),
         ],
         misspellings: ["user": "username", "pass": "password"]

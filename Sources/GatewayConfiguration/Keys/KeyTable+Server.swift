@@ -12,10 +12,10 @@ extension KeyTable {
                 fallback: "found out from command or url",
                 "How the upstream is reached; given explicitly it never falls back."
             ),
-            Key("command", .text, "stdio: the program to run; no shell is involved."),
+            Key("command", .filledText, "stdio: the program to run; no shell is involved."),
             Key("args", .list(.text), fallback: "[]", "stdio: its arguments."),
-            Key("env", .map(.secret), fallback: "{}", "stdio: environment variables of the child."),
-            Key("cwd", .text, fallback: "that of the gateway", "stdio: working directory of the child."),
+            Key("env", .map(.secret, names: "^[^=]+$"), fallback: "{}", "stdio: environment variables of the child."),
+            Key("cwd", .filledText, fallback: "that of the gateway", "stdio: working directory of the child."),
             Key(
                 "inheritEnv",
                 .either([.flag, .list(.text)]),
@@ -23,7 +23,12 @@ extension KeyTable {
                 "stdio: which of the gateway's variables the child gets besides a fixed list: all, or names and `PREFIX_*`."
             ),
             Key("url", .webURL, "sse, streamable-http: where the upstream is."),
-            Key("headers", .map(.secret), fallback: "{}", "sse, streamable-http: request headers."),
+            Key(
+                "headers",
+                .map(.secret, names: "^[-!#$%&'*+.^_`|~0-9A-Za-z]+$"),
+                fallback: "{}",
+                "sse, streamable-http: request headers."
+            ),
             Key("timeout", .duration, fallback: #""5m""#, "Time for one upstream request; 0 is the default."),
             Key(
                 "protocol",
@@ -40,8 +45,8 @@ extension KeyTable {
             "environment": "env", "workingDirectory": "cwd", "arguments": "args", "enabled": "options.disabled",
         ],
         constraints: [
-            #""anyOf":[{"required":["command"]},{"required":["url"]}]"#,
-            #""not":{"required":["command","url"]}"#,
+            .anyOf(["command", "url"]),
+            .notTogether(["command", "url"]),
         ]
     )
 
@@ -118,12 +123,12 @@ extension KeyTable {
     static let tls = KeyTable(
         title: "TLS as a client",
         keys: [
-            Key("caFile", .text, "PEM file of authorities that are trusted besides the system's."),
-            Key("certFile", .text, "PEM file of our certificate chain; goes with keyFile."),
-            Key("keyFile", .text, "PEM file of the key of our certificate; goes with certFile."),
+            Key("caFile", .filledText, "PEM file of authorities that are trusted besides the system's."),
+            Key("certFile", .filledText, "PEM file of our certificate chain; goes with keyFile."),
+            Key("keyFile", .filledText, "PEM file of the key of our certificate; goes with certFile."),
             Key("insecure", .flag, fallback: "false", "Whether nothing is verified."),
         ],
-        constraints: [#""dependentRequired":{"certFile":["keyFile"],"keyFile":["certFile"]}"#]
+        constraints: [.allOrNone(["certFile", "keyFile"])]
     )
 
     /// `oauth`.

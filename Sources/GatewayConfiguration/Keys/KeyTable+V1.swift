@@ -7,10 +7,15 @@ extension KeyTable {
         title: "The gateway (first version)",
         keys: [
             Key("baseURL", .webURL, required: true, "As mcpProxy.baseURL."),
-            Key("addr", .text, required: true, "As mcpProxy.addr."),
-            Key("name", .text, required: true, "As mcpProxy.name."),
-            Key("version", .text, required: true, "As mcpProxy.version."),
-            Key("globalAuthTokens", .list(.secret), fallback: "[]", "Tokens that callers of any server may present."),
+            Key("addr", .filledText, required: true, "As mcpProxy.addr."),
+            Key("name", .filledText, required: true, "As mcpProxy.name."),
+            Key("version", .filledText, required: true, "As mcpProxy.version."),
+            Key(
+                "globalAuthTokens",
+                .list(.filledSecret),
+                fallback: "[]",
+                "Tokens that callers of any server may present."
+            ),
         ]
     )
 
@@ -29,7 +34,7 @@ extension KeyTable {
             Key("logEnabled", .flag, fallback: "false", "As mcpServers.NAME.options.logEnabled."),
             Key(
                 "authTokens",
-                .list(.secret),
+                .list(.filledSecret),
                 fallback: "[]",
                 "Tokens that callers may present, besides the global ones."
             ),

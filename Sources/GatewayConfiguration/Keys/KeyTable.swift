@@ -27,8 +27,18 @@ struct KeyTable: Sendable {
     var keys: [Key]
     /// Spellings of other programs, with the key that they mean here.
     var misspellings: [String: String] = [:]
-    /// Members of the JSON Schema that the table cannot say by itself, as JSON text.
-    var constraints: [String] = []
+    /// What holds between keys, for the schema.
+    var constraints: [Constraint] = []
+
+    /// What holds between keys of one object.
+    enum Constraint: Sendable {
+        /// At least one of them is given.
+        case anyOf([String])
+        /// They are not all given.
+        case notTogether([String])
+        /// All of them are given, or none.
+        case allOrNone([String])
+    }
 
     subscript(name: String) -> Key? { self.keys.first { $0.name == name } }
 

@@ -7,8 +7,12 @@
 /// Schema.
 indirect enum Shape: Sendable {
     case text
+    /// A string that is not blank.
+    case filledText
     /// A string that is never shown.
     case secret
+    /// A string that is never shown and is not blank.
+    case filledSecret
     /// A string that is an absolute http or https URL.
     case webURL
     case flag
@@ -23,8 +27,9 @@ indirect enum Shape: Sendable {
     /// One of these strings.
     case choice([String], ignoringCase: Bool = false)
     case list(Shape)
-    /// An object with keys of the operator's choice.
-    case map(Shape)
+    /// An object with keys of the operator's choice; `names` is what they look like, as a regular expression of the
+    /// schema.
+    case map(Shape, names: String? = nil)
     case object(KeyTable)
     /// The first whose JSON type is that of the value.
     case either([Shape])
@@ -38,7 +43,7 @@ indirect enum Shape: Sendable {
     /// The types of JSON values that can fit.
     var kinds: Set<Kind> {
         switch self {
-        case .text, .secret, .webURL, .choice: [.string]
+        case .text, .filledText, .secret, .filledSecret, .webURL, .choice: [.string]
         case .flag, .off: [.boolean]
         case .integer, .oneOf: [.number]
         case .duration, .size: [.string, .number]
@@ -52,7 +57,7 @@ indirect enum Shape: Sendable {
     /// What is accepted, for a message.
     var expectation: String {
         switch self {
-        case .text, .secret: "a string"
+        case .text, .filledText, .secret, .filledSecret: "a string"
         case .webURL: "a string with an absolute http or https URL"
         case .flag: "true or false"
         case .integer(let range): "a whole number\(Self.describe(range))"
@@ -61,7 +66,7 @@ indirect enum Shape: Sendable {
         case .size: "a size such as \"4MiB\", or whole bytes"
         case .choice(let values, _): values.map { "\"\($0)\"" }.joined(separator: " or ")
         case .list(let element): "an array of \(element.plural)"
-        case .map(let element): "an object whose values are \(element.plural)"
+        case .map(let element, _): "an object whose values are \(element.plural)"
         case .object: "an object"
         case .either(let shapes): shapes.map(\.expectation).joined(separator: ", or ")
         case .off: "false"
@@ -72,7 +77,7 @@ indirect enum Shape: Sendable {
 
     private var plural: String {
         switch self {
-        case .text, .secret: "strings"
+        case .text, .filledText, .secret, .filledSecret: "strings"
         case .integer: "whole numbers"
         case .object: "objects"
         case .oneOf: "numbers out of \(self.expectation)"
