@@ -176,8 +176,8 @@ def gateway(faults, tmp_path_factory):
                 "protocol": era,
                 **(SHORT if slow else {"timeout": "20s"}),
             }
-    # Without pings: hundreds of upstreams would keep some connection open all the time.
-    options = {"pingInterval": 0}
+    # Without pings and recovery: hundreds of upstreams would keep some connection open all the time.
+    options = {"pingInterval": 0, "autoReconnect": False}
     started = Gateway(tmp_path_factory.mktemp("faults"), servers, log_level="debug", options=options)
     yield started
     try:
