@@ -176,7 +176,9 @@ def gateway(faults, tmp_path_factory):
                 "protocol": era,
                 **(SHORT if slow else {"timeout": "20s"}),
             }
-    started = Gateway(tmp_path_factory.mktemp("faults"), servers, log_level="debug")
+    # Without pings and recovery: hundreds of upstreams would keep some connection open all the time.
+    options = {"pingInterval": 0, "autoReconnect": False}
+    started = Gateway(tmp_path_factory.mktemp("faults"), servers, log_level="debug", options=options)
     yield started
     try:
         assert started.child.rss("VmHWM") < MEMORY_LIMIT, f"{started.child.rss('VmHWM')} bytes at the most"

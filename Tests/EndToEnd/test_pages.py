@@ -6,7 +6,7 @@ import json
 import signal
 
 import pytest
-from harness.processes import poll
+from harness.processes import poll, until
 from harness.wire import message, post
 
 CALL = message("tools/call", {"name": "x", "arguments": {}})
@@ -135,9 +135,16 @@ async def test_names_do_not_make_series(gateway_of, raw):
 
 
 async def test_hangup(gateway_of, raw):
-    """SIGHUP is one log line for now: nobody notices."""
+    """SIGHUP is one log line for now: nobody notices, even at the first moment."""
     gateway = gateway_of({"s": good(raw)})
-    lines = len(gateway.log())
     gateway.child.process.send_signal(signal.SIGHUP)
-    poll("one line", lambda: len(gateway.log()) > lines)
+    await until("one line", lambda: gateway.log("SIGHUP"))
+    assert len(gateway.log("SIGHUP")) == 1
     assert (await post(gateway.url("s"), CALL, token=gateway.token)).status == 200
+
+
+def test_stopped_at_once(gateway_of, raw):
+    """From the moment that it says it listens, SIGTERM is a graceful stop."""
+    gateway = gateway_of({"s": good(raw)})
+    gateway.child.process.send_signal(signal.SIGTERM)
+    gateway.stop(was_told=True)

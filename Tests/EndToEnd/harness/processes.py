@@ -49,8 +49,8 @@ async def until(what: str, probe: Callable[[], T], deadline: float = 10) -> T:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Ours without proxies, so that loopback is loopback everywhere."""
-    kept = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
+    """Ours without proxies, so that loopback is loopback everywhere, and without what the program sets for itself."""
+    kept = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy") and not k.startswith("SWIFT_")}
     return {**kept, "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1", **more}
 
 
