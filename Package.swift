@@ -39,13 +39,13 @@ let coreTargets: [Target] = [
     module("GatewaySession", ["GatewayWire", collections]),
     module("GatewayModel", ["GatewayWire", "GatewayPolicy"]),
     module("GatewayConfiguration", ["GatewayWire", "GatewayPolicy", "GatewayModel"]),
-    module("GatewayObservability", ["GatewayModel", logging, collections]),
+    module("GatewayObservability", ["GatewayWire", "GatewayModel", logging, collections]),
     tests(of: "GatewayWire"),
     tests(of: "GatewayPolicy"),
     tests(of: "GatewaySession", ["GatewayWire"]),
     tests(of: "GatewayModel", ["GatewayWire"]),
     tests(of: "GatewayConfiguration", ["GatewayWire", "GatewayPolicy", "GatewayModel"], resources: ["Inputs"]),
-    tests(of: "GatewayObservability", ["GatewayModel", logging]),
+    tests(of: "GatewayObservability", ["GatewayWire", "GatewayModel", logging]),
 ]
 
 let nioCore = Target.Dependency.product(name: "NIOCore", package: "swift-nio")
@@ -61,7 +61,8 @@ let gatewayTargets: [Target] = [
     .target(name: "CGatewayProcess"),
     module(
         "GatewayTransport",
-        ["GatewayWire", "GatewayPolicy", "GatewayModel", "GatewayObservability", nioCore, nioPosix, nioTLS, nioSSL]),
+        ["GatewayWire", "GatewayPolicy", "GatewayModel", "GatewayObservability", nioCore, nioPosix, nioTLS, nioSSL]
+    ),
     module(
         "GatewayRuntime",
         [
@@ -81,7 +82,8 @@ let gatewayTargets: [Target] = [
         name: "mcp-proxy",
         dependencies: [
             "CGatewayProcess", "GatewayWire", "GatewayPolicy", "GatewaySession", "GatewayModel", "GatewayConfiguration",
-            "GatewayObservability", "GatewayTransport", "GatewayRuntime", "GatewayServer", argumentParser, lifecycle, unixSignals,
+            "GatewayObservability", "GatewayTransport", "GatewayRuntime", "GatewayServer", argumentParser, lifecycle,
+            unixSignals,
             nioCore, nioPosix, logging,
         ],
         swiftSettings: settings

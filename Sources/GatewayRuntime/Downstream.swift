@@ -4,7 +4,9 @@
 package import GatewayWire
 package import NIOCore
 
-/// One request as the listener read it: head, body, who asks. Reused for the next request of its connection.
+/// One request as the listener read it: head, body, who asks.
+///
+/// Reused for the next request of its connection.
 package final class InboundRequest {
     /// The head's fields; their ranges count from the reader index of `head`.
     package var parser: HTTP1RequestParser

@@ -175,7 +175,14 @@ package final class Gateway: Sendable {
         upstream.metrics.sessions.subtract(1)
         let version = session.revision.map { "MCP-Protocol-Version: \($0.rawValue)\r\n" } ?? ""
         let forwarded = String(decoding: session.principal.forwarded, as: UTF8.self)
-        UpstreamCall.send(upstream, method: .delete, on: loop, session: id, fields: forwarded + version, timeout: timeout) { result in
+        UpstreamCall.send(
+            upstream,
+            method: .delete,
+            on: loop,
+            session: id,
+            fields: forwarded + version,
+            timeout: timeout
+        ) { result in
             if case .success(let answer) = result, answer.status < 300 || [404, 405].contains(answer.status) {
                 return completion()
             }

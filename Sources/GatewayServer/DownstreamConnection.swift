@@ -233,7 +233,11 @@ final class DownstreamConnection: ChannelDuplexHandler, Sweepable {
         }
         self.state = .readingBody
         if self.request.parser.expectsContinue, self.input.readableBytes == 0 {
-            self.context?.writeAndFlush(self.wrapOutboundOut(ByteBuffer(staticString: "HTTP/1.1 100 Continue\r\n\r\n")), promise: nil)
+            self.context?
+                .writeAndFlush(
+                    self.wrapOutboundOut(ByteBuffer(staticString: "HTTP/1.1 100 Continue\r\n\r\n")),
+                    promise: nil
+                )
         }
         return true
     }
@@ -260,7 +264,10 @@ final class DownstreamConnection: ChannelDuplexHandler, Sweepable {
                         self.reject(self.tooLarge)
                         return false
                     }
-                    if let data = self.input.viewBytes(at: self.input.readerIndex + range.lowerBound, length: range.count) {
+                    if let data = self.input.viewBytes(
+                        at: self.input.readerIndex + range.lowerBound,
+                        length: range.count
+                    ) {
                         self.request.body.writeBytes(data)
                     }
                     self.input.moveReaderIndex(forwardBy: consumed)
@@ -311,7 +318,9 @@ final class DownstreamConnection: ChannelDuplexHandler, Sweepable {
         self.request.body = ByteBuffer()
         self.request.parser.reset()
         self.headBegan = false
-        guard self.keepsAlive, !self.isInputClosed || self.input.readableBytes > 0 else { return self.closeAfterWrites() }
+        guard self.keepsAlive, !self.isInputClosed || self.input.readableBytes > 0 else {
+            return self.closeAfterWrites()
+        }
         self.state = .readingHead
         self.deadline = .now() + TimeAmount(self.limits.idleTimeout)
         self.process()
@@ -338,7 +347,9 @@ final class DownstreamConnection: ChannelDuplexHandler, Sweepable {
         self.refuseAndLinger(Rejection(reason, error.status, error.text))
     }
 
-    /// Refuses a request by its head. The connection goes on only if the whole request is here already.
+    /// Refuses a request by its head.
+    ///
+    /// The connection goes on only if the whole request is here already.
     private func reject(_ rejection: Rejection) {
         self.handler.rejected(rejection.reason)
         switch self.request.parser.framing {

@@ -29,9 +29,10 @@ struct OperatorEndpoints: Sendable {
                 fields: "WWW-Authenticate: Bearer\r\n"
             )
         }
-        let isForwarded = [HTTP1FieldName.forwarded, .xForwarded, .xRealIP, .via].contains { name in
-            request.parser.firstIndex(of: name) != nil
-        }
+        let isForwarded = [HTTP1FieldName.forwarded, .xForwarded, .xRealIP, .via]
+            .contains { name in
+                request.parser.firstIndex(of: name) != nil
+            }
         let head = request.head
         let host = request.parser.host.flatMap { range in
             head.getString(at: head.readerIndex + range.lowerBound, length: range.count).flatMap { HostPort($0) }

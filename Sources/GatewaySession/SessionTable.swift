@@ -1,7 +1,9 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
-/// Who lives, who may come in and who has to go among the callers' sessions. Pure: the clock comes in as `now`.
+/// Who lives, who may come in and who has to go among the callers' sessions.
+///
+/// Pure: the clock comes in as `now`.
 ///
 /// A session is found only by the principal that opened it: for anybody else it is as if it did not exist (faults S7.2).
 /// At a cap the longest idle session of the *same* principal that has no call or stream makes room; never another's
@@ -73,7 +75,9 @@ package struct SessionTable<Principal: Hashable & Sendable, Payload: Sendable>: 
         return self.entries.values[index].payload
     }
 
-    /// A call or stream that `begin` admitted is over. The session may be gone by now.
+    /// A call or stream that `begin` admitted is over.
+    ///
+    /// The session may be gone by now.
     package mutating func end(_ id: SessionID, now: Duration) {
         guard let index = self.entries.index(forKey: id) else { return }
         self.entries.values[index].uses -= 1

@@ -1,7 +1,9 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
-/// What is known about the ways an upstream speaks (protocol §4). Pure.
+/// What is known about the ways an upstream speaks (protocol §4).
+///
+/// Pure.
 package struct UpstreamEras: Hashable, Sendable {
     /// Whether the handshake era is spoken; nil: not known.
     package var handshake: Bool?

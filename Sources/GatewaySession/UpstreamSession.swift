@@ -29,7 +29,7 @@ package struct UpstreamSession<Waiter>: ~Copyable {
         self.state = .bound(id: id)
     }
 
-    /// The id to send; while it is renewed the old one, whose loss then says to wait. nil: over.
+    /// The id to send; while it is renewed the old one, whose loss then says to wait; nil: over.
     package var id: String? {
         switch self.state {
         case .bound(let id), .renewing(let id, _): id
@@ -40,7 +40,7 @@ package struct UpstreamSession<Waiter>: ~Copyable {
     /// The upstream answered 404 to a message that carried `id`.
     package mutating func lost(id: String, waiter: Waiter) -> Loss {
         switch self.state {
-        case .bound(id): 
+        case .bound(id):
             self.state = .renewing(old: id, waiters: [])
             return .renew
         case .bound(let newer):
@@ -68,7 +68,9 @@ package struct UpstreamSession<Waiter>: ~Copyable {
         return waiters
     }
 
-    /// The session ended, from either side. Returns the id that the upstream may still know, and who waited.
+    /// The session ended, from either side.
+    ///
+    /// Returns the id that the upstream may still know, and who waited.
     package mutating func close() -> (id: String?, waiters: [Waiter]) {
         defer { self.state = .over }
         return switch self.state {

@@ -77,7 +77,9 @@ private final class FetchExchange: UpstreamReceiver {
         )
         self.pool = pool
         let exchange = NIOLoopBound(self, eventLoop: self.eventLoop)
-        self.eventLoop.scheduleTask(in: timeout) { exchange.value.complete(.failure(.init(message: "no answer in time"))) }
+        self.eventLoop.scheduleTask(in: timeout) {
+            exchange.value.complete(.failure(.init(message: "no answer in time")))
+        }
         pool.connect(for: self)
     }
 

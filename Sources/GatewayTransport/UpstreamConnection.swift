@@ -36,7 +36,9 @@ package final class UpstreamConnection: ChannelDuplexHandler {
     /// A request up to this size is taken by a socket whose send buffer is empty in one write.
     private static let alwaysWritten = 16 * 1024
 
-    /// The answer's head: status, fields, framing. Valid while `upstreamAnswered` runs.
+    /// The answer's head: status, fields, framing.
+    ///
+    /// Valid while `upstreamAnswered` runs.
     package private(set) var response = HTTP1ResponseParser(limits: .response)
     /// The bytes that `response` describes.
     package private(set) var responseBytes = ByteBuffer()
@@ -103,10 +105,11 @@ package final class UpstreamConnection: ChannelDuplexHandler {
         self.requestProgress = .partly
         let count = self.requestCount
         let promise = context.eventLoop.makePromise(of: Void.self)
-        promise.futureResult.assumeIsolated().whenSuccess { [weak self] in
-            guard let self, self.requestCount == count else { return }
-            self.requestProgress = .fully
-        }
+        promise.futureResult.assumeIsolated()
+            .whenSuccess { [weak self] in
+                guard let self, self.requestCount == count else { return }
+                self.requestProgress = .fully
+            }
         context.write(self.wrapOutboundOut(head), promise: body == nil ? promise : nil)
         if let body { context.write(self.wrapOutboundOut(body), promise: promise) }
         context.flush()

@@ -29,8 +29,9 @@ enum ProcessSetup {
         _ = gateway_set_undumpable()
     }
 
-    /// The Swift runtime reads its crash settings before `main`: only another start can change them. By default it
-    /// prints what the registers point to, and that may be a piece of a token.
+    /// The Swift runtime reads its crash settings before `main`: only another start can change them.
+    ///
+    /// By default it prints what the registers point to, and that may be a piece of a token.
     private static func executeAgain() {
         setenv(self.backtrace, "enable=yes,registers=none", 1)
         setenv(self.marker, "1", 1)

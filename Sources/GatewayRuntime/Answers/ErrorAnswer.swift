@@ -48,7 +48,9 @@ package enum ErrorAnswer {
         return Self.body(code: Self.code(error.reason), message: error.message, data: data, id: id)
     }
 
-    /// A JSON-RPC error message. `data` is JSON text; an unknown id is left out (protocol §1.1).
+    /// A JSON-RPC error message.
+    ///
+    /// `data` is JSON text; an unknown id is left out (protocol §1.1).
     package static func body(code: Int, message: String, data: String? = nil, id: [UInt8]? = nil) -> [UInt8] {
         var body = Array(#"{"jsonrpc":"2.0""#.utf8)
         if let id {
@@ -93,7 +95,8 @@ extension ErrorAnswer {
     }
 
     /// The answer to a message whose era or headers are refused (protocol §1.2).
-    static func body(_ rejection: EraRejection, eras: UpstreamEras, envelope: Envelope, in body: ByteBuffer) -> [UInt8] {
+    static func body(_ rejection: EraRejection, eras: UpstreamEras, envelope: Envelope, in body: ByteBuffer) -> [UInt8]
+    {
         var data: String?
         if rejection.code == .unsupportedVersion {
             let supported = eras.supportedVersions.map(JSONText.quoted).joined(separator: ",")

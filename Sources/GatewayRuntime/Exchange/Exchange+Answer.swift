@@ -48,7 +48,9 @@ extension Exchange {
             return self.finish(.ok)
         }
         if self.answer.isEncoded {
-            return self.fail(self.protocolFailure("the answer is compressed although we asked for none", "bad_encoding"))
+            return self.fail(
+                self.protocolFailure("the answer is compressed although we asked for none", "bad_encoding")
+            )
         }
         switch self.answer.mediaType {
         case .json where self.answer.length == 0, .other where self.answer.length == 0:
@@ -97,7 +99,11 @@ extension Exchange {
     private var redirectFailure: GatewayError {
         let target = self.answer.location.flatMap { self.upstream.http.url.resolving(location: $0) }
         let place = target.map { "to \($0.origin)" } ?? "to nowhere we go"
-        return self.protocolFailure("the server redirects \(place); set url to where it lives", "redirect", executed: .no)
+        return self.protocolFailure(
+            "the server redirects \(place); set url to where it lives",
+            "redirect",
+            executed: .no
+        )
     }
 
     // MARK: Bodies
@@ -149,7 +155,8 @@ extension Exchange {
     private func collect(_ bytes: ByteBuffer, _ hold: Hold) {
         if self.held.readableBytes == 0 {
             self.held = bytes
-            if case .failure = hold {} else if !Self.beginsJSON(bytes) {
+            if case .failure = hold {
+            } else if !Self.beginsJSON(bytes) {
                 return self.fail(self.protocolFailure("the answer is no JSON", "bad_json", executed: .yes))
             }
         } else {
@@ -169,7 +176,13 @@ extension Exchange {
             self.buffered(0)
             self.relay(held)
         case .whole where self.held.readableBytes > limit:
-            self.fail(self.protocolFailure("the answer is larger than limits.responseBufferBytes", "too_large", executed: .yes))
+            self.fail(
+                self.protocolFailure(
+                    "the answer is larger than limits.responseBufferBytes",
+                    "too_large",
+                    executed: .yes
+                )
+            )
         case .failure(let status) where self.held.readableBytes > limit:
             self.fail(self.statusFailure(status))
         default:

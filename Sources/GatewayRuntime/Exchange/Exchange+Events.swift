@@ -51,7 +51,9 @@ extension Exchange {
                 }
             case .tooLong:
                 self.pass(&passed)
-                self.fail(self.protocolFailure("an event is larger than limits.eventBytes", "event_too_large", executed: .yes))
+                self.fail(
+                    self.protocolFailure("an event is larger than limits.eventBytes", "event_too_large", executed: .yes)
+                )
             }
         }
         self.pass(&passed)
@@ -126,7 +128,14 @@ extension Exchange {
             return self.finish(.resumable)
         }
         let executed: GatewayError.Executed = .unknown
-        self.fail(GatewayError(.upstreamClosed, executed: executed, "the stream broke before the answer", cause: "sse_truncated"))
+        self.fail(
+            GatewayError(
+                .upstreamClosed,
+                executed: executed,
+                "the stream broke before the answer",
+                cause: "sse_truncated"
+            )
+        )
     }
 
     func eventsEnded() {
@@ -135,7 +144,12 @@ extension Exchange {
             return self.finish(.resumable)
         }
         self.fail(
-            GatewayError(.upstreamClosed, executed: .unknown, "the stream ended before the answer", cause: "sse_no_response")
+            GatewayError(
+                .upstreamClosed,
+                executed: .unknown,
+                "the stream ended before the answer",
+                cause: "sse_no_response"
+            )
         )
     }
 

@@ -10,7 +10,9 @@ import NIOCore
 
 /// Handshake sessions: opened by `initialize`, opened again when the upstream forgot them, never shown its ids.
 extension Exchange {
-    /// The upstream answered `initialize`. Only a success with a session id opens a session (protocol §2 C19).
+    /// The upstream answered `initialize`.
+    ///
+    /// Only a success with a session id opens a session (protocol §2 C19).
     func initialized(_ body: ByteBuffer, _ envelope: Envelope) {
         let version = AnswerReader.protocolVersion(of: envelope, in: body)
         guard envelope.kind == .result else { return self.sendInitialized(body, sessionID: nil) }
@@ -28,14 +30,19 @@ extension Exchange {
             initialize: self.message.body,
             upstreamID: upstreamID
         )
-        let isOpen = self.responder != nil
+        let isOpen =
+            self.responder != nil
             && self.gateway.sessions.open(session) { self.gateway.end($0, on: self.loop) }
         guard isOpen else {
             self.gateway.end(session, on: self.loop)
             self.gateway.count(rejected: .sessions)
             self.reply(
                 status: 503,
-                json: ErrorAnswer.body(code: -31009, message: "too many sessions; try again later", id: self.message.idBytes)
+                json: ErrorAnswer.body(
+                    code: -31009,
+                    message: "too many sessions; try again later",
+                    id: self.message.idBytes
+                )
             ) { $0.writeStaticString("Retry-After: 5\r\n") }
             return self.finish(CallOutcome(.overloaded))
         }

@@ -173,7 +173,9 @@ final class Exchange: UpstreamReceiver, Sweepable {
             return
         }
         guard isAdmitted else {
-            self.fail(GatewayError(.overloaded, executed: .no, "too many calls run at this server; try again", cause: "queue"))
+            self.fail(
+                GatewayError(.overloaded, executed: .no, "too many calls run at this server; try again", cause: "queue")
+            )
             return
         }
         self.hasPlace = true
@@ -288,7 +290,9 @@ final class Exchange: UpstreamReceiver, Sweepable {
         self.finish()
     }
 
-    /// The caller has all it gets; everything that was taken is given back. Does nothing the second time.
+    /// The caller has all it gets; everything that was taken is given back.
+    ///
+    /// Does nothing the second time.
     func finish() {
         guard !self.isGone else { return }
         self.isGone = true
@@ -395,7 +399,9 @@ extension Exchange: DownstreamExchange {
             self.responder?.reset()
             return self.finish(.slowReader)
         }
-        if case .events = self.phase, self.hasStarted, now - self.lastSent >= Self.keepAliveInterval, self.blockedSince == nil {
+        if case .events = self.phase, self.hasStarted, now - self.lastSent >= Self.keepAliveInterval,
+            self.blockedSince == nil
+        {
             self.relay(Self.keepAlive)
             self.responder?.flush()
         }

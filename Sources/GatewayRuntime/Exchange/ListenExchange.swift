@@ -122,20 +122,22 @@ final class ListenExchange: UpstreamReceiver, DownstreamExchange {
     private func respondNotAllowed() {
         self.connection?.cancel()
         self.connection = nil
-        self.responder?.respond(
-            status: 405,
-            json: ErrorAnswer.body(code: -32_000, message: "this server offers no GET stream")
-        ) { $0.writeStaticString("Allow: POST, DELETE\r\n") }
+        self.responder?
+            .respond(
+                status: 405,
+                json: ErrorAnswer.body(code: -32_000, message: "this server offers no GET stream")
+            ) { $0.writeStaticString("Allow: POST, DELETE\r\n") }
         self.finish()
     }
 
     private func begin() {
         guard !self.hasStarted else { return }
         self.hasStarted = true
-        self.responder?.begin(status: 200, length: nil) { head in
-            head.writeStaticString("Content-Type: text/event-stream\r\nCache-Control: no-store\r\n")
-            head.writeStaticString("X-Accel-Buffering: no\r\n")
-        }
+        self.responder?
+            .begin(status: 200, length: nil) { head in
+                head.writeStaticString("Content-Type: text/event-stream\r\nCache-Control: no-store\r\n")
+                head.writeStaticString("X-Accel-Buffering: no\r\n")
+            }
         self.responder?.flush()
     }
 
@@ -171,7 +173,8 @@ final class ListenExchange: UpstreamReceiver, DownstreamExchange {
     /// A copy, so that a short id does not keep a long read alive; none if the stream has no id from here.
     private static func slice(_ range: Range<Int>, of bytes: ByteBuffer) -> ByteBuffer? {
         guard !range.isEmpty, range.count <= 1024 else { return nil }
-        return bytes.viewBytes(at: bytes.readerIndex + range.lowerBound, length: range.count).map { ByteBuffer(bytes: $0) }
+        return bytes.viewBytes(at: bytes.readerIndex + range.lowerBound, length: range.count)
+            .map { ByteBuffer(bytes: $0) }
     }
 
     private func relay(_ count: inout Int) {
@@ -207,7 +210,9 @@ final class ListenExchange: UpstreamReceiver, DownstreamExchange {
         self.begin()
         self.failures += 1
         let backoff = TimeAmount.milliseconds(500 << Int64(min(self.failures, 6)))
-        self.phase = .interrupted(retryAt: .now() + max(self.retryDelay ?? backoff, self.failures > 3 ? backoff : .zero))
+        self.phase = .interrupted(
+            retryAt: .now() + max(self.retryDelay ?? backoff, self.failures > 3 ? backoff : .zero)
+        )
     }
 
     // MARK: Downstream

@@ -23,7 +23,9 @@ package final class CallerSessions: Sendable {
         self.generator.withLock { SessionID(using: &$0) }
     }
 
-    /// Adds a session; false if every place is taken by sessions in use. `evicted` had to make room.
+    /// Adds a session; false if every place is taken by sessions in use.
+    ///
+    /// `evicted` had to make room.
     func open(_ session: CallerSession, evicted: (CallerSession) -> Void) -> Bool {
         let opening = self.table.withLock { table in
             table.open(

@@ -19,7 +19,8 @@ enum SessionRenewal {
         }
         guard session.initialize.readableBytes > 0 else { return end(nil) }
         let forwarded = String(decoding: session.principal.forwarded, as: UTF8.self)
-        UpstreamCall.send(upstream, on: loop, body: session.initialize, fields: forwarded, timeout: Self.timeout) { result in
+        UpstreamCall.send(upstream, on: loop, body: session.initialize, fields: forwarded, timeout: Self.timeout) {
+            result in
             guard case .success(let answer) = result, (200..<300).contains(answer.status), let id = answer.sessionID,
                 AnswerReader.read(answer.body, depth: 64)?.kind == .result
             else { return end(nil) }

@@ -4,7 +4,9 @@
 import NIOCore
 import Synchronization
 
-/// A sleep that somebody can end early. One sleeper at a time.
+/// A sleep that somebody can end early.
+///
+/// One sleeper at a time.
 final class Alarm: Sendable {
     private enum State {
         case idle
@@ -62,7 +64,9 @@ final class Alarm: Sendable {
     /// A timer of a sleep that is over already wakes nobody.
     private func ranOut(_ sleep: Int) {
         let sleeper: CheckedContinuation<Bool, Never>? = self.state.withLock { state in
-            guard case .asleep(let continuation) = state, self.sleeps.load(ordering: .relaxed) == sleep else { return nil }
+            guard case .asleep(let continuation) = state, self.sleeps.load(ordering: .relaxed) == sleep else {
+                return nil
+            }
             state = .idle
             return continuation
         }

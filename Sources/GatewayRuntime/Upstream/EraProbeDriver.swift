@@ -50,7 +50,8 @@ struct EraProbeDriver: Sendable {
     private func discover() async -> EraProbe.Answer {
         let version = ProtocolRevision.july2026.rawValue
         let meta = "io.modelcontextprotocol"
-        let body = #"{"jsonrpc":"2.0","id":"mcp-proxy-probe","method":"server/discover","params":{"_meta":{"#
+        let body =
+            #"{"jsonrpc":"2.0","id":"mcp-proxy-probe","method":"server/discover","params":{"_meta":{"#
             + #""\#(meta)/protocolVersion":"\#(version)","\#(meta)/clientCapabilities":{},"#
             + #""\#(meta)/clientInfo":\#(self.identity.json)}}}"#
         let fields = "MCP-Protocol-Version: \(version)\r\nMcp-Method: server/discover\r\n"
@@ -58,7 +59,8 @@ struct EraProbeDriver: Sendable {
     }
 
     private func initialize() async -> EraProbe.Answer {
-        let body = #"{"jsonrpc":"2.0","id":"mcp-proxy-probe","method":"initialize","params":{"protocolVersion":""#
+        let body =
+            #"{"jsonrpc":"2.0","id":"mcp-proxy-probe","method":"initialize","params":{"protocolVersion":""#
             + ProtocolRevision.november2025.rawValue
             + #"","capabilities":{},"clientInfo":\#(self.identity.json)}}"#
         let result = await self.send(body, fields: "")
@@ -72,7 +74,8 @@ struct EraProbeDriver: Sendable {
 
     /// The probe's own session is not left behind.
     private func end(_ session: String, version: String?) {
-        let fields = version.flatMap { ProtocolRevision(rawValue: $0) }.map { "MCP-Protocol-Version: \($0.rawValue)\r\n" }
+        let fields = version.flatMap { ProtocolRevision(rawValue: $0) }
+            .map { "MCP-Protocol-Version: \($0.rawValue)\r\n" }
         self.loop.eventLoop.execute {
             UpstreamCall.send(
                 self.upstream,
@@ -120,7 +123,8 @@ struct EraProbeDriver: Sendable {
         }
         guard let envelope = AnswerReader.read(answer.body, depth: 64) else { return .other }
         if envelope.kind == .result {
-            return AnswerReader.supportedVersions(of: envelope, in: answer.body).map { .discovered(versions: $0) } ?? .other
+            return AnswerReader.supportedVersions(of: envelope, in: answer.body).map { .discovered(versions: $0) }
+                ?? .other
         }
         switch envelope.errorCode {
         case -32_020, -32_021: return .statelessError

@@ -21,7 +21,13 @@ final class UpstreamSupervisor: Sendable {
     private let waiters = Mutex<[Waiter]>([])
     private let alarm = Alarm()
 
-    init(_ upstream: Upstream, on loop: GatewayLoop, identity: EraProbeDriver.Identity, timeout: Duration, logger: Logger) {
+    init(
+        _ upstream: Upstream,
+        on loop: GatewayLoop,
+        identity: EraProbeDriver.Identity,
+        timeout: Duration,
+        logger: Logger
+    ) {
         self.upstream = upstream
         self.driver = EraProbeDriver(upstream: upstream, loop: loop, identity: identity, timeout: TimeAmount(timeout))
         self.logger = logger
@@ -33,7 +39,9 @@ final class UpstreamSupervisor: Sendable {
         self.alarm.ring()
     }
 
-    /// Runs until the task is cancelled. `concluded` hears of the first verdict.
+    /// Runs until the task is cancelled.
+    ///
+    /// `concluded` hears of the first verdict.
     func run(concluded: @Sendable (EraProbe.Verdict) -> Void) async {
         var failures = 0
         var isFirst = true

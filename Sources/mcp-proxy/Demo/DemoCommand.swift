@@ -76,7 +76,8 @@ struct DemoCommand: AsyncParsableCommand {
     }
 
     private static func instructions(url: String) -> String {
-        let call = #"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo","arguments":{"text":"hello"}}}"#
+        let call =
+            #"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo","arguments":{"text":"hello"}}}"#
         let list = #"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#
         let post = "curl -s \(url) -H 'Content-Type: application/json' -d"
         return """

@@ -24,7 +24,8 @@ final class DemoServer: RequestHandler {
         responder: any DownstreamResponder
     ) -> (any DownstreamExchange)? {
         let body = request.body
-        guard let scan = try? EnvelopeScanner().scan(body.readableBytesUInt8Span), case .message(let message) = scan else {
+        guard let scan = try? EnvelopeScanner().scan(body.readableBytesUInt8Span), case .message(let message) = scan
+        else {
             responder.respond(status: 400, json: ErrorAnswer.body(code: -32_700, message: "no JSON-RPC message"))
             return nil
         }

@@ -11,7 +11,9 @@ import NIOCore
 import NIOPosix
 import ServiceLifecycle
 
-/// A gateway with everything around it: logs, metrics, event loops, signals. The composition root.
+/// A gateway with everything around it: logs, metrics, event loops, signals.
+///
+/// The composition root.
 struct GatewayProcess {
     private let snapshot: GatewaySnapshot
     private let threads: Int
@@ -42,7 +44,9 @@ struct GatewayProcess {
         }
     }
 
-    /// Serves until a signal ends it. `ready` hears where it listens.
+    /// Serves until a signal ends it.
+    ///
+    /// `ready` hears where it listens.
     ///
     /// - Throws: `CommandEnd` if it cannot run.
     func run(ready: @escaping @Sendable (SocketAddress) -> Void = { _ in }) async throws {
@@ -88,7 +92,12 @@ struct GatewayProcess {
             configuration: ServiceGroupConfiguration(
                 services: [
                     .init(
-                        service: GatewayService(gateway: gateway, listener: listener, failure: failure, logger: self.logger),
+                        service: GatewayService(
+                            gateway: gateway,
+                            listener: listener,
+                            failure: failure,
+                            logger: self.logger
+                        ),
                         successTerminationBehavior: .gracefullyShutdownGroup,
                         failureTerminationBehavior: .cancelGroup
                     )
