@@ -18,6 +18,8 @@ import Darwin
     static let allowed: [String: String] = [
         "GatewayModel/Secret.swift": "declares it",
         "GatewayObservability/Redaction/Redactor.swift": "looks for the values in what is printed",
+        "GatewayRuntime/Upstream/RequestHeads.swift": "sends configured headers to the server that they are for",
+        "GatewayTransport/ConfigurationFetch.swift": "sends --http-headers to the URL that they are for",
         "GatewayObservability/Redaction/LoadedSecrets.swift": "tells secret values from plain ones",
     ]
 

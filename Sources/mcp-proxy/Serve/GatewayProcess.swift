@@ -25,7 +25,7 @@ struct GatewayProcess {
         self.snapshot = snapshot
         self.threads = threads
         self.sink = DescriptorLogSink()
-        let redactor = CurrentRedactor(Redactor(snapshot.secrets))
+        let redactor = CurrentRedactor(Redactor(LoadedSecrets.values(of: snapshot)))
         self.output = LogOutput(format: format, sink: self.sink, redactor: redactor, level: level)
         self.logger = self.output.makeLogger()
     }
