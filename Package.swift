@@ -59,7 +59,9 @@ let unixSignals = Target.Dependency.product(name: "UnixSignals", package: "swift
 
 let gatewayTargets: [Target] = [
     .target(name: "CGatewayProcess"),
-    module("GatewayTransport", ["GatewayWire", "GatewayPolicy", "GatewayModel", nioCore, nioPosix, nioTLS, nioSSL]),
+    module(
+        "GatewayTransport",
+        ["GatewayWire", "GatewayPolicy", "GatewayModel", "GatewayObservability", nioCore, nioPosix, nioTLS, nioSSL]),
     module(
         "GatewayRuntime",
         [

@@ -95,6 +95,8 @@ package struct UpstreamMetrics: Sendable {
     let failures: CounterFamily<GatewayError.Reason>
     let sessions: Gauge
     let streams: Gauge
+    let openConnections = Gauge()
+    let idleConnections = Gauge()
 
     init(_ registry: MetricsRegistry, server: String) {
         self.requests = registry.counters(.requests, [server], by: MCPMethod.self, and: CallOutcome.self)
@@ -102,5 +104,8 @@ package struct UpstreamMetrics: Sendable {
         self.failures = registry.counters(.upstreamFailures, [server], by: GatewayError.Reason.self)
         self.sessions = registry.gauge(.sessions, [server])
         self.streams = registry.gauge(.streams, [server])
+        let (open, idle) = (self.openConnections, self.idleConnections)
+        registry.callback(.upstreamConnections, [server, "idle"]) { Double(idle.value) }
+        registry.callback(.upstreamConnections, [server, "active"]) { Double(max(open.value - idle.value, 0)) }
     }
 }

@@ -23,7 +23,13 @@ package final class GatewayLoop: @unchecked Sendable {
     /// Called once, before the loop gets any work.
     func setUp(upstreams: [Upstream]) {
         self.pools = upstreams.map { upstream in
-            UpstreamPool(eventLoop: self.eventLoop, dialer: upstream.dialer, sweeper: self.sweeper)
+            UpstreamPool(
+                eventLoop: self.eventLoop,
+                dialer: upstream.dialer,
+                sweeper: self.sweeper,
+                open: upstream.metrics.openConnections,
+                idle: upstream.metrics.idleConnections
+            )
         }
     }
 

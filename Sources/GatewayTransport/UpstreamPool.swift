@@ -1,6 +1,7 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
+package import GatewayObservability
 package import NIOCore
 
 /// The connections of one event loop to one upstream: idle ones are reused newest first.
@@ -18,12 +19,23 @@ package final class UpstreamPool: Sweepable {
     private var idle: [UpstreamConnection] = []
     private var dialing: [ObjectIdentifier: (connection: UpstreamConnection, deadline: NIODeadline)] = [:]
     private var isClosed = false
+    private let openGauge: Gauge?
+    private let idleGauge: Gauge?
 
     /// Connections that wait for a request, and those that are open at all.
     package var idleCount: Int { self.idle.count }
     package private(set) var openCount = 0
 
-    package init(eventLoop: any EventLoop, dialer: Dialer, sweeper: LoopSweeper) {
+    /// `open` and `idle` count the connections of all loops together.
+    package init(
+        eventLoop: any EventLoop,
+        dialer: Dialer,
+        sweeper: LoopSweeper,
+        open: Gauge? = nil,
+        idle: Gauge? = nil
+    ) {
+        self.openGauge = open
+        self.idleGauge = idle
         self.eventLoop = eventLoop
         self.dialer = dialer
         self.sweeper = sweeper
@@ -34,6 +46,7 @@ package final class UpstreamPool: Sweepable {
     /// `isFresh` asks for a new one: what was sent on a kept-alive connection and failed is not sent on another.
     package func connect(for receiver: any UpstreamReceiver, isFresh: Bool = false) {
         while !isFresh, let connection = self.idle.popLast() {
+            self.idleGauge?.subtract(1)
             guard connection.isIdle else { continue }
             receiver.upstreamConnected(connection)
             return
@@ -41,6 +54,7 @@ package final class UpstreamPool: Sweepable {
         let connection = UpstreamConnection(pool: self, receiver: receiver)
         if self.openCount == 0 { self.sweeper.add(self) }
         self.openCount += 1
+        self.openGauge?.add(1)
         self.dialing[ObjectIdentifier(connection)] = (connection, .now() + self.dialer.timeout)
         self.dialer.dial(on: self.eventLoop, handler: connection)
     }
@@ -57,6 +71,7 @@ package final class UpstreamPool: Sweepable {
         self.dialing[ObjectIdentifier(connection)] = nil
         connection.idleSince = .now()
         self.idle.append(connection)
+        self.idleGauge?.add(1)
     }
 
     func connected(_ connection: UpstreamConnection) {
@@ -67,7 +82,9 @@ package final class UpstreamPool: Sweepable {
     func forget(_ connection: UpstreamConnection) {
         self.dialing[ObjectIdentifier(connection)] = nil
         self.openCount -= 1
+        self.openGauge?.subtract(1)
         guard self.openCount == 0 else { return }
+        self.idleGauge?.subtract(self.idle.count)
         self.idle.removeAll()
         self.sweeper.remove(self)
     }
@@ -77,6 +94,8 @@ package final class UpstreamPool: Sweepable {
         // What closed by itself is still listed until now; looking for it then would cost more than skipping it here.
         let idle = self.idle
         for connection in idle where connection.idleSince + connection.idleLimit <= now { connection.close() }
+        let before = self.idle.count
         self.idle.removeAll { !$0.isIdle }
+        self.idleGauge?.subtract(before - self.idle.count)
     }
 }

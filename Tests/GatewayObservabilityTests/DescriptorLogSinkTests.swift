@@ -32,12 +32,14 @@ import Darwin
             close(self.writer)
         }
 
-        /// Reads until `count` bytes came.
-        func read(_ count: Int) -> String {
+        /// Reads until `count` bytes came, or none came for ten seconds.
+        func text(_ count: Int) -> String {
             var bytes: [UInt8] = []
             var chunk = [UInt8](repeating: 0, count: 65_536)
             while bytes.count < count {
-                let got = Glibc.read(self.reader, &chunk, min(chunk.count, count - bytes.count))
+                var entry = pollfd(fd: self.reader, events: Int16(POLLIN), revents: 0)
+                guard poll(&entry, 1, 10_000) == 1 else { break }
+                let got = read(self.reader, &chunk, min(chunk.count, count - bytes.count))
                 guard got > 0 else { break }
                 bytes += chunk[..<got]
             }
@@ -57,7 +59,7 @@ import Darwin
         for number in 0..<1000 { sink.append(Self.line(number)) }
         #expect(sink.flush(timeout: .seconds(20)))
         let expected = (0..<1000).map { String(decoding: Self.line($0), as: UTF8.self) }.joined()
-        #expect(pipe.read(8000) == expected)
+        #expect(pipe.text(8000) == expected)
         #expect(sink.droppedLines == 0)
     }
 
@@ -70,7 +72,7 @@ import Darwin
         #expect(!sink.flush(timeout: .milliseconds(10)))
         let dropped = sink.droppedLines
         #expect(dropped > 500)
-        let text = pipe.read((1000 - dropped) * 1024)
+        let text = pipe.text((1000 - dropped) * 1024)
         #expect(sink.flush(timeout: .seconds(20)))
         let numbers = text.split(separator: "\n").compactMap { Int($0) }
         #expect(numbers.count == 1000 - dropped)
@@ -84,7 +86,7 @@ import Darwin
         #expect(fcntl(pipe.writer, F_SETFL, O_NONBLOCK) == 0)
         let sink = DescriptorLogSink(descriptor: pipe.writer)
         for number in 0..<300 { sink.append(Self.line(number, length: 1024)) }
-        let numbers = pipe.read(300 * 1024).split(separator: "\n").compactMap { Int($0) }
+        let numbers = pipe.text(300 * 1024).split(separator: "\n").compactMap { Int($0) }
         #expect(numbers == Array(0..<300))
         #expect(sink.flush(timeout: .seconds(20)))
     }
@@ -96,7 +98,7 @@ import Darwin
         let full = open("/dev/full", O_WRONLY)
         defer { close(full) }
         var gone: [Int32] = [0, 0]
-        try #require(Glibc.pipe(&gone) == 0)
+        try #require(pipe(&gone) == 0)
         close(gone[0])
         defer { close(gone[1]) }
         for descriptor in [gone[1], null, full] {
@@ -125,7 +127,7 @@ import Darwin
         sink.append(Self.line(1))
         #expect(sink.flush(timeout: .seconds(20)))
         close(number)
-        #expect(pipe.read(8) == String(decoding: Self.line(1), as: UTF8.self))
+        #expect(pipe.text(8) == String(decoding: Self.line(1), as: UTF8.self))
     }
 
     @Test("A closed sink writes what it has, takes no more, and lets go of the descriptor")
@@ -137,7 +139,7 @@ import Darwin
         sink.append(Self.line(1))
         sink.close()
         sink.append(Self.line(2))
-        #expect(pipe.read(8) == String(decoding: Self.line(1), as: UTF8.self))
+        #expect(pipe.text(8) == String(decoding: Self.line(1), as: UTF8.self))
         #expect(sink.droppedLines == 1)
     }
 

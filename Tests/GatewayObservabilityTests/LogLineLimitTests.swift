@@ -65,6 +65,16 @@ import Testing
         }
     }
 
+    @Test("A line that is cut deep inside lists still has room for all that closes it", arguments: 8040...8120)
+    func nested(length: Int) {
+        let key = String(repeating: "x", count: length)
+        let innermost = Logger.MetadataValue.dictionary([key: .stringConvertible(-Double.greatestFiniteMagnitude)])
+        let value = (0..<7).reduce(innermost) { inner, _ in .array([inner]) }
+        let line = Self.line(.json, ["k": value])
+        #expect(line.utf8.count <= LogLine.limit)
+        #expect(throws: Never.self) { try JSON(text: line) }
+    }
+
     @Test("Small fields behind a long one are still there, and what has no room is left out and said to be")
     func leftOut() throws {
         let many = Dictionary(uniqueKeysWithValues: (0..<2000).map { ("key\($0)", Logger.MetadataValue.number($0)) })

@@ -7,7 +7,7 @@ internal import Synchronization
 package final class Gauge: Sendable {
     private let cell = Atomic<Int>(0)
 
-    init() {}
+    package init() {}
 
     package func set(_ value: Int) { self.cell.store(value, ordering: .relaxed) }
 

@@ -17,7 +17,8 @@ extension Exchange {
         self.upstream.learn { eras in
             eras.handshake = true
             eras.issuesSessions = self.answer.sessionID != nil
-            if let version { eras.handshakeVersions = [version] }
+            // Callers may ask for older ones; the newest says most.
+            if let version, version > eras.handshakeVersions.first ?? "" { eras.handshakeVersions = [version] }
         }
         guard let upstreamID = self.answer.sessionID else { return self.sendInitialized(body, sessionID: nil) }
         let session = CallerSession(

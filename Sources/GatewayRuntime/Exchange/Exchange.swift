@@ -222,12 +222,12 @@ final class Exchange: UpstreamReceiver, Sweepable {
         case .attempting, .holding:
             let failure = GatewayError(error)
             if failure.reason == .unreachable { self.upstream.conclude(.unreachable) }
-            self.retryOrFail(RetryRules.Ending(error), failure)
+            self.retryOrFail(RetryRules.Ending(error), failure, isDialFailure: failure.reason == .unreachable)
         }
     }
 
     /// Sends the message once more if that is safe, else answers with `failure`.
-    func retryOrFail(_ ending: RetryRules.Ending, _ failure: GatewayError) {
+    func retryOrFail(_ ending: RetryRules.Ending, _ failure: GatewayError, isDialFailure: Bool = false) {
         let now = NIODeadline.now()
         let decision = RetryRules.decide(
             ending,
@@ -239,7 +239,7 @@ final class Exchange: UpstreamReceiver, Sweepable {
         guard decision.resend, self.responder != nil, self.upstream.takeRetry() else { return self.fail(failure) }
         self.retries += 1
         self.held = ByteBuffer()
-        guard ending == .failedBeforeFirstByte else { return self.attempt(isFresh: true) }
+        guard isDialFailure else { return self.attempt(isFresh: true) }
         // Whatever refuses connections may be starting; a moment later it may not (faults §4.3).
         self.phase = .waiting
         self.again(in: .milliseconds(Int64.random(in: 50...250)))
@@ -395,7 +395,7 @@ extension Exchange: DownstreamExchange {
             self.responder?.reset()
             return self.finish(.slowReader)
         }
-        if case .events = self.phase, now - self.lastSent >= Self.keepAliveInterval, self.blockedSince == nil {
+        if case .events = self.phase, self.hasStarted, now - self.lastSent >= Self.keepAliveInterval, self.blockedSince == nil {
             self.relay(Self.keepAlive)
             self.responder?.flush()
         }

@@ -86,18 +86,24 @@ struct EraProbeDriver: Sendable {
     }
 
     private func send(_ body: String, fields: String) async -> Result<UpstreamCall.Answer, TransportError> {
-        await withCheckedContinuation { continuation in
-            self.loop.eventLoop.execute {
-                UpstreamCall.send(
-                    self.upstream,
-                    on: self.loop,
-                    body: ByteBuffer(string: body),
-                    fields: fields,
-                    timeout: self.timeout
-                ) { result in
-                    continuation.resume(returning: result)
+        let call = NIOLoopBoundBox<UpstreamCall?>.makeBoxSendingValue(nil, eventLoop: self.loop.eventLoop)
+        return await withTaskCancellationHandler {
+            await withCheckedContinuation { continuation in
+                self.loop.eventLoop.execute {
+                    call.value = UpstreamCall.send(
+                        self.upstream,
+                        on: self.loop,
+                        body: ByteBuffer(string: body),
+                        fields: fields,
+                        timeout: self.timeout
+                    ) { result in
+                        continuation.resume(returning: result)
+                    }
                 }
             }
+        } onCancel: {
+            // A stop does not wait for an upstream that does not answer.
+            self.loop.eventLoop.execute { call.value?.cancel() }
         }
     }
 

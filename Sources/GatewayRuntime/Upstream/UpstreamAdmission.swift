@@ -55,7 +55,7 @@ final class UpstreamAdmission: Sendable {
             return true
         }
         guard isQueued else { return false }
-        eventLoop.assumeIsolatedUnsafeUnchecked().scheduleTask(in: self.queueWait) { self.expire() }
+        eventLoop.scheduleTask(in: self.queueWait) { self.expire() }
         // A place may have come free between the caller's look and its getting in line.
         self.admitWaiting()
         return true

@@ -42,6 +42,7 @@ final class UpstreamCall: UpstreamReceiver, Sweepable {
     }
 
     /// Sends a message on `loop`, where `completion` is called once.
+    @discardableResult
     static func send(
         _ upstream: Upstream,
         method: RequestHeads.Method = .post,
@@ -51,7 +52,7 @@ final class UpstreamCall: UpstreamReceiver, Sweepable {
         fields: String = "",
         timeout: TimeAmount,
         completion: @escaping Completion
-    ) {
+    ) -> UpstreamCall {
         var head = loop.buffer(capacity: 1024 + body.readableBytes)
         upstream.heads.begin(method, target: nil, into: &head)
         if let session { head.writeString("Mcp-Session-Id: \(session)\r\n") }
@@ -62,6 +63,12 @@ final class UpstreamCall: UpstreamReceiver, Sweepable {
         let call = UpstreamCall(head, on: loop, timeout: timeout, completion)
         loop.sweeper.add(call)
         loop.pool(of: upstream).connect(for: call)
+        return call
+    }
+
+    /// Gives up; the completion hears of it.
+    func cancel() {
+        self.complete(.failure(TransportError(.cancelled, "given up", progress: .fully)))
     }
 
     /// Sends a notification whose fate changes nothing.
