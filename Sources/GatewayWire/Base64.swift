@@ -3,8 +3,9 @@
 
 /// Base64 with padding (RFC 4648 §4).
 package enum Base64 {
-    /// Decodes strictly: only the alphabet, padding exactly where it belongs, and no bits set that say nothing; anything
-    /// else gives nil.
+    /// Decodes strictly: only the alphabet, padding exactly where it belongs, and no bits set that say nothing.
+    ///
+    /// Anything else gives nil.
     package static func decode(_ text: Span<UInt8>) -> [UInt8]? {
         guard text.count.isMultiple(of: 4) else { return nil }
         var padding = 0

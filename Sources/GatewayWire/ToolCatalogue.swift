@@ -22,8 +22,8 @@ package enum ToolCatalogue {
     /// compare by canonical equivalence. A tool without a name that is a string is not admitted, since nobody can call
     /// it. `maximumDepth` is how many objects and arrays may be open inside one another.
     ///
-    /// - Returns: Ranges of `message`, ascending and apart, commas included; nil if nothing is to be removed, also for a
-    ///   message without a `result`.
+    /// - Returns: Ranges of `message`, ascending and apart, commas included; nil if nothing is to be removed, also for
+    ///   a message without a `result`.
     /// - Throws: ``ToolCatalogueError`` if the text is no JSON object, if it has a `result` without a readable `tools`
     ///   array, or if one of the keys that decide (`result`, `tools`, and `name` of a tool, however they are written)
     ///   comes twice: the caller answers an error then, and forwards nothing.

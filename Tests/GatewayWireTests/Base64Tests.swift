@@ -1,0 +1,42 @@
+// This source file is part of mcp-proxy.
+// SPDX-License-Identifier: Apache-2.0
+
+import GatewayWire
+import Testing
+
+@Suite("Base64")
+struct Base64Tests {
+    private func decode(_ text: String) -> [UInt8]? {
+        let bytes = Array(text.utf8)
+        return Base64.decode(bytes.span)
+    }
+
+    @Test(
+        "The vectors of RFC 4648 §10 are decoded",
+        arguments: [
+            ("", ""), ("Zg==", "f"), ("Zm8=", "fo"), ("Zm9v", "foo"), ("Zm9vYg==", "foob"), ("Zm9vYmE=", "fooba"),
+            ("Zm9vYmFy", "foobar"),
+        ]
+    )
+    func decodes(_ text: String, _ expected: String) {
+        #expect(self.decode(text) == Array(expected.utf8))
+    }
+
+    @Test("Every byte can be decoded")
+    func decodesAllBytes() {
+        #expect(self.decode("+/+/") == [0xfb, 0xff, 0xbf])
+        #expect(self.decode("AAECAwQF") == [0, 1, 2, 3, 4, 5])
+    }
+
+    @Test(
+        "Padding, alphabet and spare bits are strict",
+        arguments: [
+            "Z", "Zg", "Zg=", "Zg===", "Z===", "====", "=", "Zh==", "Zm9=", "Zm8=Zm8=", "Zg==Zg==", "Zm-v", "Zm_v",
+            "Zm9v\n",
+            " Zm9v", "Zm9vY m=", "Zm9v====", "Zé==", "=m9v", "Zm=v",
+        ]
+    )
+    func refuses(_ text: String) {
+        #expect(self.decode(text) == nil)
+    }
+}

@@ -1,0 +1,23 @@
+// This source file is part of mcp-proxy.
+// SPDX-License-Identifier: Apache-2.0
+
+import GatewayWire
+import Testing
+
+@Suite("Fuzz corpus")
+struct CorpusTests {
+    @Test("No committed input breaks an invariant of the envelope scanner", arguments: try Corpus.files("envelope"))
+    func replaysEnvelopes(_ file: Corpus.File) {
+        #expect(EnvelopeInvariants.violation(of: file.bytes) == nil)
+    }
+
+    @Test("No committed input breaks an invariant of the event stream decoder", arguments: try Corpus.files("sse"))
+    func replaysStreams(_ file: Corpus.File) {
+        #expect(SSEInvariants.violation(of: file.bytes) == nil)
+    }
+
+    @Test("The corpus is there", arguments: ["envelope", "sse"])
+    func hasFiles(_ name: String) throws {
+        #expect(try Corpus.files(name).count >= 25)
+    }
+}
