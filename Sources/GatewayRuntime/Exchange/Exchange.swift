@@ -224,6 +224,8 @@ final class Exchange: UpstreamReceiver, Sweepable {
         case .attempting, .holding:
             let failure = GatewayError(error)
             if failure.reason == .unreachable { self.upstream.conclude(.unreachable) }
+            // The time for a connection is spent, or waiting does not cure what is wrong (faults F2, F45).
+            if [.connectTimeout, .tlsHandshake, .tlsVerification].contains(error.code) { return self.fail(failure) }
             self.retryOrFail(RetryRules.Ending(error), failure, isDialFailure: failure.reason == .unreachable)
         }
     }

@@ -67,6 +67,8 @@ struct GatewayProcess {
         } catch {
             throw CommandEnd.wrongConfiguration("tls: a certificate or key file cannot be used: \(error)")
         }
+        // Before anybody can know that it runs, so that a signal always means a stop in order.
+        let signals = await SignalWatch(self.logger)
         let listener: Listener
         do {
             listener = try await Listener.bind(
@@ -77,16 +79,19 @@ struct GatewayProcess {
                 handler: handler
             )
         } catch {
-            throw CommandEnd.cannotRun("mcpProxy.addr: cannot listen: \(error)")
+            let address = snapshot.listener.address
+            throw CommandEnd.cannotRun(
+                "mcpProxy.addr: cannot listen on \(address.host ?? ""):\(address.port): \(error)"
+            )
         }
         if let address = listener.address {
             self.announce(address, gateway)
             ready(address)
         }
-        try await self.serve(gateway, listener)
+        try await self.serve(gateway, listener, signals)
     }
 
-    private func serve(_ gateway: Gateway, _ listener: Listener) async throws {
+    private func serve(_ gateway: Gateway, _ listener: Listener, _ watch: SignalWatch) async throws {
         let failure = StartFailure()
         let services = ServiceGroup(
             configuration: ServiceGroupConfiguration(
@@ -106,7 +111,7 @@ struct GatewayProcess {
             )
         )
         let signals = Task {
-            await SignalWatch.run(logger: self.logger) { await services.triggerGracefulShutdown() }
+            await watch.run { await services.triggerGracefulShutdown() }
         }
         defer { signals.cancel() }
         do {

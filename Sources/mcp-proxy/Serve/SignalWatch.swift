@@ -11,12 +11,21 @@ import Darwin
 #endif
 
 /// What signals do: the first stops in order, the second at once, SIGHUP reloads once that is built (contract §1).
-enum SignalWatch {
-    static func run(logger: Logger, stop: @Sendable () async -> Void) async {
+struct SignalWatch: Sendable {
+    private let signals: UnixSignalsSequence
+    private let logger: Logger
+
+    /// From here on signals wait to be looked at.
+    init(_ logger: Logger) async {
+        self.signals = await UnixSignalsSequence(trapping: .sigterm, .sigint, .sighup)
+        self.logger = logger
+    }
+
+    func run(stop: @Sendable () async -> Void) async {
         var isStopping = false
-        for await signal in await UnixSignalsSequence(trapping: .sigterm, .sigint, .sighup) {
+        for await signal in self.signals {
             if signal == .sighup {
-                logger.notice("SIGHUP: reload is not built yet; restart to read the configuration again")
+                self.logger.notice("SIGHUP: reload is not built yet; restart to read the configuration again")
                 continue
             }
             // Nothing is waited for any more, not even the log.
