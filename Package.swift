@@ -67,7 +67,7 @@ let gatewayTargets: [Target] = [
         "GatewayRuntime",
         [
             "GatewayWire", "GatewayPolicy", "GatewaySession", "GatewayModel", "GatewayObservability",
-            "GatewayTransport", nioCore, nioPosix, logging,
+            "GatewayTransport", nioCore, nioPosix, logging, collections,
         ]
     ),
     module(

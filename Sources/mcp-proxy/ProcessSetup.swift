@@ -33,7 +33,7 @@ enum ProcessSetup {
     ///
     /// By default it prints what the registers point to, and that may be a piece of a token.
     private static func executeAgain() {
-        setenv(self.backtrace, "enable=yes,registers=none", 1)
+        setenv(self.backtrace, self.hasBacktraceHelper ? "enable=yes,registers=none" : "enable=no", 1)
         setenv(self.marker, "1", 1)
         var arguments = CommandLine.unsafeArgv
         withUnsafeMutablePointer(to: &arguments) { pointer in
@@ -42,6 +42,17 @@ enum ProcessSetup {
         // It cannot be executed again: better to run as it is than not at all.
         unsetenv(self.marker)
         unsetenv(self.backtrace)
+    }
+
+    /// Whether the runtime is a library with its back-trace program beside it.
+    ///
+    /// In a program that has the runtime linked in there is none, and the runtime would say so on standard error at
+    /// every start.
+    private static var hasBacktraceHelper: Bool {
+        var runtime = Dl_info()
+        guard let symbol = dlsym(nil, "swift_retain"), dladdr(symbol, &runtime) != 0, let file = runtime.dli_fname
+        else { return false }
+        return String(cString: file).contains("libswiftCore")
     }
 
     #if canImport(Glibc)

@@ -1,0 +1,75 @@
+// This source file is part of mcp-proxy.
+// SPDX-License-Identifier: Apache-2.0
+
+import GatewaySession
+import Testing
+
+@Suite("Upstream session") struct UpstreamSessionTests {
+    @Test("Of many that meet the loss one renews, the others wait and are told the new id")
+    func singleFlight() {
+        var session = UpstreamSession<Int>(id: "old")
+        guard case .renew = session.lost(id: "old", waiter: 0) else {
+            Issue.record("the first does not renew")
+            return
+        }
+        for waiter in 1...5 {
+            guard case .wait = session.lost(id: "old", waiter: waiter) else {
+                Issue.record("\(waiter) does not wait")
+                return
+            }
+        }
+        let waiters = session.renewed(id: "new")
+        #expect(waiters == [1, 2, 3, 4, 5])
+        let id = session.id
+        #expect(id == "new")
+    }
+
+    @Test("A loss of an id that was replaced already goes on with the new one")
+    func late() {
+        var session = UpstreamSession<Int>(id: "old")
+        _ = session.lost(id: "old", waiter: 0)
+        _ = session.renewed(id: "new")
+        guard case .retry("new") = session.lost(id: "old", waiter: 1) else {
+            Issue.record("no retry")
+            return
+        }
+    }
+
+    @Test("A renewal that fails ends the session for everybody")
+    func failure() {
+        var session = UpstreamSession<Int>(id: "old")
+        _ = session.lost(id: "old", waiter: 0)
+        _ = session.lost(id: "old", waiter: 1)
+        let waiters = session.renewalFailed()
+        #expect(waiters == [1])
+        let id = session.id
+        #expect(id == nil)
+        guard case .over = session.lost(id: "old", waiter: 2) else {
+            Issue.record("not over")
+            return
+        }
+    }
+
+    @Test("A renewal that ends after the session was closed revives nothing")
+    func closedWhileRenewing() {
+        var session = UpstreamSession<Int>(id: "old")
+        _ = session.lost(id: "old", waiter: 0)
+        _ = session.lost(id: "old", waiter: 1)
+        let (id, waiters) = session.close()
+        #expect(id == nil)
+        #expect(waiters == [1])
+        let late = session.renewed(id: "new")
+        #expect(late.isEmpty)
+        let revived = session.id
+        #expect(revived == nil)
+    }
+
+    @Test("Closing gives the id that the upstream still knows, once")
+    func close() {
+        var session = UpstreamSession<Int>(id: "x")
+        let first = session.close().id
+        let second = session.close().id
+        #expect(first == "x")
+        #expect(second == nil)
+    }
+}
