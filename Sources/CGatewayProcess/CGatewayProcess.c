@@ -1,7 +1,14 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+
 #include "CGatewayProcess.h"
+
+#include <dlfcn.h>
+#include <string.h>
 
 #ifdef __linux__
 #include <sys/prctl.h>
@@ -13,4 +20,13 @@ int gateway_set_undumpable(void) {
 #else
     return -1;
 #endif
+}
+
+int gateway_has_shared_swift_runtime(void) {
+    Dl_info runtime;
+    void *symbol = dlsym(RTLD_DEFAULT, "swift_retain");
+    if (symbol == NULL || dladdr(symbol, &runtime) == 0 || runtime.dli_fname == NULL) {
+        return 0;
+    }
+    return strstr(runtime.dli_fname, "libswiftCore") != NULL;
 }

@@ -48,12 +48,7 @@ enum ProcessSetup {
     ///
     /// In a program that has the runtime linked in there is none, and the runtime would say so on standard error at
     /// every start.
-    private static var hasBacktraceHelper: Bool {
-        var runtime = Dl_info()
-        guard let symbol = dlsym(nil, "swift_retain"), dladdr(symbol, &runtime) != 0, let file = runtime.dli_fname
-        else { return false }
-        return String(cString: file).contains("libswiftCore")
-    }
+    private static var hasBacktraceHelper: Bool { gateway_has_shared_swift_runtime() != 0 }
 
     #if canImport(Glibc)
     private static var coreLimit: __rlimit_resource_t { __rlimit_resource_t(RLIMIT_CORE.rawValue) }

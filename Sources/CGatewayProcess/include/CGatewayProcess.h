@@ -8,4 +8,7 @@
 /// Returns 0, or -1 where the system has no such call.
 int gateway_set_undumpable(void);
 
+/// Whether the Swift runtime is a shared library, 1 or 0, rather than linked into the program.
+int gateway_has_shared_swift_runtime(void);
+
 #endif
