@@ -24,29 +24,40 @@ import Testing
         Case(name: "both eras", answers: [modern, session], verdict: .usable, handshake: true, stateless: true),
         Case(name: "stateless only", answers: [modern, .other], verdict: .usable, handshake: false, stateless: true),
         Case(
-            name: "locked to stateless", answers: [modern, .unsupportedVersion(supported: ["2026-07-28"])],
-            verdict: .usable, handshake: false, stateless: true
+            name: "locked to stateless",
+            answers: [modern, .unsupportedVersion(supported: ["2026-07-28"])],
+            verdict: .usable,
+            handshake: false,
+            stateless: true
         ),
         Case(name: "a 1.x server", answers: [.other, session], verdict: .usable, handshake: true, stateless: false),
         Case(
             name: "discovers handshake versions only",
             answers: [.discovered(versions: ["2025-06-18"]), session],
-            verdict: .usable, handshake: true, stateless: false
+            verdict: .usable,
+            handshake: true,
+            stateless: false
         ),
         Case(
             name: "-32022 with a stateless version",
             answers: [.unsupportedVersion(supported: ["2027-01-01"]), .other],
-            verdict: .usable, handshake: false, stateless: true
+            verdict: .usable,
+            handshake: false,
+            stateless: true
         ),
         Case(
             name: "-32022 with handshake versions",
             answers: [.unsupportedVersion(supported: ["2025-11-25"]), session],
-            verdict: .usable, handshake: true, stateless: false
+            verdict: .usable,
+            handshake: true,
+            stateless: false
         ),
         Case(
             name: "-32020 is no reason to fall back",
             answers: [.statelessError, .other],
-            verdict: .usable, handshake: false, stateless: true
+            verdict: .usable,
+            handshake: false,
+            stateless: true
         ),
         Case(name: "refused", answers: [.refused], verdict: .rejected, handshake: nil, stateless: nil),
         Case(name: "busy", answers: [.busy], verdict: .unusable, handshake: nil, stateless: nil),
@@ -56,20 +67,36 @@ import Testing
         Case(name: "gone between", answers: [modern, .unreachable], verdict: .usable, handshake: nil, stateless: true),
         Case(name: "busy between", answers: [modern, .busy], verdict: .usable, handshake: nil, stateless: true),
         Case(
-            name: "pinned to the handshake", scope: .handshake, answers: [session],
-            verdict: .usable, handshake: true, stateless: false
+            name: "pinned to the handshake",
+            scope: .handshake,
+            answers: [session],
+            verdict: .usable,
+            handshake: true,
+            stateless: false
         ),
         Case(
-            name: "pinned to the handshake and down", scope: .handshake, answers: [.unreachable],
-            verdict: .unreachable, handshake: nil, stateless: false
+            name: "pinned to the handshake and down",
+            scope: .handshake,
+            answers: [.unreachable],
+            verdict: .unreachable,
+            handshake: nil,
+            stateless: false
         ),
         Case(
-            name: "pinned to stateless", scope: .stateless, answers: [modern],
-            verdict: .usable, handshake: false, stateless: true
+            name: "pinned to stateless",
+            scope: .stateless,
+            answers: [modern],
+            verdict: .usable,
+            handshake: false,
+            stateless: true
         ),
         Case(
-            name: "pinned to stateless, but it is not", scope: .stateless, answers: [.other],
-            verdict: .unusable, handshake: false, stateless: nil
+            name: "pinned to stateless, but it is not",
+            scope: .stateless,
+            answers: [.other],
+            verdict: .unusable,
+            handshake: false,
+            stateless: nil
         ),
     ]
 

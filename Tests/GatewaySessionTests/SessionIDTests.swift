@@ -30,7 +30,8 @@ import Testing
         "Anything but 32 lower-case hexadecimal digits is no id",
         arguments: [
             "", "0", String(repeating: "0", count: 31), String(repeating: "0", count: 33),
-            String(repeating: "A", count: 32), String(repeating: "g", count: 32), " " + String(repeating: "0", count: 31),
+            String(repeating: "A", count: 32), String(repeating: "g", count: 32),
+            " " + String(repeating: "0", count: 31),
         ]
     )
     func refused(text: String) {
