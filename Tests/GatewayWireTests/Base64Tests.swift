@@ -31,7 +31,8 @@ struct Base64Tests {
     @Test(
         "Padding, alphabet and spare bits are strict",
         arguments: [
-            "Z", "Zg", "Zg=", "Zg===", "Z===", "====", "=", "Zh==", "Zm9=", "Zm8=Zm8=", "Zg==Zg==", "Zm-v", "Zm_v",
+            "Z", "Zg", "Zg=", "Zg===", "Z===", "====", "=", "Zh==", "Zi==", "Zk==", "Zo==", "Zm9=", "Zm+=", "Zm8=Zm8=",
+            "Zg==Zg==", "Zm-v", "Zm_v",
             "Zm9v\n",
             " Zm9v", "Zm9vY m=", "Zm9v====", "Zé==", "=m9v", "Zm=v",
         ]

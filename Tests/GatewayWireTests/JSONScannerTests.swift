@@ -78,6 +78,20 @@ struct JSONScannerTests {
         #expect(self.scan(text) == .failure(JSONError(.notUTF8, at: 1 + shift)))
     }
 
+    @Test("Every byte of ASCII is told apart at every place of a long string", arguments: 0..<24)
+    func tellsBytesApart(_ place: Int) {
+        for byte: UInt8 in 0..<0x80 {
+            var content = [UInt8](repeating: 0x61, count: 24)
+            content[place] = byte
+            let result = self.scan([0x22] + content + [0x22])
+            switch byte {
+            case ..<0x20: #expect(result == .failure(JSONError(.controlCharacter, at: place + 1)))
+            case 0x22, 0x5c: #expect((try? result.get()) == nil)
+            default: #expect((try? result.get())?.kind == .string, "byte \(byte)")
+            }
+        }
+    }
+
     @Test("The first and last scalars of every length of UTF-8 pass")
     func acceptsBoundariesOfUTF8() {
         for scalar: UInt32 in [0x20, 0x7f, 0x80, 0x7ff, 0x800, 0xd7ff, 0xe000, 0xffff, 0x10000, 0x10ffff] {

@@ -173,6 +173,10 @@ struct SSEDecoderTests {
         let outcome = try self.decode(flood, limit: 100)
         #expect(outcome.isTooLong == (length > 100))
         #expect(outcome.forwarded == (length > 100 ? [] : flood))
+        let short = Array(":\n\n".utf8)
+        let mixed = try self.decode(short + comment, limit: 100)
+        #expect(mixed.isTooLong == (length > 100))
+        #expect(mixed.forwarded == (length > 100 ? short : short + comment))
     }
 
     @Test("An endless line is given up, once and for all", arguments: ["data: ", ": ", "", "x"])
