@@ -298,7 +298,6 @@ extension HTTP1RequestParser {
         if let authority = self.host {
             let isTLS = bytes[self.target.lowerBound &+ 4] != UInt8(ascii: ":")
             guard let named = HostPort.Layout(bytes.extracting(authority)),
-                named.isIPv6Literal == layout.isIPv6Literal,
                 HTTP1Bytes.equalsIgnoringCase(
                     bytes.extracting(authority).extracting(named.host),
                     bytes.extracting(value).extracting(layout.host)

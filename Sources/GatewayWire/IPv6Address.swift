@@ -34,7 +34,7 @@ struct IPv6Address: Hashable, Sendable {
             }
             guard index > start, groups < 8 else { return nil }
             if index < bytes.count, bytes[index] == UInt8(ascii: ".") {
-                guard groups <= 6, let quad = Self.dottedQuad(bytes.extracting(start..<bytes.count)) else { return nil }
+                guard let quad = Self.dottedQuad(bytes.extracting(start..<bytes.count)) else { return nil }
                 value = value << 32 | UInt128(quad)
                 groups += 2
                 break

@@ -132,5 +132,7 @@ import Testing
             + String(repeating: "x", count: 64) + "\r\n"
         #expect(Self.result(String(repeating: signed, count: 5000)).reason == nil)
         #expect(Self.result(String(repeating: "1\r\nx\r\n", count: 20000)).reason == nil)
+        let huge = "7fffffffffffffff;" + String(repeating: "a", count: 3000) + "\r\n"
+        #expect(Self.result(String(repeating: wasteful, count: 15) + huge).reason == nil)
     }
 }

@@ -65,6 +65,7 @@ import Testing
         let before = [
             "POST http://a/b?c HTTP/1.0\r\nHost: a\r\nConnection: close\r\nContent-Length: 7\r\nUpgrade: b\r\n\r\n",
             "\r\nGET /abc HTTP/1.1\r\nHo", "GET /\u{1}", "GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nExpect: 100-continue\r\n\r\n",
         ]
         let bytes = latin1("GET / HTTP/1.1\r\nHost: b\r\n\r\n")
         let expected = try parseRequest(bytes, cuts: [bytes.count])

@@ -220,6 +220,7 @@ import Testing
         let second = try parser.parse(bytes.span.extracting((first ?? 0)...))
         #expect(first == 25)
         #expect(second == bytes.count - 25)
+        #expect(parser.status == 200)
         #expect(parser.framing == .none)
         #expect(!parser.isInformational)
         parser.reset(requestMethod: .get)

@@ -125,6 +125,7 @@ import Testing
             ("application/json, */*;q=0", true, false), ("*/*;q=0.000", false, false), ("*/*;q=0.001", true, true),
             ("text/*;q=0, text/event-stream", false, true), ("application/*, application/json;Q=0.0", false, false),
             ("application/json;q=0, application/json", true, false),
+            ("application/json, application/json;q=0", true, false),
             ("application/json; charset=utf-8; q=0", false, false),
             ("application/json;x=\"a,b;q=0\"", true, false), ("application/json;x=\"a\\\",\";q=0, text/*", false, true),
             ("application/json;x=q=0", true, false), ("application/json;qq=0", true, false),
