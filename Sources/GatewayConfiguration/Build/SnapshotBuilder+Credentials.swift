@@ -115,15 +115,16 @@ extension SnapshotBuilder {
     }
 
     private mutating func reportEmptyPool(_ node: Node, list: Node?, mode: Node?) {
-        if let mode {
+        if let mode, list?.isUnread != true {
             self.findings.add(.rotationWithoutTokens, at: mode, "there is no usable token to rotate; set auth.tokens")
-        } else if let list, list.elements?.isEmpty == false {
+        } else if let list, let elements = list.elements, !elements.isEmpty {
+            guard elements.allSatisfy({ !$0.isUnread }) else { return }
             self.findings.add(
                 .noUsableToken,
                 at: list,
                 "every token is empty; accepted is a list with at least one token"
             )
-        } else if let list {
+        } else if let list, !list.isUnread {
             self.findings.add(.emptyTokenList, at: list, "the list is empty, so no token is sent")
         }
     }
