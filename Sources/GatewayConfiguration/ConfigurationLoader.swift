@@ -40,7 +40,8 @@ package enum ConfigurationLoader {
             findings = expansion.findings
         }
         var check = DocumentCheck(findings: findings)
-        guard let document = check.fit(root, to: .object(.root)) else {
+        let document = check.fit(root, to: .object(.root))
+        guard !document.isUnread else {
             return LoadResult(understood: nil, findings: check.findings.sorted, sourceName: sourceName)
         }
         var builder = SnapshotBuilder(

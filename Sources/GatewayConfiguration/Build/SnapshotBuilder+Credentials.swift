@@ -12,7 +12,7 @@ extension SnapshotBuilder {
         let usable = self.usableTokens(list?.elements ?? [])
         let mode = node["rotationMode"]
         guard !usable.isEmpty, let list else {
-            self.reportEmptyPool(node, list: list, mode: mode)
+            self.reportEmptyPool(list: list, mode: mode)
             return nil
         }
         self.warnAboutDuplicates(usable)
@@ -114,10 +114,17 @@ extension SnapshotBuilder {
         )
     }
 
-    private mutating func reportEmptyPool(_ node: Node, list: Node?, mode: Node?) {
+    private mutating func reportEmptyPool(list: Node?, mode: Node?) {
+        let elements = list?.elements ?? []
+        // Entries that are not just empty have a finding of their own, and so has a list that is none.
+        let isReported = elements.contains { element in
+            guard let text = element.string, case .empty = TokenText(text) else { return true }
+            return false
+        }
+        guard !isReported, list?.isUnread != true else { return }
         if let mode {
             self.findings.add(.rotationWithoutTokens, at: mode, "there is no usable token to rotate; set auth.tokens")
-        } else if let list, list.elements?.isEmpty == false {
+        } else if let list, !elements.isEmpty {
             self.findings.add(
                 .noUsableToken,
                 at: list,

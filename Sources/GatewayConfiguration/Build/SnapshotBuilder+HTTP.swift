@@ -123,7 +123,8 @@ extension SnapshotBuilder {
     }
 
     private mutating func file(_ node: Node) -> String? {
-        guard node.string?.isEmpty == false else {
+        guard let text = node.string else { return nil }
+        guard !text.isEmpty else {
             self.findings.add(.emptySecuritySetting, at: node, "this path is empty; accepted is the path of a PEM file")
             return nil
         }

@@ -75,14 +75,13 @@ extension SnapshotBuilder {
 
     /// `options.toolFilter`.
     mutating func toolFilter(_ node: Node?) -> ToolFilter? {
-        guard let node else { return nil }
+        guard let node, !node.isUnread else { return nil }
         let list = node["list"]
         guard let mode = node["mode"]?.string.flatMap({ ToolFilter.Mode(rawValue: $0.lowercased()) }) else {
-            // A mode that is wrong was reported and is gone; one that is missing is an error only if there is a list.
-            let isReported = self.findings.all.contains { $0.path == node.path.appending(key: "mode").description }
-            if !isReported, list == nil {
+            if node["mode"] != nil { return nil }
+            if list == nil {
                 self.findings.add(.noEffect, at: node, "this filter has neither mode nor list and hides nothing")
-            } else if !isReported {
+            } else {
                 self.findings.add(
                     .missingKey,
                     path: node.path.appending(key: "mode"),
@@ -106,7 +105,7 @@ extension SnapshotBuilder {
         } else {
             names = self.toolNames(list?.elements ?? [])
         }
-        if names.isEmpty {
+        if names.isEmpty, list?.isUnread != true {
             self.findings.add(
                 .emptyToolFilter,
                 at: list ?? node,

@@ -34,6 +34,7 @@ extension SnapshotBuilder {
     ) -> UpstreamConfiguration? {
         let node = member.value
         let route = self.route(member)
+        if node.isUnread { return nil }
         let options = node["options"]
         let isStdio = self.isStdio(node)
         let isDisabled = options?["disabled"]?.boolean == true
@@ -135,12 +136,9 @@ extension SnapshotBuilder {
     }
 
     private mutating func reportMissing(_ key: String, of node: Node, because reason: String) {
-        let path = node.path.appending(key: key)
-        // A value that is there and of the wrong type was reported.
-        guard self.findings.all.allSatisfy({ $0.path != path.description || $0.severity != .error }) else { return }
         self.findings.add(
             .missingKey,
-            path: path,
+            path: node.path.appending(key: key),
             position: node.position,
             "this key is required \(reason) and missing; accepted is \(KeyTable.server[key]?.shape.expectation ?? "")"
         )

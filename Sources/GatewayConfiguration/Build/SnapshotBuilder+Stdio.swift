@@ -39,7 +39,8 @@ extension SnapshotBuilder {
 
     /// The name of a file or program: not empty, no NUL.
     mutating func path(_ node: Node) -> String? {
-        guard let text = node.string, !text.isEmpty, !text.utf8.contains(0) else {
+        guard let text = node.string else { return nil }
+        guard !text.isEmpty, !text.utf8.contains(0) else {
             self.findings.add(.invalidValue, at: node, "accepted is a path or name that is not empty and has no NUL")
             return nil
         }
@@ -47,7 +48,8 @@ extension SnapshotBuilder {
     }
 
     private mutating func argument(_ node: Node) -> String? {
-        guard let text = node.string, !text.utf8.contains(0) else {
+        guard let text = node.string else { return nil }
+        guard !text.utf8.contains(0) else {
             self.findings.add(.invalidValue, at: node, "an argument cannot hold a NUL")
             return nil
         }

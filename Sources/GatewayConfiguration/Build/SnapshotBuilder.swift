@@ -25,24 +25,18 @@ struct SnapshotBuilder {
     mutating func build(_ root: Node) -> GatewaySnapshot? {
         let document = V1Migration.migrate(root, findings: &self.findings)
         guard let gateway = document.gateway else {
-            // If it is there and unusable, that was said.
-            let isReported = self.findings.all.contains { finding in
-                finding.severity == .error && (finding.path == "mcpProxy" || finding.path == "server")
-            }
-            if !isReported {
-                self.findings.add(
-                    .missingKey,
-                    path: root.path.appending(key: "mcpProxy"),
-                    position: root.position,
-                    "this key is required and missing; accepted is an object"
-                )
-            }
+            self.findings.add(
+                .missingKey,
+                path: root.path.appending(key: "mcpProxy"),
+                position: root.position,
+                "this key is required and missing; accepted is an object"
+            )
             return nil
         }
         let inherited = self.inheritedOptions(gateway["options"])
         let listener = self.listener(gateway, statusTokens: inherited.inboundTokens ?? [])
         let servers = document.servers?.members ?? []
-        if servers.isEmpty {
+        if servers.isEmpty, document.servers?.isUnread != true {
             self.findings.add(.noServers, at: document.servers ?? root, "there is no server; add one to mcpServers")
         }
         var upstreams: [UpstreamConfiguration] = []

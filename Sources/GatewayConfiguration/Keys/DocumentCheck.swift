@@ -3,13 +3,17 @@
 
 /// Holds a document against the tables of keys and keeps what fits.
 ///
-/// What comes out has only known keys, in their own spelling, with values of the right type; `null` is as absent. What
-/// was left out has a finding, so whoever reads on need not say it again.
+/// What comes out has only known keys, in their own spelling, with values of the right type; `null` is as absent. A
+/// value that does not fit is `.unread` and has a finding, so that whoever reads on need not say it again.
 struct DocumentCheck {
     var findings: FindingList
 
-    /// The part of `node` that has this shape; nil if nothing of it does.
-    mutating func fit(_ node: Node, to shape: Shape) -> Node? {
+    /// The part of `node` that has this shape.
+    mutating func fit(_ node: Node, to shape: Shape) -> Node {
+        self.fitting(node, to: shape) ?? Node(value: .unread, position: node.position, path: node.path)
+    }
+
+    private mutating func fitting(_ node: Node, to shape: Shape) -> Node? {
         if case .unread = node.value { return nil }
         if case .never(let reason) = shape {
             self.findings.add(.notInheritable, at: node, "this cannot stand here: \(reason)")
@@ -32,7 +36,7 @@ struct DocumentCheck {
             return self.fitChoice(node, values: values, ignoringCase: ignoringCase, expectation: shape.expectation)
         case .list(let element):
             var node = node
-            node.value = .array((node.elements ?? []).compactMap { self.fit($0, to: element) })
+            node.value = .array((node.elements ?? []).map { self.fit($0, to: element) })
             return node
         case .map(let element, _):
             return self.fitMap(node, to: element)
@@ -40,7 +44,7 @@ struct DocumentCheck {
             return self.fitObject(node, to: table)
         case .either(let shapes):
             guard let chosen = shapes.first(where: { $0.kinds.contains(kind) }) else { return nil }
-            return self.fit(node, to: chosen)
+            return self.fitting(node, to: chosen)
         }
     }
 
@@ -100,8 +104,8 @@ struct DocumentCheck {
         var node = node
         node.value = .object(
             (node.members ?? [])
-                .compactMap { member in
-                    guard let value = self.fit(member.value, to: element) else { return nil }
+                .map { member in
+                    let value = self.fit(member.value, to: element)
                     return Node.Member(key: member.key, position: member.position, value: value)
                 }
         )
@@ -123,7 +127,7 @@ struct DocumentCheck {
             }
             if member.value.isNull { continue }
             seen[key.name] = member.position
-            guard let value = self.fit(member.value, to: key.shape) else { continue }
+            let value = self.fit(member.value, to: key.shape)
             kept.append(Node.Member(key: key.name, position: member.position, value: value))
         }
         for key in table.keys where key.isRequired && seen[key.name] == nil {

@@ -80,6 +80,12 @@ struct Node: Sendable {
         return true
     }
 
+    /// Whether a finding speaks about it already.
+    var isUnread: Bool {
+        guard case .unread = self.value else { return false }
+        return true
+    }
+
     /// The value under a key; nil if this is no object or has no such key.
     subscript(key: String) -> Node? {
         self.members?.first { $0.key == key }?.value
