@@ -64,7 +64,9 @@ final class ListenExchange: UpstreamReceiver, DownstreamExchange {
         self.upstream.metrics.streams.add(1)
         if let session {
             let exchange = NIOLoopBound(self, eventLoop: self.loop.eventLoop)
-            session.replaceStream { exchange.execute { $0.end() } }
+            session.replaceStream(
+                CallerSession.Stream(owner: ObjectIdentifier(self)) { exchange.execute { $0.end() } }
+            )
         }
         self.connect()
     }
@@ -245,7 +247,9 @@ final class ListenExchange: UpstreamReceiver, DownstreamExchange {
         self.connection = nil
         self.upstream.metrics.streams.subtract(1)
         self.gateway.streamEnded()
-        if let session { self.gateway.sessions.end(session) }
+        guard let session else { return }
+        session.forgetStream(of: ObjectIdentifier(self))
+        self.gateway.sessions.end(session)
     }
 
     func sweep(now: NIODeadline) {

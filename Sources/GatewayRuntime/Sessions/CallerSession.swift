@@ -25,6 +25,12 @@ package final class CallerSession: Sendable {
         let resume: @Sendable (String?) -> Void
     }
 
+    /// The GET stream of a session: which one it is, and how it is told to end.
+    struct Stream: Sendable {
+        let owner: ObjectIdentifier
+        let end: @Sendable () -> Void
+    }
+
     /// An `initialize` above this is not kept: such a session cannot be opened again.
     static let initializeLimit = 64 * 1024
 
@@ -35,7 +41,7 @@ package final class CallerSession: Sendable {
     /// The caller's own `initialize` message; empty if it was too long to keep.
     let initialize: ByteBuffer
     private let upstreamSession: Mutex<UpstreamSession<Waiter>>
-    private let stream = Mutex<(@Sendable () -> Void)?>(nil)
+    private let stream = Mutex<Stream?>(nil)
 
     init(
         id: SessionID,
@@ -79,11 +85,18 @@ package final class CallerSession: Sendable {
     }
 
     /// A newer GET stream takes the place of the one before, which ends (contract §3).
-    func replaceStream(_ end: (@Sendable () -> Void)?) {
+    func replaceStream(_ newer: Stream?) {
         let old = self.stream.withLock { stream in
-            defer { stream = end }
+            defer { stream = newer }
             return stream
         }
-        old?()
+        old?.end()
+    }
+
+    /// A stream that ended by itself is let go of.
+    func forgetStream(of owner: ObjectIdentifier) {
+        self.stream.withLock { stream in
+            if stream?.owner == owner { stream = nil }
+        }
     }
 }
