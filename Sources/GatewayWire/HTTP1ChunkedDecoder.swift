@@ -54,6 +54,7 @@ package struct HTTP1ChunkedDecoder: Sendable {
     /// Bytes of this chunk, or of the trailer section, that are not data.
     private var overhead = 0
     private var excess = 0
+    private var failure: HTTP1Error?
 
     package init() {}
 
@@ -65,9 +66,19 @@ package struct HTTP1ChunkedDecoder: Sendable {
 
     /// Reads on, up to the next piece of data or the end of what is there.
     ///
-    /// - Throws: an ``HTTP1Error``; the connection has to be closed.
+    /// - Throws: an ``HTTP1Error``, and the same again until ``reset()``; the connection has to be closed.
     package mutating func next(_ bytes: Span<UInt8>) throws(HTTP1Error) -> Step {
         self.consumed = 0
+        if let failure = self.failure { throw failure }
+        do throws(HTTP1Error) {
+            return try self.step(bytes)
+        } catch {
+            self.failure = error
+            throw error
+        }
+    }
+
+    private mutating func step(_ bytes: Span<UInt8>) throws(HTTP1Error) -> Step {
         var index = 0
         while self.state != .ended {
             guard index < bytes.count else {

@@ -59,6 +59,7 @@ package struct HTTP1RequestParser: Sendable {
     /// Where the element that is being read begins.
     private var mark = 0
     private var headLength = 0
+    private var failure: HTTP1Error?
 
     package init(limits: HTTP1HeadLimits = .request) {
         self.limits = limits
@@ -86,14 +87,25 @@ package struct HTTP1RequestParser: Sendable {
         self.section.reset()
         self.phase = .start
         self.position = 0
+        self.failure = nil
     }
 
     /// Reads on in the bytes of a message, all of which are given again, from its first byte, each time.
     ///
     /// - Returns: the length of the whole head, an empty line before it included; nil if more bytes are needed. Once
     ///   there is a length, it is returned again until ``reset()``.
-    /// - Throws: an ``HTTP1Error``; the connection has to be closed, and only ``reset()`` makes sense after it.
+    /// - Throws: an ``HTTP1Error``, and the same again until ``reset()``; the connection has to be closed.
     package mutating func parse(_ bytes: Span<UInt8>) throws(HTTP1Error) -> Int? {
+        if let failure = self.failure { throw failure }
+        do throws(HTTP1Error) {
+            return try self.parseHead(bytes)
+        } catch {
+            self.failure = error
+            throw error
+        }
+    }
+
+    private mutating func parseHead(_ bytes: Span<UInt8>) throws(HTTP1Error) -> Int? {
         let end = min(bytes.count, self.limits.headBytes)
         if self.phase.rawValue < Phase.fields.rawValue {
             try self.parseRequestLine(bytes, to: end)

@@ -35,6 +35,7 @@ package struct HTTP1ResponseParser: Sendable {
     /// Everything before it was read and need not be looked at again.
     private var position = 0
     private var headLength = 0
+    private var failure: HTTP1Error?
 
     package init(limits: HTTP1HeadLimits = .response, requestMethod: HTTP1Method = .post) {
         self.limits = limits
@@ -66,6 +67,7 @@ package struct HTTP1ResponseParser: Sendable {
         self.section.reset()
         self.phase = .status
         self.position = 0
+        self.failure = nil
     }
 
     /// Forgets the message and makes ready for the answer to a request of this method.
@@ -78,8 +80,18 @@ package struct HTTP1ResponseParser: Sendable {
     ///
     /// - Returns: the length of the whole head; nil if more bytes are needed. Once there is a length, it is returned
     ///   again until ``reset()``.
-    /// - Throws: an ``HTTP1Error``; the connection has to be closed, and only ``reset()`` makes sense after it.
+    /// - Throws: an ``HTTP1Error``, and the same again until ``reset()``; the connection has to be closed.
     package mutating func parse(_ bytes: Span<UInt8>) throws(HTTP1Error) -> Int? {
+        if let failure = self.failure { throw failure }
+        do throws(HTTP1Error) {
+            return try self.parseHead(bytes)
+        } catch {
+            self.failure = error
+            throw error
+        }
+    }
+
+    private mutating func parseHead(_ bytes: Span<UInt8>) throws(HTTP1Error) -> Int? {
         let end = min(bytes.count, self.limits.headBytes)
         if self.phase.rawValue < Phase.fields.rawValue {
             try self.parseStatusLine(bytes, to: end)

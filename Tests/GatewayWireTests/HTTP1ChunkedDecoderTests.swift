@@ -70,6 +70,21 @@ import Testing
         }
     }
 
+    @Test("A body that was refused stays refused for the same reason until the decoder is reset")
+    func staysRefused() throws {
+        let bad = latin1("x")
+        let good = latin1("0\r\n\r\n")
+        var decoder = HTTP1ChunkedDecoder()
+        for bytes in [bad, good] {
+            let result = outcome { () throws(HTTP1Error) in try decoder.next(bytes.span) }
+            #expect(result.reason == .chunkSize)
+            #expect(decoder.consumed == 0)
+        }
+        decoder.reset()
+        let step = try decoder.next(good.span)
+        #expect(step == .end)
+    }
+
     @Test("The largest size an Int holds is accepted as a size")
     func largestSize() throws {
         let bytes = latin1("7fffffffffffffff\r\nabc")

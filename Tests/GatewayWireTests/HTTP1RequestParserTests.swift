@@ -80,6 +80,20 @@ import Testing
         }
     }
 
+    @Test(
+        "A request that was refused stays refused for the same reason until the parser is reset, whatever follows",
+        arguments: ["GET / HTTP/1.1\r\n\r\n", "FOO / HTTP/1.1\r\n", "GET /#", "GET / HTTP/1.1\r\nX : a"]
+    )
+    func staysRefused(text: String) {
+        var bytes = latin1(text)
+        var parser = HTTP1RequestParser()
+        let first = outcome { () throws(HTTP1Error) in try parser.parse(bytes.span) }
+        bytes += latin1("\r\nHost: a\r\n\r\n")
+        let second = outcome { () throws(HTTP1Error) in try parser.parse(bytes.span) }
+        #expect(first.reason != nil)
+        #expect(first == second)
+    }
+
     @Test("An empty line before the request line is counted in the length and moves the offsets")
     func emptyLine() throws {
         let plain = try #require(try Self.summary(Self.plain))

@@ -104,6 +104,20 @@ import Testing
         }
     }
 
+    @Test("A response that was refused stays refused for the same reason until the parser is reset")
+    func staysRefused() throws {
+        let bad = latin1("HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n")
+        let good = latin1(Self.plain)
+        var parser = HTTP1ResponseParser()
+        for bytes in [bad, bad + good, good] {
+            let result = outcome { () throws(HTTP1Error) in try parser.parse(bytes.span) }
+            #expect(result.reason == .contentLength)
+        }
+        parser.reset()
+        let length = try parser.parse(good.span)
+        #expect(length == good.count)
+    }
+
     @Test("Every split of a head in two gives the same result")
     func splits() throws {
         let text = "HTTP/1.0 404 Not Found\r\nConnection: keep-alive\r\nContent-Length: 3\r\nX: a b\t\r\n\r\nabc"
