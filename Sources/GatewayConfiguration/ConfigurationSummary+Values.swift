@@ -28,19 +28,14 @@ extension ConfigurationSummary {
     }
 
     /// An outbound proxy as credentials.md §3.5 shows it.
-    static func shown(_ proxy: OutboundProxyConfiguration) -> String {
-        switch proxy {
-        case .environment: return "as the environment says"
-        case .direct: return "none"
-        case .explicit(let proxy):
-            let host = HostPort(host: proxy.host, port: proxy.port, isIPv6Literal: proxy.isIPv6Literal).authority
-            var text = "\(proxy.kind.rawValue)://\(proxy.username == nil ? "" : "\(Secret.mask)@")\(host)"
-            if proxy.tunnel != .auto { text += ", tunnel \(proxy.tunnel.rawValue)" }
-            if !proxy.noProxy.isEmpty { text += ", not for \(Self.list(proxy.noProxy, none: ""))" }
-            if proxy.usesEnvironmentNoProxy { text += ", nor for NO_PROXY" }
-            if proxy.kind == .https { text += ", tls \(Self.shown(proxy.tls))" }
-            return text
-        }
+    static func shown(_ proxy: OutboundProxyConfiguration.ExplicitProxy) -> String {
+        let host = HostPort(host: proxy.host, port: proxy.port, isIPv6Literal: proxy.isIPv6Literal).authority
+        var text = "\(proxy.kind.rawValue)://\(proxy.username == nil ? "" : "\(Secret.mask)@")\(host)"
+        if proxy.tunnel != .auto { text += ", tunnel \(proxy.tunnel.rawValue)" }
+        if !proxy.noProxy.isEmpty { text += ", not for \(Self.list(proxy.noProxy, none: ""))" }
+        if proxy.usesEnvironmentNoProxy { text += ", nor for NO_PROXY" }
+        if proxy.kind == .https { text += ", tls \(Self.shown(proxy.tls))" }
+        return text
     }
 
     static func shown(_ tls: TLSClientConfiguration) -> String {

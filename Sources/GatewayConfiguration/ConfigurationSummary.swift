@@ -9,9 +9,18 @@ import GatewayWire
 /// Secrets are `•••`, arguments of children are counted and not shown.
 package struct ConfigurationSummary: Sendable {
     package let snapshot: GatewaySnapshot
+    private let environment: [String: String]
+    private let notBuiltYet: Set<NotBuiltYet>
 
-    package init(_ snapshot: GatewaySnapshot) {
+    /// `environment` and `notBuiltYet` as in the load that gave the snapshot: they decide about outbound proxies.
+    package init(
+        _ snapshot: GatewaySnapshot,
+        environment: [String: String],
+        notBuiltYet: Set<NotBuiltYet> = NotBuiltYet.current
+    ) {
         self.snapshot = snapshot
+        self.environment = environment
+        self.notBuiltYet = notBuiltYet
     }
 
     /// Lines of text with a newline at the end.
@@ -97,9 +106,21 @@ package struct ConfigurationSummary: Sendable {
         } else {
             lines.append("  credentials: none")
         }
-        lines.append("  proxy: \(Self.shown(http.proxy))")
+        lines.append("  proxy: \(self.effectiveProxy(of: http))")
         if http.url.origin.scheme == .https { lines.append("  tls: \(Self.shown(http.tls))") }
         return lines
+    }
+
+    private func effectiveProxy(of http: HTTPUpstreamConfiguration) -> String {
+        switch http.proxy {
+        case .direct: return "none"
+        case .explicit(let proxy): return Self.shown(proxy)
+        case .environment:
+            guard !self.notBuiltYet.contains(.outboundProxies),
+                let variable = EnvironmentProxy.variable(for: http.url.origin, environment: self.environment)
+            else { return "none" }
+            return "as the environment variable \(variable) says"
+        }
     }
 
     private func describe(_ stdio: StdioUpstreamConfiguration) -> [String] {

@@ -86,6 +86,7 @@ extension Finding {
         case proxyLocalDNS = "proxy-local-dns"
 
         // The file itself.
+        case unreadable
         case fileReadableByOthers = "file-readable-by-others"
     }
 }
@@ -98,7 +99,7 @@ extension Finding.Code {
             .variableNotJSON, .invalidValue, .outOfRange, .invalidDuration, .invalidSize, .invalidURL,
             .invalidAddress, .invalidHeader, .forbiddenHeader, .invalidToken, .emptySecuritySetting,
             .conflictingKeys, .notInheritable, .invalidName, .routeConflict, .notBuiltYet, .rotationWithoutTokens,
-            .noUsableToken, .invalidProxy:
+            .noUsableToken, .invalidProxy, .unreadable:
             .error
         case .unknownKey, .keyCase, .variableUnset, .durationUnit, .noEffect, .noServers, .commandLine,
             .oauthNotBuilt, .deprecatedV1, .ignoredV1, .openGateway, .openServer, .authTokensSentUpstream,

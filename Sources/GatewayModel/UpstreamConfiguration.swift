@@ -158,6 +158,20 @@ package struct HTTPUpstreamConfiguration: Sendable {
     }
 }
 
+/// Whatever prints it, for a log line or a failed test, shows where the URL leads and not its query.
+extension HTTPUpstreamConfiguration: CustomReflectable {
+    package var customMirror: Mirror {
+        Mirror(
+            self,
+            children: [
+                "kind": self.kind, "origin": self.url.origin, "headers": self.headers, "tls": self.tls,
+                "credentials": self.credentials as Any, "proxy": self.proxy,
+            ],
+            displayStyle: .struct
+        )
+    }
+}
+
 /// `tls`: how a TLS peer is verified and who we say we are.
 package struct TLSClientConfiguration: Hashable, Sendable {
     /// PEM file of authorities, added to the system's.

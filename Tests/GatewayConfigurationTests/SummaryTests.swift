@@ -1,0 +1,56 @@
+// This source file is part of mcp-proxy.
+// SPDX-License-Identifier: Apache-2.0
+
+import GatewayModel
+import Testing
+
+@testable import GatewayConfiguration
+
+@Suite("Summary") struct SummaryTests {
+    private func summary(of name: String) throws -> String {
+        let text = try Repository.text(of: "Tests/GatewayConfigurationTests/Inputs/\(name).json")
+        let environment = ["TOKEN": "CANARY-env", "http_proxy": "CANARY-proxy"]
+        let snapshot = try #require(load(text, environment: environment).snapshot)
+        return ConfigurationSummary(snapshot, environment: environment, notBuiltYet: []).text
+    }
+
+    @Test(
+        "What was understood is printed line by line as it was on record",
+        arguments: ["summary-plain", "summary-full"]
+    )
+    func golden(name: String) throws {
+        let expected = try Repository.text(of: "Tests/GatewayConfigurationTests/Inputs/\(name).txt")
+        #expect(try self.summary(of: name) == expected)
+    }
+
+    @Test("As long as outbound proxies are not built, the environment's proxy is not said to be used")
+    func environmentProxy() throws {
+        let environment = ["https_proxy": "p"]
+        let snapshot = try #require(load(document(server: #""url": "https://h/""#), environment: environment).snapshot)
+        #expect(ConfigurationSummary(snapshot, environment: environment).text.contains("  proxy: none\n"))
+        let later = ConfigurationSummary(snapshot, environment: environment, notBuiltYet: [])
+        #expect(later.text.contains("  proxy: as the environment variable https_proxy says\n"))
+    }
+
+    @Test("A summary has no control characters but line ends, whatever names are in it")
+    func control() throws {
+        let result = load(
+            #"""
+            {"mcpProxy": {"baseURL": "http://h", "addr": "localhost:1", "name": "a\u202e\"b", "version": "\u00a0"},
+            "mcpServers": {"x": {"command": "c\u001b[31m", "cwd": "/\n"}}}
+            """#
+        )
+        let text = ConfigurationSummary(try #require(result.snapshot), environment: [:]).text
+        #expect(text.unicodeScalars.allSatisfy { $0 == "\n" || $0.isVisible })
+        #expect(text.contains(#"gateway "a\u{202e}\"b" "\u{a0}""#))
+    }
+
+    @Test("A finding is one line that names file, place, severity, path and code")
+    func rendered() {
+        let finding = load(document(server: #""url": "https://h/", "timeot": 1"#)).findings[0]
+        #expect(
+            finding.rendered(sourceName: "config.json")
+                == #"config.json:4:22: warning: mcpServers.one.timeot: this key is unknown and has no effect; did you mean "timeout"? [unknown-key]"#
+        )
+    }
+}
