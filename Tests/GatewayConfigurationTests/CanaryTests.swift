@@ -7,6 +7,21 @@ import Testing
 @testable import GatewayConfiguration
 
 @Suite("No secret leaves the reader") struct CanaryTests {
+    /// A configuration with a canary in every place that holds a secret.
+    static let canaries = #"""
+        {
+          "mcpProxy": {"baseURL": "http://localhost", "addr": ":1", "name": "n", "version": "1",
+            "options": {"authTokens": ["CANARY7f3a-inherited", "CANARY7f3a-inherited"], "proxy": "http://CANARY7f3a-user1:CANARY7f3a-pass1@p:1"}},
+          "mcpServers": {
+            "a": {"url": "https://h/x?key=CANARY7f3a-query&q=CANARY7f3a%2Dcoded", "headers": {"X-A": "CANARY7f3a-header", "Authorization": "Bearer CANARY7f3a-bearer"},
+              "options": {"authTokens": ["CANARY7f3a-own", " CANARY7f3a-own2\n"]}},
+            "b": {"url": "https://h/", "options": {"auth": {"tokens": ["CANARY7f3a-token0", "", "Bearer CANARY7f3a-token1", "CANARY7f3a-token0"]},
+              "proxy": {"url": "socks5://CANARY7f3a-user2:CANARY7f3a-pass2@p:1", "auth": {"username": "CANARY7f3a-user3", "password": "CANARY7f3a-pass3"}}}},
+            "c": {"command": "x", "args": ["https://CANARY7f3a-user4:CANARY7f3a-pass4@h/?t=CANARY7f3a-arg"], "env": {"K": "CANARY7f3a-env", "U": "postgres://CANARY7f3a-user5:CANARY7f3a-pass5@h/db"}}
+          }
+        }
+        """#
+
     /// Everything that a load gives to be shown, in every way that Swift can show it.
     private func shown(_ result: LoadResult) -> String {
         var text = result.findings.map { $0.rendered(sourceName: result.sourceName) }.joined(separator: "\n")
@@ -25,7 +40,7 @@ import Testing
     @Test("A configuration full of canaries shows none of them in findings, summary or description")
     func sound() {
         // Arguments of a child are no secrets to the model: they are on its command line.
-        let text = SecretsTests.canaries.replacing(
+        let text = Self.canaries.replacing(
             #""args": ["https://CANARY7f3a-user4:CANARY7f3a-pass4@h/?t=CANARY7f3a-arg"], "#,
             with: ""
         )
@@ -36,7 +51,7 @@ import Testing
 
     @Test("Arguments of a child are not in the summary")
     func arguments() throws {
-        let snapshot = try #require(load(SecretsTests.canaries).snapshot)
+        let snapshot = try #require(load(Self.canaries).snapshot)
         #expect(!ConfigurationSummary(snapshot, environment: [:]).text.contains("CANARY"))
     }
 
@@ -77,7 +92,7 @@ import Testing
 
     @Test("The same configuration, cut off anywhere, shows nothing of what is in it")
     func cut() {
-        let bytes = Array(SecretsTests.canaries.utf8)
+        let bytes = Array(Self.canaries.utf8)
         for count in stride(from: 0, to: bytes.count, by: 7) {
             let result = ConfigurationLoader.load(bytes: Array(bytes.prefix(count)), sourceName: "c", environment: [:])
             #expect(result.snapshot == nil)

@@ -22,7 +22,9 @@ struct CheckCommand: AsyncParsableCommand {
 
     static func run(_ options: ConfigurationOptions, isStrict: Bool) async throws {
         let result = try await options.load()
-        if let snapshot = result.understood { Output.print(ConfigurationSummary(snapshot).text) }
+        if let snapshot = result.understood {
+            Output.print(ConfigurationSummary(snapshot, environment: ProcessSetup.environment).text)
+        }
         for finding in result.findings { Output.print(finding.rendered(sourceName: result.sourceName)) }
         let limit: Finding.Severity = isStrict ? .warning : .error
         if let gravest = result.gravest, gravest >= limit { throw CommandEnd.wrongConfiguration }
