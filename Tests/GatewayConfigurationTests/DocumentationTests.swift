@@ -1,0 +1,76 @@
+// This source file is part of mcp-proxy.
+// SPDX-License-Identifier: Apache-2.0
+
+import Testing
+
+@testable import GatewayConfiguration
+
+@Suite("Documentation") struct DocumentationTests {
+    private static let page = "docs/CONFIGURATION.md"
+
+    private func blocks() throws -> [String] {
+        try Repository.text(of: Self.page).split(separator: "```jsonc\n").dropFirst()
+            .compactMap { part in
+                part.split(separator: "\n```", maxSplits: 1, omittingEmptySubsequences: false).first.map(String.init)
+            }
+    }
+
+    @Test("Every configuration in the documentation loads without an error or an unset variable")
+    func blocksLoad() throws {
+        let blocks = try self.blocks()
+        #expect(blocks.count >= 5)
+        for block in blocks {
+            let result = load(block)
+            #expect(result.snapshot != nil, "\(result.findings) in \(block)")
+            #expect(!result.codes.contains("unknown-key") && !result.codes.contains("variable-unset"))
+            let today = load(block, notBuiltYet: NotBuiltYet.current).findings.filter { $0.severity == .error }
+            #expect(today.allSatisfy { $0.code == .notBuiltYet })
+        }
+    }
+
+    @Test("Every configuration in the documentation that is plain JSON is valid for the schema")
+    func blocksAreValid() throws {
+        let schema = try SchemaValidator(ConfigurationSchema.text)
+        // The schema is about JSON; an unquoted variable is not.
+        for block in try self.blocks() where !block.contains(": ${") {
+            #expect(try schema.accepts(block), "\(block)")
+        }
+    }
+
+    @Test("Every example starts today, once its variables are set, with warnings about nothing but what it says itself")
+    func examples() throws {
+        let schema = try SchemaValidator(ConfigurationSchema.text)
+        let names = try Repository.files(in: "examples").filter { $0.hasSuffix(".json") }
+        #expect(names == ["minimal.json", "team.json"])
+        for name in names {
+            let text = try Repository.text(of: "examples/\(name)")
+            let environment = ["TEAM_TOKEN": "t", "SEARCH_TOKEN": "s", "WIKI_KEY": "w"]
+            let result = load(text, environment: environment, notBuiltYet: NotBuiltYet.current)
+            #expect(result.snapshot != nil)
+            #expect(result.codes == [])
+            #expect(try schema.accepts(text))
+        }
+    }
+
+    @Test("Every key is documented")
+    func keys() throws {
+        let text = try Repository.text(of: Self.page)
+        let tables: [KeyTable] = [
+            .root, .gateway, .gatewayOptions, .limits, .server, .options, .toolFilter, .credentials, .tls, .oauth,
+            .outboundProxy,
+            .outboundProxyLogin, .gatewayV1, .clientV1, .clientConfigV1,
+        ]
+        for key in tables.flatMap(\.keys) { #expect(text.contains("`\(key.name)`"), "\(key.name)") }
+    }
+
+    @Test("Every kind of finding is documented with its severity")
+    func findings() throws {
+        let rows = try Repository.text(of: Self.page).split(separator: "\n")
+            .filter { $0.hasPrefix("| `") && $0.split(separator: "|").count == 3 }
+        let documented = rows.compactMap { row -> String? in
+            let cells = row.split(separator: "|").map { $0.filter { $0 != " " && $0 != "`" } }
+            return ["error", "warning", "info"].contains(cells[1]) ? "\(cells[0]) \(cells[1])" : nil
+        }
+        #expect(documented.sorted() == Finding.Code.allCases.map { "\($0.rawValue) \($0.severity.rawValue)" }.sorted())
+    }
+}
