@@ -78,6 +78,17 @@ let gatewayTargets: [Target] = [
             nioCore, nioPosix, logging,
         ]
     ),
+    tests(
+        of: "GatewayRuntime",
+        [
+            "GatewayWire", "GatewayPolicy", "GatewaySession", "GatewayModel", "GatewayObservability",
+            "GatewayTransport", nioCore, nioPosix, nioEmbedded,
+        ]
+    ),
+    tests(
+        of: "GatewayServer",
+        ["GatewayWire", "GatewayModel", "GatewayObservability", "GatewayRuntime", nioCore, nioPosix, logging]
+    ),
     .executableTarget(
         name: "mcp-proxy",
         dependencies: [

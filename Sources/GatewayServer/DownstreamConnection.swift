@@ -139,7 +139,6 @@ final class DownstreamConnection: ChannelDuplexHandler, Sweepable {
         self.isInputClosed = true
         switch self.state {
         case .answering:
-            self.keepsAlive = false
             self.exchange?.downstreamLeft(isClosed: false)
         case .readingHead where self.blockedSince != nil || self.input.readableBytes > 0 && !self.headBegan:
             // Whole requests wait to be answered, or an answer to be taken.
@@ -201,7 +200,7 @@ final class DownstreamConnection: ChannelDuplexHandler, Sweepable {
         self.isHeadRequest = self.request.parser.method == .head
         self.keepsAlive =
             self.request.parser.keepsAlive && self.requestCount < self.limits.requestsPerConnection
-            && !self.handler.isDraining && !self.isInputClosed
+            && !self.handler.isDraining
         if let rejection = self.handler.admit(self.request, from: self.facts) {
             self.reject(rejection)
             return self.isReadingHead

@@ -42,6 +42,7 @@ final class Alarm: Sendable {
                         return true
                     }
                     state = .asleep(continuation)
+                    self.sleeps.add(1, ordering: .relaxed)
                     return false
                 }
                 if isRung { return continuation.resume(returning: false) }
@@ -55,9 +56,7 @@ final class Alarm: Sendable {
     }
 
     private func startTimer(_ delay: Duration, on eventLoop: any EventLoop) {
-        let sleep = self.state.withLock { state in
-            self.sleeps.add(1, ordering: .relaxed).newValue
-        }
+        let sleep = self.sleeps.load(ordering: .relaxed)
         eventLoop.scheduleTask(in: TimeAmount(max(delay, .milliseconds(1)))) { self.ranOut(sleep) }
     }
 

@@ -1,0 +1,195 @@
+// This source file is part of mcp-proxy.
+// SPDX-License-Identifier: Apache-2.0
+
+import GatewayModel
+import GatewayObservability
+import GatewayRuntime
+import GatewayServer
+import GatewayWire
+import Logging
+import NIOCore
+import NIOPosix
+
+/// How a test wants its gateway.
+struct GatewaySetup {
+    var listener = ListenerConfiguration(
+        baseOrigin: WebOrigin(scheme: .http, host: "gateway.example", isIPv6Literal: false, port: 80),
+        basePath: "",
+        address: ListenAddress(host: "127.0.0.1", port: 0),
+        name: "test",
+        version: "1"
+    )
+    /// The upstream `echo`; pinned to the handshake so that no probe mixes with what is tested.
+    var upstream = UpstreamConfiguration(
+        name: "echo",
+        route: "echo",
+        transport: .http(HTTPUpstreamConfiguration(kind: .streamableHTTP, url: Self.nowhere)),
+        protocolPin: .handshake,
+        isLogEnabled: true
+    )
+    var headers: [HTTPUpstreamConfiguration.Header] = []
+    /// Path and query of the upstream's URL.
+    var target = "/mcp"
+    var threads = 1
+    /// Whether the supervisors run: probes, pings, expiry of sessions.
+    var isRunning = false
+    /// An upstream that listens nowhere, in place of the scripted one.
+    var isUnreachable = false
+    /// Told of each head before its body arrives; true: the script is not asked.
+    var headScript: (@Sendable (UpstreamTurn) -> Bool)?
+
+    var limits: Limits {
+        get { self.listener.limits }
+        set { self.listener.limits = newValue }
+    }
+
+    // A constant that parses; a test that does not get this far fails loudly.
+    // swift-format-ignore: NeverForceUnwrap
+    static let nowhere = HTTPURL("http://127.0.0.1:1/mcp")!
+}
+
+/// A gateway on a port of its own with one scripted upstream.
+struct TestGateway: Sendable {
+    let gateway: Gateway
+    let listener: Listener
+    let upstream: ScriptedUpstream
+    let log: InMemoryLogSink
+    let loops: [GatewayLoop]
+
+    var port: Int { self.listener.address?.port ?? 0 }
+    var echo: Upstream { self.gateway.upstreams[0] }
+
+    func connect(isReading: Bool = true, receiveBuffer: Int? = nil) async throws -> RawClient {
+        try await RawClient.connect(self.port, isReading: isReading, receiveBuffer: receiveBuffer)
+    }
+
+    /// One POST on a connection of its own.
+    func post(_ body: String, fields: [String] = []) async throws -> RawAnswer {
+        let client = try await self.connect()
+        defer { client.close() }
+        return try await client.exchange(Self.post(body, fields: fields))
+    }
+
+    /// One request without a body on a connection of its own.
+    func request(_ line: String, fields: [String] = []) async throws -> RawAnswer {
+        let client = try await self.connect()
+        defer { client.close() }
+        let more = fields.map { "\($0)\r\n" }.joined()
+        return try await client.exchange(
+            "\(line) HTTP/1.1\r\nHost: localhost\r\n\(more)\r\n",
+            isHead: line.hasPrefix("HEAD")
+        )
+    }
+
+    /// The bytes of a POST.
+    static func post(
+        _ body: String,
+        to path: String = "/echo/mcp",
+        fields: [String] = [],
+        version: String = "1.1"
+    ) -> String {
+        let more = fields.map { "\($0)\r\n" }.joined()
+        return "POST \(path) HTTP/\(version)\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            + "Accept: application/json, text/event-stream\r\n\(more)Content-Length: \(body.utf8.count)\r\n\r\n\(body)"
+    }
+
+    /// The text of `/metrics`.
+    func metrics() async throws -> String { try await self.request("GET /metrics").text }
+
+    /// Waits until a line of the metrics has this value.
+    func metric(_ name: String, is value: String) async throws {
+        var text = ""
+        for _ in 0..<200 {
+            text = try await self.metrics()
+            if text.contains("\n\(name) \(value)\n") { return }
+            // A counter moves a moment after the answer that it counts; there is no event to wait for.
+            try await Task.sleep(for: .milliseconds(10))
+        }
+        throw TestTimeout(
+            description:
+                "\(name) is not \(value): \(text.split(separator: "\n").filter { $0.hasPrefix(name.prefix(20)) })"
+        )
+    }
+
+    /// `initialize` as a caller; gives the session id.
+    func initialize(fields: [String] = []) async throws -> String? {
+        try await self.post(Message.initialize, fields: fields)["mcp-session-id"]
+    }
+}
+
+/// Runs `body` with a gateway in front of an upstream that answers as `script` says; nil: as `body` says.
+func withGateway(
+    _ setUp: (inout GatewaySetup) -> Void = { _ in },
+    script: ScriptedUpstream.Script? = { $0.behave() },
+    _ body: (TestGateway) async throws -> Void
+) async throws {
+    await Places.shared.enter()
+    var setup = GatewaySetup()
+    setUp(&setup)
+    let upstream = try await ScriptedUpstream.start(head: setup.headScript, script)
+    let url = "http://127.0.0.1:\(setup.isUnreachable ? 1 : upstream.port)\(setup.target)"
+    var configuration = setup.upstream
+    configuration.transport = .http(
+        HTTPUpstreamConfiguration(
+            kind: .streamableHTTP,
+            url: HTTPURL(url) ?? GatewaySetup.nowhere,
+            headers: setup.headers,
+            proxy: .direct
+        )
+    )
+    let snapshot = GatewaySnapshot(listener: setup.listener, upstreams: [configuration])
+    let group = MultiThreadedEventLoopGroup(numberOfThreads: setup.threads)
+    let loops = group.makeIterator().map { GatewayLoop(eventLoop: $0) }
+    let log = InMemoryLogSink()
+    let output = LogOutput(
+        format: .json,
+        sink: log,
+        redactor: CurrentRedactor(Redactor(LoadedSecrets.values(of: snapshot))),
+        level: .debug
+    )
+    let gateway = try Gateway(snapshot, loops: loops, metrics: MetricsRegistry(), log: output)
+    let listener = try await Listener.bind(
+        setup.listener.address,
+        group: group,
+        loops: loops,
+        limits: setup.limits,
+        handler: try GatewayHandler(gateway)
+    )
+    let running = setup.isRunning ? Task { await gateway.run { _, _ in } } : nil
+    let fixture = TestGateway(gateway: gateway, listener: listener, upstream: upstream, log: log, loops: loops)
+    let result: Result<Void, any Error>
+    do {
+        result = .success(try await body(fixture))
+    } catch {
+        result = .failure(error)
+    }
+    running?.cancel()
+    await running?.value
+    gateway.beginDraining()
+    await listener.drain(within: Duration.zero)
+    await gateway.close(within: Duration.milliseconds(200))
+    await upstream.stop()
+    try await group.shutdownGracefully()
+    await Places.shared.leave()
+    try result.get()
+}
+
+/// Keeps the number of gateways that run at a time small, so that one test does not make another one late.
+private actor Places {
+    static let shared = Places()
+
+    private var free = 6
+    private var waiting: [CheckedContinuation<Void, Never>] = []
+
+    func enter() async {
+        guard self.free == 0 else {
+            self.free -= 1
+            return
+        }
+        await withCheckedContinuation { self.waiting.append($0) }
+    }
+
+    func leave() {
+        if self.waiting.isEmpty { self.free += 1 } else { self.waiting.removeFirst().resume() }
+    }
+}
