@@ -16,7 +16,12 @@ struct CorpusTests {
         #expect(SSEInvariants.violation(of: file.bytes) == nil)
     }
 
-    @Test("The corpus is there", arguments: ["envelope", "sse"])
+    @Test("No committed input breaks an invariant of the HTTP/1.1 codec", arguments: try Corpus.files("http"))
+    func replaysHTTP(_ file: Corpus.File) {
+        #expect(HTTPInvariants.violation(of: file.bytes) == nil)
+    }
+
+    @Test("The corpus is there", arguments: ["envelope", "sse", "http"])
     func hasFiles(_ name: String) throws {
         #expect(try Corpus.files(name).count >= 25)
     }
