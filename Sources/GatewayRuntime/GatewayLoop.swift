@@ -1,7 +1,9 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
+import GatewayObservability
 package import GatewayTransport
+import GatewayWire
 package import NIOCore
 
 /// What belongs to one event loop: its connections to every upstream, its timer, its clock.
@@ -44,7 +46,9 @@ package final class GatewayLoop: @unchecked Sendable {
     /// `Date: …` with its line end, made at most once a second (RFC 9110 §6.6.1).
     package func dateField(now: NIODeadline) -> ByteBuffer {
         if now >= self.dateLine.validUntil {
-            self.dateLine = (ByteBuffer(string: "Date: \(HTTPDate.now())\r\n"), now + .seconds(1))
+            self.dateLine = (
+                ByteBuffer(string: "Date: \(HTTPDate.text(nanoseconds: Platform.wallClock()))\r\n"), now + .seconds(1)
+            )
         }
         return self.dateLine.text
     }

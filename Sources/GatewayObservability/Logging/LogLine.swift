@@ -1,6 +1,8 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
+import GatewayWire
+
 /// The form of a log line.
 package enum LogFormat: String, CaseIterable, Sendable {
     /// For people: `TIME LEVEL MESSAGE key=value …`.

@@ -1,6 +1,7 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
+import GatewayObservability
 import GatewayTransport
 import GatewayWire
 import NIOCore
@@ -80,8 +81,8 @@ struct AnswerHead {
         let seconds: Int
         if !bytes.isEmpty, bytes.allSatisfy({ (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }) {
             seconds = Int(retryAfter) ?? .max
-        } else if let date = HTTPDate.parse(retryAfter) {
-            seconds = date - HTTPDate.secondsNow()
+        } else if let date = HTTPDate.seconds(retryAfter) {
+            seconds = date - Int(Platform.wallClock() / 1_000_000_000)
         } else {
             return nil
         }

@@ -1,9 +1,8 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
+import GatewayWire
 import Testing
-
-@testable import GatewayObservability
 
 @Suite("Civil time") struct CivilTimeTests {
     static func text(_ nanoseconds: Int64) -> String {

@@ -2,22 +2,25 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /// A point in time as a date and a time of day in UTC.
-struct CivilTime: Hashable, Sendable {
-    var year: Int
-    var month: Int
-    var day: Int
-    var hour: Int
-    var minute: Int
-    var second: Int
-    var millisecond: Int
+package struct CivilTime: Hashable, Sendable {
+    package var year: Int
+    package var month: Int
+    package var day: Int
+    package var hour: Int
+    package var minute: Int
+    package var second: Int
+    package var millisecond: Int
+    /// Counted from Sunday, which is 0.
+    package private(set) var weekday: Int
 
     /// - Parameter nanoseconds: since 1970-01-01 UTC, without leap seconds; any value.
-    init(nanoseconds: Int64) {
+    package init(nanoseconds: Int64) {
         var rest = Self.divide(Int(nanoseconds), by: 1_000_000)
         self.millisecond = Self.take(1000, from: &rest.quotient)
         self.second = Self.take(60, from: &rest.quotient)
         self.minute = Self.take(60, from: &rest.quotient)
         self.hour = Self.take(24, from: &rest.quotient)
+        self.weekday = Self.divide(rest.quotient + 4, by: 7).remainder
         // Years begin in March here, so that the leap day is the last of its year, and are counted from 2000-03-01, on
         // which a cycle of 400 years begins; 1970-01-01 is 11,017 days before it.
         var days = rest.quotient - 11_017
@@ -38,7 +41,7 @@ struct CivilTime: Hashable, Sendable {
     }
 
     /// Appends it in the form of RFC 3339 with milliseconds: `2026-03-01T09:05:07.040Z`.
-    func append(to output: inout [UInt8]) {
+    package func append(to output: inout [UInt8]) {
         Self.append(self.year, digits: 4, to: &output)
         output.append(UInt8(ascii: "-"))
         Self.append(self.month, digits: 2, to: &output)
