@@ -441,6 +441,8 @@ extension DownstreamConnection: DownstreamResponder {
     var isWritable: Bool { self.context?.channel.isWritable ?? false }
 
     private func makeHead(status: Int, capacity: Int = 512, fields: (inout ByteBuffer) -> Void) -> ByteBuffer {
+        // Asked again here: the process may have been told to stop since the request came.
+        if self.handler.isDraining { self.keepsAlive = false }
         var head = self.loop.buffer(capacity: capacity)
         ResponseHead.append(status: status, to: &head)
         head.writeImmutableBuffer(self.loop.dateField(now: self.request.receivedAt))

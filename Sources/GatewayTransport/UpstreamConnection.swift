@@ -332,7 +332,8 @@ package final class UpstreamConnection: ChannelDuplexHandler {
             code,
             message,
             progress: self.requestProgress,
-            answerBegan: self.isHeadPending || self.state == .readingBody
+            // Bytes that are no HTTP are the beginning of an answer as well.
+            answerBegan: self.isHeadPending || self.state == .readingBody || code == .badHTTP
         )
     }
 

@@ -41,12 +41,9 @@ import Testing
                 "POST /echo/mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
                 + "Transfer-Encoding: chunked\r\n\r\n5;x=1\r\n{\"jso\r\n23\r\nnrpc\":\"2.0\",\"id\":1,\"method\":\"ping\"}\r\n0\r\nT: 1\r\n\r\n"
             try await client.drip(Array((TestGateway.post(Message.ping) + chunked + Self.health).utf8))
-            let value1 = try await client.answer().json["id"] as? Int
-            #expect(value1 == 1)
-            let value2 = try await client.answer().json["id"] as? Int
-            #expect(value2 == 1)
-            let value3 = try await client.answer().text
-            #expect(value3 == #"{"status":"ok"}"#)
+            expect(try await client.answer().json["id"] as? Int, is: 1)
+            expect(try await client.answer().json["id"] as? Int, is: 1)
+            expect(try await client.answer().text, is: #"{"status":"ok"}"#)
             #expect(gateway.upstream.requests.map(\.text) == [Message.ping, Message.ping])
         }
     }
@@ -63,8 +60,7 @@ import Testing
             let second = try await client.exchange(old)
             #expect(second["connection"] == "keep-alive")
             #expect(second.version == "HTTP/1.1")
-            let value4 = try await client.exchange(TestGateway.post(Message.ping)).status
-            #expect(value4 == 200)
+            expect(try await client.exchange(TestGateway.post(Message.ping)).status, is: 200)
         }
     }
 
@@ -97,8 +93,7 @@ import Testing
         } _: { gateway in
             let client = try await gateway.connect()
             for index in 1...limit {
-                let value5 = try await client.exchange(Self.health)["connection"]
-                #expect(value5 == (index == limit ? "close" : nil))
+                expect(try await client.exchange(Self.health)["connection"], is: (index == limit ? "close" : nil))
             }
             #expect(try await client.readToEnd().bytes.isEmpty)
         }
@@ -130,14 +125,11 @@ import Testing
             defer { client.close() }
             let request = TestGateway.post(Message.ping, fields: ["Expect: 100-continue"])
             client.send(String(request.dropLast(Message.ping.count)))
-            let value6 = try await client.read(until: "\r\n\r\n")
-            #expect(value6 == "HTTP/1.1 100 Continue\r\n\r\n")
+            expect(try await client.read(until: "\r\n\r\n"), is: "HTTP/1.1 100 Continue\r\n\r\n")
             client.send(Message.ping)
-            let value7 = try await client.answer().status
-            #expect(value7 == 200)
+            expect(try await client.answer().status, is: 200)
             // Who sends the body at once needs no leave.
-            let value8 = try await client.exchange(request).status
-            #expect(value8 == 200)
+            expect(try await client.exchange(request).status, is: 200)
         }
     }
 
@@ -152,8 +144,7 @@ import Testing
                 "POST /echo/mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 11\r\n"
                     + "Expect: 100-continue\r\n\r\n"
             )
-            let value9 = try await client.answer().status
-            #expect(value9 == 413)
+            expect(try await client.answer().status, is: 413)
         }
     }
 
@@ -171,8 +162,7 @@ import Testing
             #expect(head.fields.map(\.name) == get.fields.map(\.name))
             #expect((head["content-length"].flatMap(Int.init) ?? 0) > 0)
             // A body would stand before the next answer.
-            let value10 = try await client.answer().text
-            #expect(value10 == #"{"status":"ok"}"#)
+            expect(try await client.answer().text, is: #"{"status":"ok"}"#)
         }
     }
 
@@ -203,8 +193,7 @@ import Testing
             let client = try await gateway.connect()
             client.send(Self.health + bytes)
             client.shutDown()
-            let value11 = try await client.answer().status
-            #expect(value11 == 200)
+            expect(try await client.answer().status, is: 200)
             #expect(try await client.readToEnd().bytes.isEmpty)
             #expect(gateway.upstream.requests.isEmpty)
         }
@@ -243,8 +232,7 @@ import Testing
             $0.limits.idleTimeout = .milliseconds(100)
         } _: { gateway in
             let client = try await gateway.connect()
-            let value12 = try await client.exchange(Self.health).status
-            #expect(value12 == 200)
+            expect(try await client.exchange(Self.health).status, is: 200)
             #expect(try await client.readToEnd().bytes.isEmpty)
         }
     }
@@ -278,8 +266,7 @@ import Testing
             client.send(String(request.dropLast(10)))
             try await Task.sleep(for: .milliseconds(600))
             client.send(String(request.suffix(10)))
-            let value13 = try await client.answer().status
-            #expect(value13 == 200)
+            expect(try await client.answer().status, is: 200)
         }
     }
 
@@ -360,8 +347,7 @@ import Testing
             for _ in 0..<30 { client.send([UInt8](repeating: 120, count: 100_000)) }
             let answer = try await client.answer()
             #expect(answer.status == 413)
-            let value14 = try await client.readToEnd().ending
-            #expect(value14 == .closed)
+            expect(try await client.readToEnd().ending, is: .closed)
         }
     }
 
@@ -374,8 +360,7 @@ import Testing
             let turn = try await gateway.upstream.turn()
             try await gateway.metric("mcp_proxy_buffered_bytes", is: "\(body.utf8.count)")
             turn.result()
-            let value15 = try await client.answer().status
-            #expect(value15 == 200)
+            expect(try await client.answer().status, is: 200)
             try await gateway.metric("mcp_proxy_buffered_bytes", is: "0")
             client.send(String(TestGateway.post(body).dropLast(10)))
             try await Task.sleep(for: .milliseconds(20))
@@ -393,10 +378,8 @@ import Testing
         } _: { gateway in
             let first = try await gateway.connect()
             let second = try await gateway.connect()
-            let value16 = try await first.exchange(Self.health).status
-            #expect(value16 == 200)
-            let value17 = try await second.exchange(Self.health).status
-            #expect(value17 == 200)
+            expect(try await first.exchange(Self.health).status, is: 200)
+            expect(try await second.exchange(Self.health).status, is: 200)
             let third = try await gateway.connect()
             third.send(Self.health)
             let answer = try await third.answer()
@@ -407,8 +390,7 @@ import Testing
             first.close()
             while gateway.listener.connectionCount > 1 { try await Task.sleep(for: .milliseconds(5)) }
             let fourth = try await gateway.connect()
-            let value18 = try await fourth.exchange(Self.health).status
-            #expect(value18 == 200)
+            expect(try await fourth.exchange(Self.health).status, is: 200)
         }
     }
 
@@ -418,20 +400,16 @@ import Testing
             $0.limits.connectionsPerAddress = 1
         } _: { gateway in
             let first = try await gateway.connect()
-            let value19 = try await first.exchange(Self.health).status
-            #expect(value19 == 200)
+            expect(try await first.exchange(Self.health).status, is: 200)
             let second = try await gateway.connect()
             second.send(Self.health)
-            let value20 = try await second.answer().status
-            #expect(value20 == 503)
+            expect(try await second.answer().status, is: 503)
             let other = try await RawClient.connect(gateway.port, from: "127.0.0.2")
-            let value21 = try await other.exchange(Self.health).status
-            #expect(value21 == 200)
+            expect(try await other.exchange(Self.health).status, is: 200)
             first.close()
             while gateway.listener.connectionCount > 1 { try await Task.sleep(for: .milliseconds(5)) }
             let third = try await gateway.connect()
-            let value22 = try await third.exchange(Self.health).status
-            #expect(value22 == 200)
+            expect(try await third.exchange(Self.health).status, is: 200)
         }
     }
 
@@ -441,8 +419,7 @@ import Testing
     func draining() async throws {
         try await withGateway(script: nil) { gateway in
             let idle = try await gateway.connect()
-            let value23 = try await idle.exchange(Self.health).status
-            #expect(value23 == 200)
+            expect(try await idle.exchange(Self.health).status, is: 200)
             let busy = try await gateway.connect()
             busy.send(TestGateway.post(Message.call()))
             let turn = try await gateway.upstream.turn()
@@ -463,8 +440,7 @@ import Testing
     func drainingRefuses() async throws {
         try await withGateway { gateway in
             let client = try await gateway.connect()
-            let value24 = try await client.exchange(Self.health).status
-            #expect(value24 == 200)
+            expect(try await client.exchange(Self.health).status, is: 200)
             client.send("POST /echo/mcp HT")
             try await Task.sleep(for: .milliseconds(20))
             gateway.gateway.beginDraining()

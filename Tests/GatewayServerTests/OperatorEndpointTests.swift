@@ -17,13 +17,10 @@ import Testing
             $0.listener.basePath = "/base"
         } _: { gateway in
             for path in ["/_healthz", "/metrics", "/_status"] {
-                let value25 = try await gateway.request("GET \(base)\(path)").status
-                #expect(value25 == 200)
+                expect(try await gateway.request("GET \(base)\(path)").status, is: 200)
             }
-            let value26 = try await gateway.request("POST /base/echo/mcp").status
-            #expect(value26 == 415)
-            let value27 = try await gateway.request("POST /echo/mcp").status
-            #expect(value27 == 404)
+            expect(try await gateway.request("POST /base/echo/mcp").status, is: 415)
+            expect(try await gateway.request("POST /echo/mcp").status, is: 404)
         }
     }
 
@@ -73,8 +70,7 @@ import Testing
                 let wrong = try await gateway.request("GET \(path)", fields: ["Authorization: Bearer server-token"])
                 #expect(wrong.status == 401)
                 let token = ["Authorization: Bearer status-token", "X-Forwarded-For: 1.2.3.4"]
-                let value28 = try await gateway.request("GET \(path)", fields: token).status
-                #expect(value28 == 200)
+                expect(try await gateway.request("GET \(path)", fields: token).status, is: 200)
             }
         }
     }
@@ -112,14 +108,10 @@ import Testing
         try await withGateway(script: { turn in
             if turn.request.method == "tools/call" { turn.answer(500, "", type: nil) } else { turn.behave() }
         }) { gateway in
-            let value29 = try await gateway.post(Message.ping).status
-            #expect(value29 == 200)
-            let value30 = try await gateway.post(Message.ping).status
-            #expect(value30 == 200)
-            let value31 = try await gateway.post(Message.call()).reason
-            #expect(value31 == "upstream_status")
-            let value32 = try await gateway.post(Message.initialized).status
-            #expect(value32 == 202)
+            expect(try await gateway.post(Message.ping).status, is: 200)
+            expect(try await gateway.post(Message.ping).status, is: 200)
+            expect(try await gateway.post(Message.call()).reason, is: "upstream_status")
+            expect(try await gateway.post(Message.initialized).status, is: 202)
             let requests = "mcp_proxy_requests_total{server=\"echo\",method="
             try await gateway.metric("\(requests)\"ping\",outcome=\"ok\"}", is: "2")
             try await gateway.metric("\(requests)\"tools/call\",outcome=\"upstream_status\"}", is: "1")
@@ -133,15 +125,15 @@ import Testing
 
     // MARK: Readiness
 
-    private static func word(_ gateway: TestGateway) async throws -> (Int, String?) {
+    private static func word(_ gateway: TestGateway) async throws -> String {
         let answer = try await gateway.request("GET /_readyz")
-        return (answer.status, answer.json["status"] as? String)
+        return "\(answer.status) \(answer.json["status"] as? String ?? "")"
     }
 
     /// Polls: readiness changes with a probe, of which nobody outside hears.
     private static func wait(for word: String, status: Int, _ gateway: TestGateway) async throws {
         for _ in 0..<300 {
-            if try await Self.word(gateway) == (status, word) { return }
+            if try await Self.word(gateway) == "\(status) \(word)" { return }
             try await Task.sleep(for: .milliseconds(10))
         }
         let last = try await Self.word(gateway)
@@ -156,16 +148,14 @@ import Testing
         }
         try await withGateway(setUp, script: nil) { gateway in
             let probe = try await gateway.upstream.turn()
-            let value33 = try await Self.word(gateway)
-            #expect(value33 == (503, "initializing"))
+            expect(try await Self.word(gateway), is: "503 initializing")
             probe.behave()
             let initialize = try await gateway.upstream.turn()
             initialize.behave()
             try await Self.wait(for: "ready", status: 200, gateway)
             gateway.gateway.beginDraining()
             // The connection is new, and readiness is what a balancer still asks for.
-            let value34 = try await Self.word(gateway)
-            #expect(value34 == (503, "draining"))
+            expect(try await Self.word(gateway), is: "503 draining")
         }
     }
 
@@ -189,8 +179,7 @@ import Testing
             $0.isUnreachable = true
             $0.listener.startupGracePeriod = .milliseconds(200)
         } _: { gateway in
-            let value35 = try await Self.word(gateway)
-            #expect(value35 == (503, "initializing"))
+            expect(try await Self.word(gateway), is: "503 initializing")
             try await Self.wait(for: "unavailable", status: 503, gateway)
             let answer = try await gateway.request("GET /_readyz")
             #expect(answer.json["upstreams"] as? [String: String] == ["echo": "unreachable"])

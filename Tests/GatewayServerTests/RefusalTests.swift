@@ -175,8 +175,8 @@ struct RefusalCase: Sendable, CustomTestStringConvertible {
             #expect(answer.text.contains(#""id":"\u0041-1""#))
             let bad = try await gateway.post(#"{"jsonrpc":"1.0","id":7,"method":"ping"}"#)
             #expect(bad.json["id"] as? Int == 7)
-            let value36 = try await gateway.post(Message.initialized, fields: [unknown]).json["id"]
-            #expect(value36 == nil)
+            let notification = try await gateway.post(Message.initialized, fields: [unknown])
+            #expect(notification.json["id"] == nil)
         }
     }
 
@@ -217,8 +217,7 @@ struct RefusalCase: Sendable, CustomTestStringConvertible {
         try await withGateway { gateway in
             let client = try await gateway.connect()
             defer { client.close() }
-            let value37 = try await client.exchange(request).status
-            #expect(value37 == 200)
+            expect(try await client.exchange(request).status, is: 200)
         }
     }
 
@@ -233,21 +232,14 @@ struct RefusalCase: Sendable, CustomTestStringConvertible {
             func status(_ host: String, _ origin: String) async throws -> Int {
                 try await client.exchange(RefusalCase.request("GET /_healthz", "Origin: \(origin)", host: host)).status
             }
-            let value38 = try await status("a.example", "https://c.example")
-            #expect(value38 == 200)
-            let value39 = try await status("A.Example:1234", "https://c.example:443")
-            #expect(value39 == 200)
-            let value40 = try await status("b.example:99", "https://c.example")
-            #expect(value40 == 200)
-            let value41 = try await status("b.example:98", "https://c.example")
-            #expect(value41 == 421)
-            let value42 = try await status("b.example", "https://c.example")
-            #expect(value42 == 421)
-            let value43 = try await status("a.example", "http://c.example")
-            #expect(value43 == 403)
+            expect(try await status("a.example", "https://c.example"), is: 200)
+            expect(try await status("A.Example:1234", "https://c.example:443"), is: 200)
+            expect(try await status("b.example:99", "https://c.example"), is: 200)
+            expect(try await status("b.example:98", "https://c.example"), is: 421)
+            expect(try await status("b.example", "https://c.example"), is: 421)
+            expect(try await status("a.example", "http://c.example"), is: 403)
             // Never derived from the request's own Host.
-            let value44 = try await status("a.example", "https://a.example")
-            #expect(value44 == 403)
+            expect(try await status("a.example", "https://a.example"), is: 403)
         }
     }
 
@@ -295,12 +287,9 @@ struct RefusalCase: Sendable, CustomTestStringConvertible {
             defer { client.close() }
             let refused = RefusalCase.request("POST /echo/mcp", "Content-Type: text/plain", body: Message.ping)
             client.send(refused + refused + TestGateway.post(Message.ping))
-            let value45 = try await client.answer().status
-            #expect(value45 == 415)
-            let value46 = try await client.answer().status
-            #expect(value46 == 415)
-            let value47 = try await client.answer().status
-            #expect(value47 == 200)
+            expect(try await client.answer().status, is: 415)
+            expect(try await client.answer().status, is: 415)
+            expect(try await client.answer().status, is: 200)
         }
     }
 }
