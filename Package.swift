@@ -55,6 +55,12 @@ let nioTLS = Target.Dependency.product(name: "NIOTLS", package: "swift-nio")
 let nioSSL = Target.Dependency.product(name: "NIOSSL", package: "swift-nio-ssl")
 let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
 let lifecycle = Target.Dependency.product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
+let subprocess = Target.Dependency.product(name: "Subprocess", package: "swift-subprocess")
+let systemPackage = Target.Dependency.product(
+    name: "SystemPackage",
+    package: "swift-system",
+    condition: .when(platforms: [.linux])
+)
 let unixSignals = Target.Dependency.product(name: "UnixSignals", package: "swift-service-lifecycle")
 
 let gatewayTargets: [Target] = [
@@ -64,10 +70,14 @@ let gatewayTargets: [Target] = [
         ["GatewayWire", "GatewayPolicy", "GatewayModel", "GatewayObservability", nioCore, nioPosix, nioTLS, nioSSL]
     ),
     module(
+        "GatewayStdio",
+        ["GatewayWire", "GatewayModel", "GatewayObservability", nioCore, nioPosix, logging, subprocess, systemPackage]
+    ),
+    module(
         "GatewayRuntime",
         [
             "GatewayWire", "GatewayPolicy", "GatewaySession", "GatewayModel", "GatewayObservability",
-            "GatewayTransport", nioCore, nioPosix, logging, collections,
+            "GatewayTransport", "GatewayStdio", nioCore, nioPosix, logging, collections,
         ]
     ),
     module(
@@ -77,6 +87,10 @@ let gatewayTargets: [Target] = [
             "GatewayTransport", "GatewayRuntime",
             nioCore, nioPosix, logging,
         ]
+    ),
+    tests(
+        of: "GatewayStdio",
+        ["GatewayWire", "GatewayModel", "GatewayObservability", nioCore, nioPosix, logging]
     ),
     tests(
         of: "GatewayRuntime",
@@ -93,9 +107,8 @@ let gatewayTargets: [Target] = [
         name: "mcp-proxy",
         dependencies: [
             "CGatewayProcess", "GatewayWire", "GatewayPolicy", "GatewaySession", "GatewayModel", "GatewayConfiguration",
-            "GatewayObservability", "GatewayTransport", "GatewayRuntime", "GatewayServer", argumentParser, lifecycle,
-            unixSignals,
-            nioCore, nioPosix, logging,
+            "GatewayObservability", "GatewayTransport", "GatewayStdio", "GatewayRuntime", "GatewayServer",
+            argumentParser, lifecycle, unixSignals, nioCore, nioPosix, logging,
         ],
         swiftSettings: settings
     ),
@@ -116,6 +129,9 @@ let package = Package(
                 .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
                 .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.6"),
                 .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
+                // Without its traits: they would bring Foundation into the program.
+                .package(url: "https://github.com/swiftlang/swift-subprocess", from: "1.0.2", traits: []),
+                .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
             ]),
     targets: coreTargets + (coreOnly ? [] : gatewayTargets)
 )

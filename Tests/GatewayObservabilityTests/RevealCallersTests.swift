@@ -20,6 +20,7 @@ import Darwin
         "GatewayObservability/Redaction/Redactor.swift": "looks for the values in what is printed",
         "GatewayRuntime/Upstream/RequestHeads.swift": "sends configured headers to the server that they are for",
         "GatewayTransport/ConfigurationFetch.swift": "sends --http-headers to the URL that they are for",
+        "GatewayStdio/ChildEnvironment.swift": "gives a child the variables that are configured for it",
         "GatewayObservability/Redaction/LoadedSecrets.swift": "tells secret values from plain ones",
     ]
 

@@ -1,0 +1,96 @@
+// This source file is part of mcp-proxy.
+// SPDX-License-Identifier: Apache-2.0
+
+import GatewayObservability
+import Logging
+import NIOCore
+
+// Standard error is where servers talk, and where broken ones scream. It is read as fast as it comes, so that a child
+// never waits for us; it is never taken for a sign that something is wrong, nor for anything but text (faults S12.8).
+
+/// Standard error of a child: logs its lines, as far as their rate allows, and keeps the last ones.
+final class ChildErrorLog: ChannelInboundHandler {
+    typealias InboundIn = ByteBuffer
+
+    private static let bytesPerSecond = 64 * 1024
+    private static let tailBytes = 2 * 1024
+
+    /// Set while the child has its pipes.
+    var child: StdioChild?
+
+    private let name: String
+    private let logger: Logger
+    private var lines = ErrorLines(limit: LogLine.limit)
+    private var kept = ErrorTail(limit: ChildErrorLog.tailBytes)
+    private var rate = ErrorRate(bytesPerSecond: ChildErrorLog.bytesPerSecond)
+    private var context: ChannelHandlerContext?
+    private var report: Scheduled<Void>?
+
+    init(name: String, logger: Logger) {
+        self.name = name
+        self.logger = logger
+    }
+
+    /// The last lines for the log; nil: it said nothing.
+    var tail: Logger.MetadataValue? { self.kept.text.map { .peer($0, limit: Self.tailBytes) } }
+
+    /// Logs what is left, and closes.
+    func end() {
+        self.lines.finish { self.take($0) }
+        self.endSecond()
+        self.child = nil
+        self.context?.close(promise: nil)
+    }
+
+    func handlerAdded(context: ChannelHandlerContext) { self.context = context }
+
+    func handlerRemoved(context: ChannelHandlerContext) { self.context = nil }
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        var bytes = self.unwrapInboundIn(data).readableBytesView
+        self.skip(&bytes)
+        self.lines.take(bytes) { self.take($0) }
+    }
+
+    /// In a flood only what may become the tail is cut into lines.
+    private func skip(_ bytes: inout ByteBufferView) {
+        let window = bytes.suffix(2 * Self.tailBytes)
+        guard window.startIndex > bytes.startIndex, self.rate.isExhausted(now: self.now),
+            let end = window.firstIndex(of: 0x0a)
+        else { return }
+        self.rate.suppress(self.lines.discard() + bytes[...end].count)
+        bytes = bytes[(end + 1)...]
+    }
+
+    func channelInactive(context: ChannelHandlerContext) { self.child?.pipeClosed(.error) }
+
+    func errorCaught(context: ChannelHandlerContext, error: any Error) { context.close(promise: nil) }
+
+    private func take(_ line: [UInt8]) {
+        self.kept.add(line)
+        let now = self.now
+        if let end = self.rate.end, now >= end { self.endSecond() }
+        guard self.rate.admits(line.count, now: now) else { return self.scheduleReport() }
+        self.logger.info("child stderr", metadata: ["upstream": "\(self.name)", "line": .peer(line)])
+    }
+
+    private var now: Duration { .nanoseconds(Int64(clamping: NIODeadline.now().uptimeNanoseconds)) }
+
+    /// The second ends for the log even if the child falls silent.
+    private func scheduleReport() {
+        guard self.report == nil, let context = self.context else { return }
+        let log = NIOLoopBound(self, eventLoop: context.eventLoop)
+        self.report = context.eventLoop.scheduleTask(in: .seconds(1)) { log.value.endSecond() }
+    }
+
+    private func endSecond() {
+        self.report?.cancel()
+        self.report = nil
+        let suppressed = self.rate.takeSuppressed()
+        guard suppressed > 0 else { return }
+        self.logger.info(
+            "child stderr suppressed",
+            metadata: ["upstream": "\(self.name)", "bytes": .number(suppressed)]
+        )
+    }
+}

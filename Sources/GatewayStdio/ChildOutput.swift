@@ -1,0 +1,130 @@
+// This source file is part of mcp-proxy.
+// SPDX-License-Identifier: Apache-2.0
+
+import GatewayWire
+import NIOCore
+
+/// Standard output of a child: cuts it into lines for the owner, and reads only as fast as that takes them.
+final class ChildOutput: ChannelInboundHandler {
+    typealias InboundIn = ByteBuffer
+
+    /// Set while the child has its pipes.
+    var child: StdioChild?
+
+    private var decoder: LineDecoder
+    /// What is read and no line yet.
+    private var unconsumed = ByteBuffer()
+    private var context: ChannelHandlerContext?
+    private var isReading = false
+    private var hasUnflushedLines = false
+    private var isClosed = false
+
+    init(lineLimit: Int) {
+        self.decoder = LineDecoder(maximumLineBytes: lineLimit)
+    }
+
+    /// The start is announced: what came before is delivered, and reading begins.
+    func started() {
+        if self.isClosed { self.finish() } else { self.deliver() }
+        self.updateReading()
+    }
+
+    /// Reads from now on, or does not: a read that was asked for before is taken back.
+    func updateReading() {
+        guard let child = self.child, let options = self.context?.channel.syncOptions else { return }
+        let isReading = child.machine.isDraining || (child.machine.deliversLines && !child.isReadingPaused)
+        guard isReading != self.isReading else { return }
+        self.isReading = isReading
+        // It fails on a closed channel only, which does not read.
+        try? options.setOption(.autoRead, value: isReading)
+    }
+
+    /// Forgets what is no line yet: the child is being killed.
+    func discard() { self.unconsumed = ByteBuffer() }
+
+    /// Gives out a last line without its end, and closes.
+    func end() {
+        self.finish()
+        self.child = nil
+        self.context?.close(promise: nil)
+    }
+
+    // MARK: Channel
+
+    func handlerAdded(context: ChannelHandlerContext) { self.context = context }
+
+    func handlerRemoved(context: ChannelHandlerContext) { self.context = nil }
+
+    /// Also comes while nothing is to be read: at the end of the pipe NIO reads what is left in it.
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        guard let child = self.child, child.machine.deliversLines || child.machine.keepsBytes else {
+            return
+        }
+        var bytes = self.unwrapInboundIn(data)
+        if self.unconsumed.readableBytes == 0 {
+            self.unconsumed = bytes
+        } else {
+            self.unconsumed.writeBuffer(&bytes)
+        }
+        self.deliver()
+    }
+
+    func channelReadComplete(context: ChannelHandlerContext) { self.pause() }
+
+    func channelInactive(context: ChannelHandlerContext) {
+        self.isClosed = true
+        // What a process said that is not announced yet is kept until it is.
+        if self.child?.machine.keepsBytes != true { self.finish() }
+        self.child?.pipeClosed(.output)
+    }
+
+    func errorCaught(context: ChannelHandlerContext, error: any Error) { context.close(promise: nil) }
+
+    // MARK: Lines
+
+    private func deliver() {
+        while let child = self.child, child.machine.deliversLines {
+            switch self.decoder.next(in: self.unconsumed.readableBytesUInt8Span) {
+            case .line(let range, let length):
+                let start = self.unconsumed.readerIndex + range.lowerBound
+                let line = self.unconsumed.getSlice(at: start, length: range.count)
+                self.consume(length)
+                self.hasUnflushedLines = true
+                if let line { child.delegate?.childSent(line) }
+            case .ignored(let length):
+                self.consume(length)
+            case .needsMore:
+                return
+            case .tooLong:
+                child.perform(child.machine.lineTooLong())
+                return
+            }
+        }
+    }
+
+    /// Memory is given back when nothing is left in it.
+    private func consume(_ length: Int) {
+        self.unconsumed.moveReaderIndex(forwardBy: length)
+        if self.unconsumed.readableBytes == 0 { self.unconsumed = ByteBuffer() }
+    }
+
+    private func pause() {
+        guard self.hasUnflushedLines else { return }
+        self.hasUnflushedLines = false
+        self.child?.delegate?.childPaused()
+    }
+
+    /// Delivers a last line without its end if it looks complete (faults F85).
+    private func finish() {
+        self.deliver()
+        let rest = self.decoder.finish(in: self.unconsumed.readableBytesUInt8Span) ?? 0..<0
+        let line = self.unconsumed.getSlice(at: self.unconsumed.readerIndex + rest.lowerBound, length: rest.count)
+        self.unconsumed = ByteBuffer()
+        let ends: [UInt8?] = [UInt8(ascii: "}"), UInt8(ascii: "]")]
+        if let line, ends.contains(line.readableBytesView.last) {
+            self.hasUnflushedLines = true
+            self.child?.delegate?.childSent(line)
+        }
+        self.pause()
+    }
+}

@@ -1,0 +1,115 @@
+// This source file is part of mcp-proxy.
+// SPDX-License-Identifier: Apache-2.0
+
+import Testing
+
+@testable import GatewayStdio
+
+@Suite("Life of a child")
+struct ChildStateMachineTests {
+    private typealias Machine = StdioChild.StateMachine
+
+    private enum Event {
+        case start
+        case spawned
+        case notSpawned
+        case stop
+        case kill
+        case lineTooLong
+        case pipeClosed
+        case exited
+        case drained
+        case timer
+    }
+
+    private static func send(_ event: Event, to machine: inout Machine) -> Machine.Action {
+        switch event {
+        case .start: machine.start()
+        case .spawned: machine.spawned()
+        case .notSpawned: machine.notSpawned("why")
+        case .stop: machine.stop()
+        case .kill: machine.kill()
+        case .lineTooLong: machine.lineTooLong()
+        case .pipeClosed: machine.pipeClosed()
+        case .exited: machine.exited(.exited(code: 3))
+        case .drained: machine.drained()
+        case .timer: machine.timerFired()
+        }
+    }
+
+    private static let closeInput = Machine.Action.closeInput(thenWait: .seconds(2))
+    private static let terminate = Machine.Action.terminate(thenWait: .seconds(3))
+    private static let kill = Machine.Action.kill(thenWait: .seconds(5))
+    private static let grace = Machine.Action.wait(.milliseconds(250))
+    private static let drain = Machine.Action.drain(.milliseconds(250))
+
+    @Test("Every course of events has its end, and only one")
+    func courses() {
+        let up: [(Event, Machine.Action)] = [(.start, .spawn), (.spawned, .announce)]
+        let courses: [[(Event, Machine.Action)]] = [
+            up + [(.exited, Self.drain), (.drained, .end(.exited(code: 3)))],
+            up + [(.exited, Self.drain), (.pipeClosed, .none), (.stop, .none), (.timer, .end(.exited(code: 3)))],
+            up + [(.pipeClosed, Self.grace), (.exited, Self.drain), (.drained, .end(.exited(code: 3)))],
+            up + [(.pipeClosed, Self.grace), (.pipeClosed, .none), (.timer, Self.kill), (.exited, Self.drain)]
+                + [(.drained, .end(.closedOutput))],
+            up + [
+                (.lineTooLong, Self.kill), (.lineTooLong, .none), (.exited, Self.drain), (.drained, .end(.lineTooLong)),
+            ],
+            up + [(.exited, Self.drain), (.lineTooLong, .end(.exited(code: 3)))],
+            up + [(.stop, Self.closeInput), (.stop, .none), (.pipeClosed, .none), (.exited, Self.drain)]
+                + [(.drained, .end(.stopped))],
+            up + [(.stop, Self.closeInput), (.timer, Self.terminate), (.timer, Self.kill), (.exited, Self.drain)]
+                + [(.timer, .end(.stopped))],
+            up + [(.stop, Self.closeInput), (.kill, Self.kill), (.kill, .none), (.timer, .end(.stopped))],
+            up + [
+                (.stop, Self.closeInput), (.lineTooLong, Self.kill), (.exited, Self.drain), (.drained, .end(.stopped)),
+            ],
+            up + [
+                (.pipeClosed, Self.grace), (.stop, Self.closeInput), (.exited, Self.drain), (.drained, .end(.stopped)),
+            ],
+            [(.start, .spawn), (.notSpawned, .end(.notStarted("why")))],
+            [(.start, .spawn), (.stop, .none), (.notSpawned, .end(.stopped))],
+            [
+                (.start, .spawn), (.kill, .none), (.spawned, Self.kill), (.exited, Self.drain),
+                (.drained, .end(.stopped)),
+            ],
+            [(.start, .spawn), (.pipeClosed, .none), (.start, .none), (.notSpawned, .end(.notStarted("why")))],
+            [(.stop, .end(.stopped))], [(.kill, .end(.stopped))],
+        ]
+        for (number, course) in courses.enumerated() {
+            var machine = Machine()
+            for (step, (event, action)) in course.enumerated() {
+                expect(machine.hasEnded, is: false)
+                expect(Self.send(event, to: &machine), is: action, "course \(number), step \(step)")
+            }
+            expect(machine.hasEnded, is: true)
+            let events: [Event] = [
+                .start, .spawned, .notSpawned, .stop, .kill, .lineTooLong, .pipeClosed, .exited, .drained, .timer,
+            ]
+            for event in events { expect(Self.send(event, to: &machine), is: .none) }
+        }
+    }
+
+    @Test("Lines are delivered from the announcement to the end, but not once the child is being killed")
+    func delivers() {
+        let course: [(Event, delivers: Bool, keeps: Bool, takes: Bool, drains: Bool)] = [
+            (.start, false, true, false, false), (.spawned, true, false, true, false),
+            (.pipeClosed, true, false, true, false), (.stop, true, false, false, false),
+            (.exited, true, false, false, true), (.drained, false, false, false, false),
+        ]
+        var machine = Machine()
+        for (event, delivers, keeps, takes, drains) in course {
+            _ = Self.send(event, to: &machine)
+            expect(machine.deliversLines, is: delivers, "\(event)")
+            expect(machine.keepsBytes, is: keeps, "\(event)")
+            expect(machine.takesLines, is: takes, "\(event)")
+            expect(machine.isDraining, is: drains, "\(event)")
+        }
+        var killed = Machine()
+        for event in [Event.start, .spawned, .kill] { _ = Self.send(event, to: &killed) }
+        expect(killed.deliversLines, is: false)
+        _ = Self.send(.exited, to: &killed)
+        expect(killed.deliversLines, is: false)
+        expect(killed.isDraining, is: true)
+    }
+}
