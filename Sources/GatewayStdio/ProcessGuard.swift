@@ -62,8 +62,10 @@ package final class ProcessGuard: Sendable {
     /// Starts the process.
     package func start() {
         SystemCalls.ignoreBrokenPipes()
+        guard let null = SystemCalls.openNull() else { return self.logNotStarted() }
         guard let pipe = SystemCalls.makePipe() else {
-            return self.logger.error("process guard cannot be started", metadata: ["reason": "no pipe could be made"])
+            SystemCalls.close(null)
+            return self.logNotStarted()
         }
         SystemCalls.setNonBlocking(pipe.write)
         let isWanted = self.state.withLock { state in
@@ -72,10 +74,8 @@ package final class ProcessGuard: Sendable {
             state.known = []
             return true
         }
-        guard isWanted, let null = SystemCalls.openNull() else {
-            self.state.withLock { if $0.descriptor == pipe.write { $0.descriptor = nil } }
-            SystemCalls.close(pipe.read)
-            SystemCalls.close(pipe.write)
+        guard isWanted else {
+            for descriptor in [null, pipe.read, pipe.write] { SystemCalls.close(descriptor) }
             return
         }
         self.tell { _ in }
@@ -112,6 +112,10 @@ package final class ProcessGuard: Sendable {
             return state.descriptor
         }
         if let descriptor { SystemCalls.close(descriptor) }
+    }
+
+    private func logNotStarted() {
+        self.logger.error("process guard cannot be started", metadata: ["reason": "no descriptors are left"])
     }
 
     private func tell(_ change: (inout State) -> Void) {

@@ -116,7 +116,8 @@ package final class StdioChild {
 
     /// Whether nothing is read from the child, which stops when its pipe is full.
     ///
-    /// Lines that are read already, at most 64 KiB and the rest of a longer one, still come.
+    /// Lines that are read already, at most 64 KiB and the rest of a longer one, still come, and so does what a process
+    /// that ended has left in its pipe.
     package var isReadingPaused = false {
         didSet { self.output.updateReading() }
     }

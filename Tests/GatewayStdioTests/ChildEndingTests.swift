@@ -128,7 +128,7 @@ import Darwin
 
     @Test("A stop closes the input behind what was sent")
     func stopsBehindMessages() async throws {
-        let child = try await TestChild.running("sleep 0.5; exec wc -c")
+        let child = try await TestChild.running("sleep 0.1; exec wc -c")
         _ = try await child.processID()
         try await child.send(ByteBuffer(repeating: UInt8(ascii: "x"), count: 1 << 20))
         try await child.stop()
