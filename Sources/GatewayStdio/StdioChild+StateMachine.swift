@@ -56,6 +56,8 @@ extension StdioChild {
             case ended
         }
 
+        /// What the start of a process that is not wanted any more has, which hangs where its file system does.
+        static let startGrace = Duration.seconds(5)
         /// What a process that closed a pipe has to end by itself.
         static let exitGrace = Duration.milliseconds(250)
         /// From the end of input to SIGTERM, and from there to SIGKILL (MCP, Lifecycle, Shutdown; faults S12.5).
@@ -106,10 +108,18 @@ extension StdioChild {
         }
 
         mutating func spawned() -> Action {
-            guard case .starting(let isStopped) = self.state else { return .none }
-            if isStopped { return self.kill(.stopped) }
-            self.state = .running
-            return .announce
+            switch self.state {
+            case .starting(isStopped: false):
+                self.state = .running
+                return .announce
+            case .starting(isStopped: true):
+                return self.kill(.stopped)
+            case .ended:
+                // It took so long that nobody waits for it any more.
+                return .kill(thenWait: Self.killGrace)
+            case .idle, .running, .closing, .stopping, .killed, .draining:
+                return .none
+            }
         }
 
         /// There is no process, and why.
@@ -123,13 +133,13 @@ extension StdioChild {
             switch self.state {
             case .idle:
                 return self.end(.stopped)
-            case .starting:
+            case .starting(isStopped: false):
                 self.state = .starting(isStopped: true)
-                return .none
+                return .wait(Self.startGrace)
             case .running, .closing:
                 self.state = .stopping(isTerminated: false)
                 return .closeInput(thenWait: Self.inputGrace)
-            case .stopping, .killed, .draining, .ended:
+            case .starting, .stopping, .killed, .draining, .ended:
                 return .none
             }
         }
@@ -190,6 +200,8 @@ extension StdioChild {
 
         mutating func timerFired() -> Action {
             switch self.state {
+            case .starting(isStopped: true):
+                return self.end(.stopped)
             case .closing:
                 return self.kill(.closedOutput)
             case .stopping(isTerminated: false):

@@ -40,6 +40,7 @@ struct ChildStateMachineTests {
     private static let closeInput = Machine.Action.closeInput(thenWait: .seconds(2))
     private static let terminate = Machine.Action.terminate(thenWait: .seconds(3))
     private static let kill = Machine.Action.kill(thenWait: .seconds(5))
+    private static let start = Machine.Action.wait(.seconds(5))
     private static let grace = Machine.Action.wait(.milliseconds(250))
     private static let drain = Machine.Action.drain(.milliseconds(250))
 
@@ -68,9 +69,10 @@ struct ChildStateMachineTests {
                 (.pipeClosed, Self.grace), (.stop, Self.closeInput), (.exited, Self.drain), (.drained, .end(.stopped)),
             ],
             [(.start, .spawn), (.notSpawned, .end(.notStarted("why")))],
-            [(.start, .spawn), (.stop, .none), (.notSpawned, .end(.stopped))],
+            [(.start, .spawn), (.stop, Self.start), (.stop, .none), (.notSpawned, .end(.stopped))],
+            [(.start, .spawn), (.stop, Self.start), (.timer, .end(.stopped))],
             [
-                (.start, .spawn), (.kill, .none), (.spawned, Self.kill), (.exited, Self.drain),
+                (.start, .spawn), (.kill, Self.start), (.spawned, Self.kill), (.exited, Self.drain),
                 (.drained, .end(.stopped)),
             ],
             [(.start, .spawn), (.pipeClosed, .none), (.start, .none), (.notSpawned, .end(.notStarted("why")))],
@@ -84,9 +86,12 @@ struct ChildStateMachineTests {
             }
             expect(machine.hasEnded, is: true)
             let events: [Event] = [
-                .start, .spawned, .notSpawned, .stop, .kill, .lineTooLong, .pipeClosed, .exited, .drained, .timer,
+                .start, .notSpawned, .stop, .kill, .lineTooLong, .pipeClosed, .exited, .drained, .timer,
             ]
             for event in events { expect(Self.send(event, to: &machine), is: .none) }
+            // A start that was given up and succeeds after all.
+            expect(Self.send(.spawned, to: &machine), is: Self.kill)
+            expect(machine.hasEnded, is: true)
         }
     }
 
