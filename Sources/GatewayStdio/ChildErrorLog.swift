@@ -16,8 +16,9 @@ final class ChildErrorLog: ChannelInboundHandler {
     private static let tailBytes = 2 * 1024
 
     /// Set while the child has its pipes.
-    var child: StdioChild?
-
+    private var child: StdioChild?
+    /// What the channel reads from, while it is open.
+    private var descriptor: Int32?
     private let name: String
     private let logger: Logger
     private var lines = ErrorLines(limit: LogLine.limit)
@@ -34,6 +35,22 @@ final class ChildErrorLog: ChannelInboundHandler {
     /// The last lines for the log; nil: it said nothing.
     var tail: Logger.MetadataValue? { self.kept.text.map { .peer($0, limit: Self.tailBytes) } }
 
+    func attach(to child: StdioChild, descriptor: Int32) {
+        self.child = child
+        self.descriptor = descriptor
+    }
+
+    /// Takes what is in the pipe: the process is gone, and all that it wrote is there.
+    func drain() {
+        var rest = SystemCalls.largestPipe
+        while let descriptor = self.descriptor, rest > 0 {
+            let bytes = SystemCalls.read(descriptor)
+            if bytes.isEmpty { return }
+            rest -= bytes.count
+            self.receive(ByteBuffer(bytes: bytes))
+        }
+    }
+
     /// Logs what is left, and closes.
     func end() {
         self.lines.finish { self.take($0) }
@@ -47,7 +64,11 @@ final class ChildErrorLog: ChannelInboundHandler {
     func handlerRemoved(context: ChannelHandlerContext) { self.context = nil }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
-        var bytes = self.unwrapInboundIn(data).readableBytesView
+        self.receive(self.unwrapInboundIn(data))
+    }
+
+    private func receive(_ buffer: ByteBuffer) {
+        var bytes = buffer.readableBytesView
         self.skip(&bytes)
         self.lines.take(bytes) { self.take($0) }
     }
@@ -62,7 +83,10 @@ final class ChildErrorLog: ChannelInboundHandler {
         bytes = bytes[(end + 1)...]
     }
 
-    func channelInactive(context: ChannelHandlerContext) { self.child?.pipeClosed(.error) }
+    func channelInactive(context: ChannelHandlerContext) {
+        self.descriptor = nil
+        self.child?.pipeClosed(.error)
+    }
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) { context.close(promise: nil) }
 

@@ -9,7 +9,9 @@ final class ChildOutput: ChannelInboundHandler {
     typealias InboundIn = ByteBuffer
 
     /// Set while the child has its pipes.
-    var child: StdioChild?
+    private var child: StdioChild?
+    /// What the channel reads from, while it is open.
+    private var descriptor: Int32?
 
     private var decoder: LineDecoder
     /// What is read and no line yet.
@@ -17,22 +19,26 @@ final class ChildOutput: ChannelInboundHandler {
     private var context: ChannelHandlerContext?
     private var isReading = false
     private var hasUnflushedLines = false
-    private var isClosed = false
 
     init(lineLimit: Int) {
         self.decoder = LineDecoder(maximumLineBytes: lineLimit)
     }
 
+    func attach(to child: StdioChild, descriptor: Int32) {
+        self.child = child
+        self.descriptor = descriptor
+    }
+
     /// The start is announced: what came before is delivered, and reading begins.
     func started() {
-        if self.isClosed { self.finish() } else { self.deliver() }
+        if self.descriptor == nil { self.finish() } else { self.deliver() }
         self.updateReading()
     }
 
     /// Reads from now on, or does not: a read that was asked for before is taken back.
     func updateReading() {
         guard let child = self.child, let options = self.context?.channel.syncOptions else { return }
-        let isReading = child.machine.isDraining || (child.machine.deliversLines && !child.isReadingPaused)
+        let isReading = child.machine.deliversLines && !child.isReadingPaused
         guard isReading != self.isReading else { return }
         self.isReading = isReading
         // It fails on a closed channel only, which does not read.
@@ -41,6 +47,20 @@ final class ChildOutput: ChannelInboundHandler {
 
     /// Forgets what is no line yet: the child is being killed.
     func discard() { self.unconsumed = ByteBuffer() }
+
+    /// Delivers what is in the pipe: the process is gone, and all that it wrote is there.
+    ///
+    /// Not by way of the loop: a grandchild that escaped may hold the pipe open for ever, and a loop that comes late to
+    /// everything must not lose an answer for it.
+    func drain() {
+        var rest = SystemCalls.largestPipe
+        while let child = self.child, child.machine.deliversLines, let descriptor = self.descriptor, rest > 0 {
+            let bytes = SystemCalls.read(descriptor)
+            if bytes.isEmpty { return }
+            rest -= bytes.count
+            self.receive(ByteBuffer(bytes: bytes))
+        }
+    }
 
     /// Gives out a last line without its end, and closes.
     func end() {
@@ -60,11 +80,14 @@ final class ChildOutput: ChannelInboundHandler {
         guard let child = self.child, child.machine.deliversLines || child.machine.keepsBytes else {
             return
         }
-        var bytes = self.unwrapInboundIn(data)
+        self.receive(self.unwrapInboundIn(data))
+    }
+
+    private func receive(_ bytes: ByteBuffer) {
         if self.unconsumed.readableBytes == 0 {
             self.unconsumed = bytes
         } else {
-            self.unconsumed.writeBuffer(&bytes)
+            self.unconsumed.writeImmutableBuffer(bytes)
         }
         self.deliver()
     }
@@ -72,7 +95,7 @@ final class ChildOutput: ChannelInboundHandler {
     func channelReadComplete(context: ChannelHandlerContext) { self.pause() }
 
     func channelInactive(context: ChannelHandlerContext) {
-        self.isClosed = true
+        self.descriptor = nil
         // What a process said that is not announced yet is kept until it is.
         if self.child?.machine.keepsBytes != true { self.finish() }
         self.child?.pipeClosed(.output)

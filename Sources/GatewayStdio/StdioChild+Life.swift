@@ -30,11 +30,10 @@ extension StdioChild {
             self.setAlarm(time)
             self.output.discard()
             self.signal(SystemCalls.sigkill)
-        case .drain(let time):
-            self.setAlarm(time)
-            self.inputChannel?.close(promise: nil)
-            self.output.updateReading()
-            if self.openPipes.isEmpty { self.perform(self.machine.drained()) }
+        case .drain:
+            self.output.drain()
+            self.errorLog.drain()
+            self.perform(self.machine.drained())
         case .end(let ending):
             self.end(ending)
         }
@@ -107,7 +106,6 @@ extension StdioChild {
     func pipeClosed(_ pipe: Pipe) {
         self.openPipes.remove(pipe)
         if pipe != .error { self.perform(self.machine.pipeClosed()) }
-        if self.openPipes.isEmpty { self.perform(self.machine.drained()) }
     }
 
     private func end(_ ending: Ending) {

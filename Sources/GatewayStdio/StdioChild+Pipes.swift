@@ -25,8 +25,8 @@ extension StdioChild {
             pipes.append(pipe)
         }
         let (input, output, error) = (pipes[0], pipes[1], pipes[2])
-        self.output.child = self
-        self.errorLog.child = self
+        self.output.attach(to: self, descriptor: output.read)
+        self.errorLog.attach(to: self, descriptor: error.read)
         self.open(.input, input.write, with: ChildInput(self))
         self.open(.output, output.read, with: self.output)
         self.open(.error, error.read, with: self.errorLog)

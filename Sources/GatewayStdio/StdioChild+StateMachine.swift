@@ -3,7 +3,7 @@
 
 // The end of the process and the end of its pipes come in any order, and neither tells of the other: a process that is
 // gone may have left a pipe to a grandchild, and one that closed its output may go on living. The process decides. Its
-// end is the end of the child, whoever still holds a pipe; what it wrote before is read as far as it comes. A pipe that
+// end is the end of the child, whoever still holds a pipe: all that it wrote is in the pipes then. A pipe that
 // closes first is most often the beginning of an exit, and gets a moment to become one; a process that then still lives
 // can neither be asked nor answer, and is killed (faults F90).
 //
@@ -35,8 +35,8 @@ extension StdioChild {
             case terminate(thenWait: Duration)
             /// Send SIGKILL to the process group, and call `timerFired` after this time.
             case kill(thenWait: Duration)
-            /// Read what is left in the pipes, call `drained` when they are closed, `timerFired` after this time.
-            case drain(Duration)
+            /// Read what is in the pipes, and call `drained`.
+            case drain
             /// Release everything and tell the owner.
             case end(Ending)
         }
@@ -51,7 +51,7 @@ extension StdioChild {
             case stopping(isTerminated: Bool)
             /// SIGKILL is on its way.
             case killed(Ending)
-            /// The process is gone, its pipes may still have something.
+            /// The process is gone, and what it left in its pipes is being read.
             case draining(Ending, deliversLines: Bool)
             case ended
         }
@@ -65,8 +65,6 @@ extension StdioChild {
         static let terminationGrace = Duration.seconds(3)
         /// What the system has to end a killed process; after that it is given up.
         static let killGrace = Duration.seconds(5)
-        /// How long bytes of a process that is gone are waited for, where somebody else still holds its pipes.
-        static let drainTime = Duration.milliseconds(250)
 
         private var state = State.idle
 
@@ -90,11 +88,6 @@ extension StdioChild {
             case .running, .closing: true
             case .idle, .starting, .stopping, .killed, .draining, .ended: false
             }
-        }
-
-        /// Whether the pipes are to be read even if the owner has paused it.
-        var isDraining: Bool {
-            if case .draining = self.state { true } else { false }
         }
 
         var hasEnded: Bool {
@@ -189,10 +182,10 @@ extension StdioChild {
             case .idle, .starting, .draining, .ended:
                 return .none
             }
-            return .drain(Self.drainTime)
+            return .drain
         }
 
-        /// The pipes are closed.
+        /// There is nothing more in the pipes.
         mutating func drained() -> Action {
             guard case .draining(let ending, _) = self.state else { return .none }
             return self.end(ending)
@@ -209,9 +202,9 @@ extension StdioChild {
                 return .terminate(thenWait: Self.terminationGrace)
             case .stopping(isTerminated: true):
                 return self.kill(.stopped)
-            case .killed(let ending), .draining(let ending, _):
+            case .killed(let ending):
                 return self.end(ending)
-            case .idle, .starting, .running, .ended:
+            case .idle, .starting, .running, .draining, .ended:
                 return .none
             }
         }

@@ -26,6 +26,8 @@ enum SystemCalls {
         case failed
     }
 
+    /// The bytes that a pipe may hold, unless the administrator allows more.
+    static let largestPipe = 1024 * 1024
     static let sigkill = SIGKILL
     static let sigterm = SIGTERM
 
@@ -95,7 +97,7 @@ enum SystemCalls {
         return errno == EAGAIN || errno == EWOULDBLOCK ? .full : .failed
     }
 
-    /// Reads what is there, waiting for something; empty: the end of the file, or an error.
+    /// Reads what is there, waiting for something if the descriptor does; empty: there is nothing, or an error.
     static func read(_ descriptor: Int32) -> [UInt8] {
         [UInt8](unsafeUninitializedCapacity: 4096) { buffer, count in
             while true {

@@ -42,14 +42,17 @@ struct ChildStateMachineTests {
     private static let kill = Machine.Action.kill(thenWait: .seconds(5))
     private static let start = Machine.Action.wait(.seconds(5))
     private static let grace = Machine.Action.wait(.milliseconds(250))
-    private static let drain = Machine.Action.drain(.milliseconds(250))
+    private static let drain = Machine.Action.drain
 
     @Test("Every course of events has its end, and only one")
     func courses() {
         let up: [(Event, Machine.Action)] = [(.start, .spawn), (.spawned, .announce)]
         let courses: [[(Event, Machine.Action)]] = [
             up + [(.exited, Self.drain), (.drained, .end(.exited(code: 3)))],
-            up + [(.exited, Self.drain), (.pipeClosed, .none), (.stop, .none), (.timer, .end(.exited(code: 3)))],
+            up + [
+                (.exited, Self.drain), (.pipeClosed, .none), (.stop, .none), (.timer, .none),
+                (.drained, .end(.exited(code: 3))),
+            ],
             up + [(.pipeClosed, Self.grace), (.exited, Self.drain), (.drained, .end(.exited(code: 3)))],
             up + [(.pipeClosed, Self.grace), (.pipeClosed, .none), (.timer, Self.kill), (.exited, Self.drain)]
                 + [(.drained, .end(.closedOutput))],
@@ -60,7 +63,7 @@ struct ChildStateMachineTests {
             up + [(.stop, Self.closeInput), (.stop, .none), (.pipeClosed, .none), (.exited, Self.drain)]
                 + [(.drained, .end(.stopped))],
             up + [(.stop, Self.closeInput), (.timer, Self.terminate), (.timer, Self.kill), (.exited, Self.drain)]
-                + [(.timer, .end(.stopped))],
+                + [(.drained, .end(.stopped))],
             up + [(.stop, Self.closeInput), (.kill, Self.kill), (.kill, .none), (.timer, .end(.stopped))],
             up + [
                 (.stop, Self.closeInput), (.lineTooLong, Self.kill), (.exited, Self.drain), (.drained, .end(.stopped)),
@@ -97,24 +100,22 @@ struct ChildStateMachineTests {
 
     @Test("Lines are delivered from the announcement to the end, but not once the child is being killed")
     func delivers() {
-        let course: [(Event, delivers: Bool, keeps: Bool, takes: Bool, drains: Bool)] = [
-            (.start, false, true, false, false), (.spawned, true, false, true, false),
-            (.pipeClosed, true, false, true, false), (.stop, true, false, false, false),
-            (.exited, true, false, false, true), (.drained, false, false, false, false),
+        let course: [(Event, delivers: Bool, keeps: Bool, takes: Bool)] = [
+            (.start, false, true, false), (.spawned, true, false, true),
+            (.pipeClosed, true, false, true), (.stop, true, false, false),
+            (.exited, true, false, false), (.drained, false, false, false),
         ]
         var machine = Machine()
-        for (event, delivers, keeps, takes, drains) in course {
+        for (event, delivers, keeps, takes) in course {
             _ = Self.send(event, to: &machine)
             expect(machine.deliversLines, is: delivers, "\(event)")
             expect(machine.keepsBytes, is: keeps, "\(event)")
             expect(machine.takesLines, is: takes, "\(event)")
-            expect(machine.isDraining, is: drains, "\(event)")
         }
         var killed = Machine()
         for event in [Event.start, .spawned, .kill] { _ = Self.send(event, to: &killed) }
         expect(killed.deliversLines, is: false)
         _ = Self.send(.exited, to: &killed)
         expect(killed.deliversLines, is: false)
-        expect(killed.isDraining, is: true)
     }
 }
