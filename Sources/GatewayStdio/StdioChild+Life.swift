@@ -28,7 +28,7 @@ extension StdioChild {
             self.signal(SystemCalls.sigterm)
         case .kill(let time):
             self.setAlarm(time)
-            self.output.discard()
+            if !self.machine.deliversLines { self.output.discard() }
             self.signal(SystemCalls.sigkill)
         case .drain:
             self.output.drain()

@@ -73,7 +73,9 @@ extension StdioChild {
             switch self.state {
             case .running, .closing, .stopping: true
             case .draining(_, let deliversLines): deliversLines
-            case .idle, .starting, .killed, .ended: false
+            // There is nothing wrong with the lines of one that is killed for its silence.
+            case .killed(let ending): ending == .closedOutput
+            case .idle, .starting, .ended: false
             }
         }
 
@@ -168,12 +170,18 @@ extension StdioChild {
 
         /// The process is gone.
         mutating func exited(_ status: ExitStatus) -> Action {
+            let own: Ending =
+                switch status {
+                case .exited(let code): .exited(code: code)
+                case .signalled(let signal): .signalled(signal)
+                }
             switch self.state {
             case .running, .closing:
-                switch status {
-                case .exited(let code): self.state = .draining(.exited(code: code), deliversLines: true)
-                case .signalled(let signal): self.state = .draining(.signalled(signal), deliversLines: true)
-                }
+                self.state = .draining(own, deliversLines: true)
+            case .killed(.closedOutput):
+                // We may have come too late to kill it.
+                let isOurs = status == .signalled(Int(SystemCalls.sigkill))
+                self.state = .draining(isOurs ? .closedOutput : own, deliversLines: true)
             case .stopping:
                 self.state = .draining(.stopped, deliversLines: true)
             case .killed(let ending):

@@ -18,6 +18,7 @@ struct ChildStateMachineTests {
         case lineTooLong
         case pipeClosed
         case exited
+        case killed
         case drained
         case timer
     }
@@ -32,6 +33,7 @@ struct ChildStateMachineTests {
         case .lineTooLong: machine.lineTooLong()
         case .pipeClosed: machine.pipeClosed()
         case .exited: machine.exited(.exited(code: 3))
+        case .killed: machine.exited(.signalled(9))
         case .drained: machine.drained()
         case .timer: machine.timerFired()
         }
@@ -54,8 +56,12 @@ struct ChildStateMachineTests {
                 (.drained, .end(.exited(code: 3))),
             ],
             up + [(.pipeClosed, Self.grace), (.exited, Self.drain), (.drained, .end(.exited(code: 3)))],
-            up + [(.pipeClosed, Self.grace), (.pipeClosed, .none), (.timer, Self.kill), (.exited, Self.drain)]
+            up + [(.pipeClosed, Self.grace), (.pipeClosed, .none), (.timer, Self.kill), (.killed, Self.drain)]
                 + [(.drained, .end(.closedOutput))],
+            // It ended by itself before it could be killed.
+            up + [(.pipeClosed, Self.grace), (.timer, Self.kill), (.exited, Self.drain)]
+                + [(.drained, .end(.exited(code: 3)))],
+            up + [(.killed, Self.drain), (.drained, .end(.signalled(9)))],
             up + [
                 (.lineTooLong, Self.kill), (.lineTooLong, .none), (.exited, Self.drain), (.drained, .end(.lineTooLong)),
             ],
@@ -89,7 +95,8 @@ struct ChildStateMachineTests {
             }
             expect(machine.hasEnded, is: true)
             let events: [Event] = [
-                .start, .notSpawned, .stop, .kill, .lineTooLong, .pipeClosed, .exited, .drained, .timer,
+                .start, .notSpawned, .stop, .kill, .lineTooLong, .pipeClosed, .exited, .killed, .drained,
+                .timer,
             ]
             for event in events { expect(Self.send(event, to: &machine), is: .none) }
             // A start that was given up and succeeds after all.
