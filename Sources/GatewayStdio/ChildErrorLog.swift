@@ -13,6 +13,8 @@ final class ChildErrorLog: ChannelInboundHandler {
     typealias InboundIn = ByteBuffer
 
     private static let bytesPerSecond = 64 * 1024
+    /// About what the log writes around a line.
+    private static let bytesPerLine = 64
     private static let tailBytes = 2 * 1024
 
     /// Set while the child has its pipes.
@@ -23,7 +25,10 @@ final class ChildErrorLog: ChannelInboundHandler {
     private let logger: Logger
     private var lines = ErrorLines(limit: LogLine.limit)
     private var kept = ErrorTail(limit: ChildErrorLog.tailBytes)
-    private var rate = ErrorRate(bytesPerSecond: ChildErrorLog.bytesPerSecond)
+    private var rate = ErrorRate(
+        bytesPerSecond: ChildErrorLog.bytesPerSecond,
+        bytesPerLine: ChildErrorLog.bytesPerLine
+    )
     private var context: ChannelHandlerContext?
     private var report: Scheduled<Void>?
 

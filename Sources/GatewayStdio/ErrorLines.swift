@@ -66,23 +66,26 @@ struct ErrorTail {
 /// How much of a child's standard error is logged: so many bytes a second.
 struct ErrorRate {
     let bytesPerSecond: Int
+    /// What a line costs besides its bytes: very short ones are the dearest.
+    let bytesPerLine: Int
     private var used = 0
     private var suppressed = 0
     /// When the current second ends, on any monotonic clock.
     private(set) var end: Duration?
 
-    init(bytesPerSecond: Int) {
+    init(bytesPerSecond: Int, bytesPerLine: Int) {
         self.bytesPerSecond = bytesPerSecond
+        self.bytesPerLine = bytesPerLine
     }
 
     /// Whether a line of `count` bytes is logged; after the end of a second, `takeSuppressed` is to be called first.
     mutating func admits(_ count: Int, now: Duration) -> Bool {
         if self.end == nil { self.end = now + .seconds(1) }
-        guard self.used + count <= self.bytesPerSecond else {
+        guard self.used + count + self.bytesPerLine <= self.bytesPerSecond else {
             self.suppressed += count
             return false
         }
-        self.used += count
+        self.used += count + self.bytesPerLine
         return true
     }
 

@@ -37,9 +37,11 @@ struct ErrorLinesTests {
         }
     }
 
-    @Test("A second admits so many bytes, one more is counted, and the next second begins anew")
+    @Test(
+        "A second admits so many bytes, with some for each line, one more is counted, and the next second begins anew"
+    )
     func bounds() {
-        var rate = ErrorRate(bytesPerSecond: 10)
+        var rate = ErrorRate(bytesPerSecond: 16, bytesPerLine: 3)
         #expect(rate.end == nil)
         expect(rate.admits(9, now: .seconds(5)), is: true)
         expect(rate.admits(1, now: .seconds(5)), is: true)
@@ -49,7 +51,8 @@ struct ErrorLinesTests {
         expect(rate.takeSuppressed(), is: 31)
         expect(rate.admits(10, now: .seconds(6)), is: true)
         expect(rate.takeSuppressed(), is: 0)
-        expect(rate.admits(11, now: .seconds(9)), is: false)
-        expect(rate.takeSuppressed(), is: 11)
+        expect(rate.admits(14, now: .seconds(9)), is: false)
+        expect(rate.admits(13, now: .seconds(9)), is: true)
+        expect(rate.takeSuppressed(), is: 14)
     }
 }
