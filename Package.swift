@@ -101,7 +101,10 @@ let gatewayTargets: [Target] = [
     ),
     tests(
         of: "GatewayServer",
-        ["GatewayWire", "GatewayModel", "GatewayObservability", "GatewayRuntime", nioCore, nioPosix, logging]
+        [
+            "GatewayWire", "GatewaySession", "GatewayModel", "GatewayObservability", "GatewayRuntime", nioCore, nioPosix,
+            logging,
+        ]
     ),
     .executableTarget(
         name: "mcp-proxy",

@@ -9,20 +9,11 @@ package enum NotBuiltYet: String, CaseIterable, Sendable {
     case credentialPools
     /// `options.proxy` with a url, or with `useEnv: true`; and the proxies of the environment.
     case outboundProxies
-    /// `command`.
-    case stdioServers
-    /// `transportType: "sse"`.
-    case legacySSE
-    /// `options.isolation: "shared"` of a url server.
-    case sharedSessions
 
     /// What this version refuses.
     package static let current: Set<NotBuiltYet> = [
         .credentialPools,
         .outboundProxies,
-        .stdioServers,
-        .legacySSE,
-        .sharedSessions,
     ]
 
     /// What a finding says is not built.
@@ -30,9 +21,6 @@ package enum NotBuiltYet: String, CaseIterable, Sendable {
         switch self {
         case .credentialPools: "pools of credentials"
         case .outboundProxies: "outbound proxies"
-        case .stdioServers: "servers that are child processes"
-        case .legacySSE: "upstreams of the HTTP+SSE transport of 2024-11-05"
-        case .sharedSessions: "upstream sessions shared by all callers"
         }
     }
 }

@@ -10,8 +10,6 @@ package enum CallOutcome: String, CaseIterable, Sendable {
     case ok
     /// The upstream's answer was an HTTP error with a JSON-RPC answer in it.
     case upstreamError = "upstream_error"
-    /// The stream ended where its caller can take it up again.
-    case resumable
     case clientGone = "client_gone"
     case slowReader = "slow_reader"
     case sessionLost = "session_lost"
@@ -95,6 +93,7 @@ package struct UpstreamMetrics: Sendable {
     let failures: CounterFamily<GatewayError.Reason>
     let sessions: Gauge
     let streams: Gauge
+    let childRestarts: Counter
     let openConnections = Gauge()
     let idleConnections = Gauge()
 
@@ -104,6 +103,7 @@ package struct UpstreamMetrics: Sendable {
         self.failures = registry.counters(.upstreamFailures, [server], by: GatewayError.Reason.self)
         self.sessions = registry.gauge(.sessions, [server])
         self.streams = registry.gauge(.streams, [server])
+        self.childRestarts = registry.counter(.childRestarts, [server])
         let (open, idle) = (self.openConnections, self.idleConnections)
         registry.callback(.upstreamConnections, [server, "idle"]) { Double(idle.value) }
         registry.callback(.upstreamConnections, [server, "active"]) { Double(max(open.value - idle.value, 0)) }

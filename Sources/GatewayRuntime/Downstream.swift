@@ -20,6 +20,26 @@ package final class InboundRequest {
         self.parser = parser
     }
 
+    /// A copy for an exchange that outlives the answer to its HTTP request; the bytes are shared.
+    init(copying request: InboundRequest) {
+        self.parser = request.parser
+        self.head = request.head
+        self.body = request.body
+        self.token = request.token
+        self.receivedAt = request.receivedAt
+    }
+
+    /// The media types that the caller takes.
+    package var accept: HTTP1Accept {
+        var accept = HTTP1Accept()
+        guard self.parser.firstIndex(of: .accept) != nil else { return accept }
+        let head = self.head
+        for field in self.parser.fields where field.name == .accept {
+            accept.read(head.readableBytesUInt8Span.extracting(field.valueRange))
+        }
+        return accept
+    }
+
     /// The value of a field as raw bytes, the first if there are several.
     package func value(_ name: HTTP1FieldName) -> ByteBufferView? {
         guard let index = self.parser.firstIndex(of: name) else { return nil }
@@ -36,21 +56,22 @@ package final class InboundRequest {
 /// The answering side of one request: implemented by the listener's connection, called on its event loop.
 ///
 /// A request gets either one `respond`, or `begin`, any number of `send` and then `finish` or `reset`.
-package protocol DownstreamResponder: AnyObject {
+package protocol DownstreamResponder: StreamOutlet {
     var loop: GatewayLoop { get }
-    /// Whether bytes can be sent on without piling up.
-    var isWritable: Bool { get }
+    /// Where messages that come before the answer go, if not into the answer itself.
+    var messages: (any MessageSink)? { get }
 
     /// Sends a whole answer. `fields` appends field lines; length, date and connection are the responder's.
     func respond(status: Int, body: ByteBuffer?, fields: (inout ByteBuffer) -> Void)
     /// Starts an answer of `length` bytes, or of an unknown number.
     func begin(status: Int, length: Int?, fields: (inout ByteBuffer) -> Void)
-    func send(_ bytes: ByteBuffer)
-    func flush()
-    /// Ends an answer that was begun.
-    func finish()
-    /// Breaks the connection, so that what was sent cannot be taken for a whole answer.
-    func reset()
+}
+
+/// Takes messages one by one, where several calls of a caller share what leads back to it.
+package protocol MessageSink: AnyObject {
+    /// Whether messages can be sent on without piling up.
+    var isWritable: Bool { get }
+    func send(_ message: ByteBuffer)
 }
 
 /// What a connection holds while the runtime works on its request; called on its event loop.
@@ -66,6 +87,8 @@ package protocol DownstreamExchange: AnyObject {
 }
 
 extension DownstreamResponder {
+    package var messages: (any MessageSink)? { nil }
+
     /// Answers with a JSON body.
     package func respond(status: Int, json: [UInt8], fields: (inout ByteBuffer) -> Void = { _ in }) {
         self.respond(status: status, body: ByteBuffer(bytes: json)) { buffer in

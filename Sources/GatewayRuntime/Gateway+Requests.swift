@@ -12,7 +12,7 @@ import NIOCore
 ///
 /// Each returns what works on the request from now on, or nil if it was answered at once.
 extension Gateway {
-    /// A POST with one JSON-RPC message.
+    /// A POST with one JSON-RPC message, or with a batch where the revision has them.
     package func post(
         _ request: InboundRequest,
         to upstream: Upstream,
@@ -23,9 +23,7 @@ extension Gateway {
         do throws(EnvelopeError) {
             switch try EnvelopeScanner(maximumDepth: self.limits.jsonDepth).scan(body.readableBytesUInt8Span) {
             case .message(let message): envelope = message
-            case .batch:
-                let error = EnvelopeError(code: .invalidRequest, offset: 0, reason: "batches are not supported here")
-                return self.refuse(error, body, responder)
+            case .batch: return self.postBatch(request, upstream, responder)
             }
         } catch {
             return self.refuse(error, body, responder)
@@ -52,6 +50,8 @@ extension Gateway {
         }
     }
 
+    // MARK: The stateless era
+
     private func postStateless(
         _ message: CallerMessage,
         _ request: InboundRequest,
@@ -64,15 +64,28 @@ extension Gateway {
             return self.refuse(rejection, message.envelope, message.body, upstream, responder)
         }
         let principal = Principal(upstream: upstream.index, token: request.token, forwarded: [])
-        guard let exchange = self.admit(message, request, upstream, principal, nil, responder) else { return nil }
-        if eras.stateless == nil {
-            // Not known because the upstream was not up: what it is asked may only be what it speaks (protocol §4).
-            exchange.startWhenProbed()
-        } else {
-            exchange.start()
+        let call = Call(message: message, request: request, upstream: upstream, principal: principal, session: nil)
+        switch upstream.route {
+        case .unknown:
+            return self.deferred(call, responder) { self.postStateless(message, request, upstream, responder) }
+        case .http(let http):
+            guard eras.stateless != nil else {
+                // Not known because the upstream was not up: what it is asked may only be what it speaks (protocol §4).
+                return self.deferred(call, responder) { self.postStateless(message, request, upstream, responder) }
+            }
+            return self.start(call, http, responder)
+        case .link:
+            return self.withLink(call, responder) { link, handle in
+                guard link == .stateless else {
+                    let rejection = EraRejection.handshakeOnly(message.envelope)
+                    return self.refuse(rejection, message.envelope, message.body, upstream, responder)
+                }
+                return self.start(call, handle, caller: nil, isShared: true, responder)
+            }
         }
-        return exchange
     }
+
+    // MARK: The handshake era
 
     private func postHandshake(
         _ message: CallerMessage,
@@ -82,18 +95,15 @@ extension Gateway {
     ) -> (any DownstreamExchange)? {
         let principal = self.principal(of: request, at: upstream)
         if message.method == .initialize {
-            if upstream.eras.refusesHandshake {
-                let rejection = EraRejection.statelessOnly(message.envelope)
-                return self.refuse(rejection, message.envelope, message.body, upstream, responder, status: 200)
-            }
-            guard let exchange = self.admit(message, request, upstream, principal, nil, responder) else { return nil }
-            exchange.start()
-            return exchange
+            let call = Call(message: message, request: request, upstream: upstream, principal: principal, session: nil)
+            return self.initialize(call, responder)
         }
-        var session: CallerSession?
         switch self.session(of: request, principal) {
-        case .found(let found): session = found
-        case .unknown: return self.refuseSession(message.idBytes, responder)
+        case .unknown:
+            return self.refuseSession(message.idBytes, responder)
+        case .found(let session):
+            let call = Call(message: message, request: request, upstream: upstream, principal: principal, session: session)
+            return self.start(call, responder)
         case .none:
             if upstream.eras.issuesSessions == true {
                 self.count(rejected: .session)
@@ -104,172 +114,137 @@ extension Gateway {
                 )
                 return nil
             }
+            let call = Call(message: message, request: request, upstream: upstream, principal: principal, session: nil)
+            guard case .http(let http) = upstream.route else {
+                return self.deferred(call, responder) { self.postHandshake(message, request, upstream, responder) }
+            }
+            return self.start(call, http, responder)
         }
-        guard let exchange = self.admit(message, request, upstream, principal, session, responder) else {
-            if let session { self.sessions.end(session) }
-            return nil
-        }
-        exchange.start()
-        return exchange
     }
 
-    /// Applies the tool filter and the limits.
-    private func admit(
-        _ message: CallerMessage,
+    /// Gives a message of a session to what its session is bound to.
+    func start(_ call: Call, _ responder: any DownstreamResponder) -> (any DownstreamExchange)? {
+        guard let session = call.session else { return nil }
+        switch session.binding {
+        case .http:
+            guard case .http(let http) = call.upstream.transport else { return nil }
+            return self.start(call, http, responder)
+        case .shared(let shared, let caller):
+            return self.start(call, shared, caller, responder)
+        case .link(let link, let caller):
+            return self.start(call, link, caller: caller, isShared: call.upstream.isShared, responder)
+        case .none:
+            self.sessions.end(session)
+            self.count(rejected: .session)
+            responder.respond(
+                status: 400,
+                json: ErrorAnswer.body(code: -32_600, message: "initialize comes first", id: call.message.idBytes)
+            )
+            return nil
+        }
+    }
+
+    // MARK: Batches
+
+    private func postBatch(
+        _ request: InboundRequest,
+        _ upstream: Upstream,
+        _ responder: any DownstreamResponder
+    ) -> (any DownstreamExchange)? {
+        let body = request.body
+        let principal = self.principal(of: request, at: upstream)
+        var session: CallerSession?
+        let isAllowed: Bool
+        switch self.session(of: request, principal) {
+        case .found(let found):
+            session = found
+            isAllowed = found.revision?.allowsBatches == true
+        case .unknown:
+            return self.refuseSession(nil, responder)
+        case .none:
+            isAllowed = upstream.eras.issuesSessions != true && request.isOfMarch2025
+        }
+        // In use until every element has taken it into use for itself.
+        defer { if let session { self.sessions.end(session) } }
+        guard isAllowed else { return self.refuse(EnvelopeError.noBatches, body, responder) }
+        let elements: [EnvelopeScanner.BatchElement]
+        do throws(EnvelopeError) {
+            let scanner = EnvelopeScanner(maximumDepth: self.limits.jsonDepth)
+            elements = try scanner.scanBatch(body.readableBytesUInt8Span, maximumCount: self.limits.batchElements)
+        } catch {
+            return self.refuse(error, body, responder)
+        }
+        let batch = BatchExchange(responder, acceptsEvents: request.accept.admitsEventStream)
+        let isRunning = batch.start(count: elements.count) { index, responder in
+            self.postElement(elements[index], request, upstream, principal, session, responder)
+        }
+        return isRunning ? batch : nil
+    }
+
+    private func postElement(
+        _ element: EnvelopeScanner.BatchElement,
         _ request: InboundRequest,
         _ upstream: Upstream,
         _ principal: Principal,
         _ session: CallerSession?,
         _ responder: any DownstreamResponder
-    ) -> Exchange? {
-        if message.method == .toolsCall, let filter = upstream.configuration.toolFilter {
-            let name = message.envelope.name.map(message.text)
-            guard let name, filter.admits(name) else {
-                upstream.metrics.requests.increment(message.method, .refused)
-                responder.respond(
-                    status: message.era == .stateless ? 400 : 200,
-                    json: ErrorAnswer.body(
-                        code: -32_602,
-                        message: "Unknown tool: \(name ?? "")",
-                        id: message.idBytes
-                    )
-                )
-                return nil
-            }
-        }
-        guard !self.isDraining, message.isListening ? self.takeStream() : self.takePlace() else {
-            let cause = self.isDraining ? "draining" : "in_flight"
-            let text = self.isDraining ? "the gateway stops" : "the gateway is at its limit of calls; try again"
-            self.refuse(
-                GatewayError(.overloaded, executed: .no, text, cause: cause),
-                message,
-                upstream,
-                responder
-            )
-            return nil
-        }
-        return Exchange(
-            gateway: self,
-            upstream: upstream,
-            request: request,
-            message: message,
-            principal: principal,
-            session: session,
-            responder: responder
-        )
-    }
-
-    /// A GET: the stream of a handshake session.
-    package func get(
-        _ request: InboundRequest,
-        from upstream: Upstream,
-        responder: any DownstreamResponder
     ) -> (any DownstreamExchange)? {
-        guard !self.isStateless(request), !upstream.eras.refusesHandshake else {
-            return self.refuseMethod(responder)
-        }
-        let principal = self.principal(of: request, at: upstream)
-        var session: CallerSession?
-        switch self.session(of: request, principal) {
-        case .found(let found): session = found
-        case .unknown: return self.refuseSession(nil, responder)
-        case .none:
-            if upstream.eras.issuesSessions == true {
-                self.count(rejected: .session)
-                responder.respond(
-                    status: 400,
-                    json: ErrorAnswer.body(code: -32_600, message: "a GET stream needs Mcp-Session-Id")
-                )
-                return nil
-            }
-        }
-        guard !self.isDraining, self.takeStream() else {
-            if let session { self.sessions.end(session) }
-            self.count(rejected: self.isDraining ? .draining : .inFlight)
-            responder.respond(
-                status: 503,
-                json: ErrorAnswer.body(code: -31_009, message: "too many streams; try again later")
-            ) { $0.writeStaticString("Retry-After: 5\r\n") }
-            return nil
-        }
-        let exchange = ListenExchange(
-            gateway: self,
-            upstream: upstream,
-            request: request,
-            session: session,
-            responder: responder
-        )
-        exchange.start()
-        return exchange
-    }
-
-    /// A DELETE: the end of a handshake session.
-    package func delete(_ request: InboundRequest, at upstream: Upstream, responder: any DownstreamResponder) {
-        guard !self.isStateless(request) else {
-            _ = self.refuseMethod(responder)
-            return
-        }
-        switch self.session(of: request, self.principal(of: request, at: upstream)) {
-        case .found(let session):
-            self.end(session, on: responder.loop)
-            responder.respond(status: 204, body: nil) { _ in }
-        case .unknown:
-            _ = self.refuseSession(nil, responder)
-        case .none:
-            self.count(rejected: .session)
-            responder.respond(
-                status: 400,
-                json: ErrorAnswer.body(code: -32_600, message: "DELETE ends a session: send Mcp-Session-Id")
-            )
-        }
+        if case .failure(let error) = element.message { return self.refuse(error, request.body, responder) }
+        let start = request.body.readerIndex + element.range.lowerBound
+        guard let body = request.body.getSlice(at: start, length: element.range.count),
+            let scan = try? EnvelopeScanner(maximumDepth: self.limits.jsonDepth).scan(body.readableBytesUInt8Span),
+            case .message(let envelope) = scan,
+            session.map({ self.sessions.begin($0.id, principal: principal) != nil }) ?? true
+        else { return self.refuseSession(nil, responder) }
+        let message = CallerMessage(envelope: envelope, era: .handshake, body: body)
+        let call = Call(message: message, request: request, upstream: upstream, principal: principal, session: session)
+        if session == nil, case .http(let http) = upstream.transport { return self.start(call, http, responder) }
+        return self.start(call, responder)
     }
 
     // MARK: Sessions
 
-    private enum SessionLookup {
+    enum SessionLookup {
         case none
         case unknown
         case found(CallerSession)
     }
 
-    private func session(of request: InboundRequest, _ principal: Principal) -> SessionLookup {
+    func session(of request: InboundRequest, _ principal: Principal) -> SessionLookup {
         guard let field = request.parser.value(of: .mcpSessionID) else { return .none }
         let head = request.head
         guard request.parser.count(of: .mcpSessionID) == 1,
             let id = SessionID(head.readableBytesUInt8Span.extracting(field)),
             let session = self.sessions.begin(id, principal: principal)
         else { return .unknown }
+        guard !session.isLegacy else {
+            // Its id is for the other transport.
+            self.sessions.end(session)
+            return .unknown
+        }
         return .found(session)
     }
 
-    private func principal(of request: InboundRequest, at upstream: Upstream) -> Principal {
+    func principal(of request: InboundRequest, at upstream: Upstream) -> Principal {
         var forwarded = ByteBuffer()
         request.appendForwarded(upstream.configuration.forwardHeaders, to: &forwarded)
         return Principal(upstream: upstream.index, token: request.token, forwarded: Array(forwarded.readableBytesView))
     }
 
-    /// Whether a request without a body says that it is of the stateless era, which has neither GET nor DELETE.
-    private func isStateless(_ request: InboundRequest) -> Bool {
-        guard let field = request.parser.value(of: .mcpProtocolVersion) else { return false }
-        let head = request.head
-        let revision = ProtocolRevision(head.readableBytesUInt8Span.extracting(field))
-        return revision?.isStateless ?? true
-    }
-
     // MARK: Refusals
 
-    private func refuse(
+    func refuse(
         _ error: EnvelopeError,
         _ body: ByteBuffer,
         _ responder: any DownstreamResponder
     ) -> (any DownstreamExchange)? {
         self.count(rejected: .message)
-        let id = error.id.flatMap { body.getBytes(at: body.readerIndex + $0.range.lowerBound, length: $0.range.count) }
+        let id = error.id.map { body.bytes($0.range) }
         responder.respond(status: 400, json: ErrorAnswer.body(code: error.code.rawValue, message: error.reason, id: id))
         return nil
     }
 
-    private func refuse(
+    func refuse(
         _ rejection: EraRejection,
         _ envelope: Envelope,
         _ body: ByteBuffer,
@@ -283,7 +258,7 @@ extension Gateway {
         return nil
     }
 
-    private func refuse(
+    func refuse(
         _ error: GatewayError,
         _ message: CallerMessage,
         _ upstream: Upstream,
@@ -294,7 +269,7 @@ extension Gateway {
         _ = ErrorAnswer.send(error, to: responder, upstream: upstream, message: message)
     }
 
-    private func refuseSession(_ id: [UInt8]?, _ responder: any DownstreamResponder) -> (any DownstreamExchange)? {
+    func refuseSession(_ id: [UInt8]?, _ responder: any DownstreamResponder) -> (any DownstreamExchange)? {
         self.count(rejected: .session)
         responder.respond(
             status: 404,
@@ -302,18 +277,25 @@ extension Gateway {
         )
         return nil
     }
+}
 
-    private func refuseMethod(_ responder: any DownstreamResponder) -> (any DownstreamExchange)? {
-        self.count(rejected: .method)
-        responder.respond(
-            status: 405,
-            json: ErrorAnswer.body(code: -32_600, message: "the stateless era has POST only")
-        ) { $0.writeStaticString("Allow: POST\r\n") }
-        return nil
-    }
+extension EnvelopeError {
+    /// An array where the revision has no batches, or where none was negotiated.
+    static let noBatches = EnvelopeError(
+        code: .invalidRequest,
+        offset: 0,
+        reason: "batches are for sessions of 2025-03-26 only"
+    )
 }
 
 extension InboundRequest {
+    /// Whether a request without a session is of 2025-03-26: it says so, or nothing (2025-06-18, Transports).
+    fileprivate var isOfMarch2025: Bool {
+        guard let field = self.parser.value(of: .mcpProtocolVersion) else { return true }
+        let head = self.head
+        return ProtocolRevision(head.readableBytesUInt8Span.extracting(field))?.allowsBatches == true
+    }
+
     /// The fields that say what a POST is about.
     var routingHeaders: RoutingHeaders {
         func field(_ name: HTTP1FieldName) -> HeaderField {

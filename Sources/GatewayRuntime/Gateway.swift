@@ -22,7 +22,10 @@ package final class Gateway: Sendable {
     package let startedAt: NIODeadline
     let rejections: CounterFamily<RejectionReason>
     private let loops: [GatewayLoop]
-    private let supervisors: [UpstreamSupervisor]
+    /// nil for an upstream that is a stream of messages from the start.
+    private let supervisors: [UpstreamSupervisor?]
+    /// The one session that callers share, of each upstream that has one over streamable HTTP.
+    private let sharedSessions: [SharedSession?]
     private let inFlight = Atomic<Int>(0)
     private let streams = Atomic<Int>(0)
     private let draining = Atomic<Bool>(false)
@@ -41,6 +44,7 @@ package final class Gateway: Sendable {
     package init(
         _ snapshot: GatewaySnapshot,
         loops: [GatewayLoop],
+        stdio: StdioAccess,
         metrics: MetricsRegistry,
         log: LogOutput
     ) throws {
@@ -56,27 +60,31 @@ package final class Gateway: Sendable {
         self.rejections = metrics.counters(.inboundRejected, by: RejectionReason.self)
         var upstreams: [Upstream] = []
         for configuration in snapshot.upstreams where !configuration.isDisabled {
-            guard case .http(let http) = configuration.transport else { continue }
             upstreams.append(
                 try Upstream(
                     index: upstreams.count,
                     configuration: configuration,
-                    http: http,
                     listener: snapshot.listener,
-                    metrics: UpstreamMetrics(metrics, server: configuration.name)
+                    stdio: stdio,
+                    metrics: UpstreamMetrics(metrics, server: configuration.name),
+                    logger: logger
                 )
             )
         }
         self.upstreams = upstreams
-        let identity = EraProbeDriver.Identity(name: snapshot.listener.name, version: snapshot.listener.version)
         self.supervisors = upstreams.map { upstream in
-            UpstreamSupervisor(
+            guard case .http(let http) = upstream.transport, http.configuration.kind != .sse else { return nil }
+            return UpstreamSupervisor(
                 upstream,
+                http,
                 on: loops[upstream.index % loops.count],
-                identity: identity,
-                timeout: snapshot.listener.limits.connectTimeout,
+                limits: snapshot.listener.limits,
                 logger: logger
             )
+        }
+        self.sharedSessions = upstreams.map { upstream in
+            guard case .http(let http) = upstream.transport, upstream.isShared else { return nil }
+            return SharedSession(upstream, http, home: loops[upstream.index % loops.count])
         }
         for loop in loops {
             loop.eventLoop.execute { [upstreams = self.upstreams] in loop.setUp(upstreams: upstreams) }
@@ -90,15 +98,41 @@ package final class Gateway: Sendable {
     /// `concluded` hears the first verdict on each.
     package func run(concluded: @escaping @Sendable (Upstream, EraProbe.Verdict) -> Void) async {
         await withDiscardingTaskGroup { group in
-            for supervisor in self.supervisors {
+            for upstream in self.upstreams {
                 group.addTask {
-                    await supervisor.run { verdict in concluded(supervisor.upstream, verdict) }
+                    if let supervisor = self.supervisors[upstream.index] {
+                        await supervisor.run { verdict in concluded(upstream, verdict) }
+                    } else {
+                        concluded(upstream, await self.openLink(of: upstream))
+                    }
                 }
             }
             group.addTask { await self.expireSessions() }
             group.addTask { await self.payRetryBudgets() }
         }
     }
+
+    /// Opens what all callers share of an upstream; from then on it looks after itself.
+    private func openLink(of upstream: Upstream) async -> EraProbe.Verdict {
+        await withCheckedContinuation { continuation in
+            let home = self.home(of: upstream)
+            home.eventLoop.execute {
+                home.links(of: upstream).start { error in
+                    let verdict: EraProbe.Verdict =
+                        switch error?.reason {
+                        case nil: .usable
+                        case .credentialRejected?: .rejected
+                        case .unreachable?: .unreachable
+                        default: .unusable
+                        }
+                    continuation.resume(returning: verdict)
+                }
+            }
+        }
+    }
+
+    /// Where what callers share of an upstream lives.
+    func home(of upstream: Upstream) -> GatewayLoop { self.loops[upstream.index % self.loops.count] }
 
     private func payRetryBudgets() async {
         while !Task.isCancelled {
@@ -114,7 +148,7 @@ package final class Gateway: Sendable {
             // Cancelled or not, the loop condition decides.
             try? await Task.sleep(for: interval)
             for session in self.sessions.expire() {
-                let loop = self.loops[session.principal.upstream % self.loops.count]
+                let loop = self.home(of: self.upstreams[session.principal.upstream])
                 loop.eventLoop.execute { self.end(session, on: loop) }
             }
         }
@@ -125,20 +159,26 @@ package final class Gateway: Sendable {
         self.draining.store(true, ordering: .relaxed)
     }
 
-    /// Ends every session upstream as well, within `limit`, and closes all connections.
+    /// Ends every session upstream as well, within `limit`, and closes all connections; children get the time that it
+    /// takes to end those that do not listen.
     package func close(within limit: Duration) async {
         let sessions = self.sessions.removeAll()
         await withTaskGroup(of: Void.self) { group in
             group.addTask {
                 await withDiscardingTaskGroup { ends in
                     for session in sessions.prefix(Self.closeLimit) {
-                        let loop = self.loops[session.principal.upstream % self.loops.count]
-                        ends.addTask { await self.endUpstream(session, on: loop, timeout: TimeAmount(limit)) }
+                        let upstream = self.upstreams[session.principal.upstream]
+                        ends.addTask { await self.endUpstream(self.close(session), of: upstream, timeout: TimeAmount(limit)) }
                     }
+                    for upstream in self.upstreams {
+                        guard let session = self.sharedSessions[upstream.index]?.close() else { continue }
+                        ends.addTask { await self.endUpstream(.http(session), of: upstream, timeout: TimeAmount(limit)) }
+                    }
+                    for loop in self.loops { ends.addTask { await Self.closeLinks(of: loop) } }
                 }
             }
             // Cancelled when the sessions are ended first.
-            group.addTask { try? await Task.sleep(for: limit) }
+            group.addTask { try? await Task.sleep(for: max(limit, Self.childTime)) }
             await group.next()
             group.cancelAll()
         }
@@ -147,49 +187,92 @@ package final class Gateway: Sendable {
 
     /// Sessions that are ended one by one at the end; more than these are left to the upstreams' own limits.
     private static let closeLimit = 1_000
+    /// What it takes to end a child that ignores every request to end (faults S12.5).
+    private static let childTime = Duration.milliseconds(5_800)
 
-    private func endUpstream(_ session: CallerSession, on loop: GatewayLoop, timeout: TimeAmount) async {
+    private static func closeLinks(of loop: GatewayLoop) async {
         await withCheckedContinuation { continuation in
+            loop.eventLoop.execute { loop.closeLinks { continuation.resume() } }
+        }
+    }
+
+    private func endUpstream(_ binding: CallerSession.Binding, of upstream: Upstream, timeout: TimeAmount) async {
+        await withCheckedContinuation { continuation in
+            let loop = self.home(of: upstream)
             loop.eventLoop.execute {
-                self.endUpstream(session, on: loop, timeout: timeout) { continuation.resume() }
+                self.endUpstream(binding, of: upstream, on: loop, timeout: timeout) { continuation.resume() }
             }
         }
     }
 
     // MARK: Sessions
 
-    /// Ends a caller's session, here and upstream.
-    func end(_ session: CallerSession, on loop: GatewayLoop) {
-        if self.sessions.remove(session) {}
-        self.endUpstream(session, on: loop, timeout: .seconds(10)) {}
+    /// Makes a session known; false if every place is taken by sessions in use.
+    func open(_ session: CallerSession, on loop: GatewayLoop) -> Bool {
+        guard self.sessions.open(session, evicted: { self.end($0, on: loop) }) else { return false }
+        self.upstreams[session.principal.upstream].metrics.sessions.add(1)
+        session.counted()
+        return true
     }
 
-    private func endUpstream(
-        _ session: CallerSession,
+    /// Closes a session; returns what it used upstream.
+    func close(_ session: CallerSession) -> CallerSession.Binding {
+        let (binding, wasCounted) = session.close()
+        if wasCounted { self.upstreams[session.principal.upstream].metrics.sessions.subtract(1) }
+        return binding
+    }
+
+    /// Ends a caller's session, here and upstream.
+    func end(_ session: CallerSession, on loop: GatewayLoop) {
+        // It may have been taken out before.
+        _ = self.sessions.remove(session)
+        self.endUpstream(self.close(session), of: self.upstreams[session.principal.upstream], on: loop)
+    }
+
+    /// Ends what a session used upstream.
+    func endUpstream(
+        _ binding: CallerSession.Binding,
+        of upstream: Upstream,
         on loop: GatewayLoop,
-        timeout: TimeAmount,
-        _ completion: @escaping () -> Void
+        timeout: TimeAmount = .seconds(10),
+        _ completion: @escaping @Sendable () -> Void = {}
     ) {
-        let upstream = self.upstreams[session.principal.upstream]
-        guard let id = session.close() else { return completion() }
-        upstream.metrics.sessions.subtract(1)
-        let version = session.revision.map { "MCP-Protocol-Version: \($0.rawValue)\r\n" } ?? ""
-        let forwarded = String(decoding: session.principal.forwarded, as: UTF8.self)
-        UpstreamCall.send(
-            upstream,
-            method: .delete,
-            on: loop,
-            session: id,
-            fields: forwarded + version,
-            timeout: timeout
-        ) { result in
-            if case .success(let answer) = result, answer.status < 300 || [404, 405].contains(answer.status) {
-                return completion()
-            }
-            self.logger.debug("upstream session not ended", metadata: ["upstream": "\(upstream.name)"])
+        switch binding {
+        case .none, .http(nil):
             completion()
+        case .http(let session?):
+            guard let id = session.close(), case .http(let http) = upstream.transport else { return completion() }
+            UpstreamCall.send(
+                http,
+                of: upstream,
+                method: .delete,
+                on: loop,
+                session: id,
+                fields: session.fields,
+                timeout: timeout
+            ) { result in
+                if case .success(let answer) = result, answer.status < 300 || [404, 405].contains(answer.status) {
+                    return completion()
+                }
+                self.logger.debug("upstream session not ended", metadata: ["upstream": "\(upstream.name)"])
+                completion()
+            }
+        case .shared(let session, let caller):
+            session.leave(caller)
+            completion()
+        case .link(let link, let caller):
+            link.execute { link in
+                guard link.sharing == .exclusive else {
+                    link.leave(caller)
+                    return completion()
+                }
+                link.close { completion() }
+            }
         }
     }
+
+    /// The one session that callers share at a streamable-HTTP upstream; nil if each has its own.
+    func sharedSession(of upstream: Upstream) -> SharedSession? { self.sharedSessions[upstream.index] }
 
     // MARK: Places
 
@@ -202,6 +285,7 @@ package final class Gateway: Sendable {
                 case .usable: .usable
                 case .rejected: .notUsable(.rejected)
                 case .none: .notUsable(.connecting)
+                case .exited: .notUsable(.exited)
                 case .unusable, .unreachable: .notUsable(.unreachable)
                 }
             let hasAnswered = verdict != .none && verdict != .unreachable
@@ -230,14 +314,14 @@ package final class Gateway: Sendable {
 
     func streamEnded() { self.streams.subtract(1, ordering: .relaxed) }
 
-    func supervisor(of upstream: Upstream) -> UpstreamSupervisor { self.supervisors[upstream.index] }
+    func supervisor(of upstream: Upstream) -> UpstreamSupervisor? { self.supervisors[upstream.index] }
 
     // MARK: Records
 
     /// Counts a request that the gateway refused before it belonged to an upstream.
     package func count(rejected reason: RejectionReason) { self.rejections.increment(reason) }
 
-    func finished(_ exchange: Exchange, outcome: CallOutcome) {
+    func finished(_ exchange: CallerExchange, outcome: CallOutcome) {
         if exchange.message.isListening { self.streamEnded() } else { self.inFlight.subtract(1, ordering: .relaxed) }
         let upstream = exchange.upstream
         let elapsed = NIODeadline.now() - exchange.startedAt

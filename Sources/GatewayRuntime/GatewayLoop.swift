@@ -12,8 +12,10 @@ package import NIOCore
 package final class GatewayLoop: @unchecked Sendable {
     package let eventLoop: any EventLoop
     package let sweeper: LoopSweeper
-    /// One pool per upstream, by its index.
-    private var pools: [UpstreamPool] = []
+    /// One pool per HTTP upstream, by its index.
+    private var pools: [UpstreamPool?] = []
+    /// What all callers share of the upstreams that are at home here, by index.
+    private var links: [Int: UpstreamLinks] = [:]
     private let allocator = ByteBufferAllocator()
     private var dateLine: (text: ByteBuffer, validUntil: NIODeadline) = (ByteBuffer(), .uptimeNanoseconds(0))
 
@@ -25,9 +27,10 @@ package final class GatewayLoop: @unchecked Sendable {
     /// Called once, before the loop gets any work.
     func setUp(upstreams: [Upstream]) {
         self.pools = upstreams.map { upstream in
-            UpstreamPool(
+            guard case .http(let http) = upstream.transport else { return nil }
+            return UpstreamPool(
                 eventLoop: self.eventLoop,
-                dialer: upstream.dialer,
+                dialer: http.dialer,
                 sweeper: self.sweeper,
                 open: upstream.metrics.openConnections,
                 idle: upstream.metrics.idleConnections
@@ -35,10 +38,31 @@ package final class GatewayLoop: @unchecked Sendable {
         }
     }
 
-    func pool(of upstream: Upstream) -> UpstreamPool { self.pools[upstream.index] }
+    /// nil for an upstream that is no HTTP server.
+    func pool(of upstream: Upstream) -> UpstreamPool? { self.pools[upstream.index] }
+
+    /// The links that callers share of an upstream that is at home on this loop.
+    func links(of upstream: Upstream) -> UpstreamLinks {
+        if let links = self.links[upstream.index] { return links }
+        let links = UpstreamLinks(upstream, settings: upstream.linkSettings, on: self)
+        self.links[upstream.index] = links
+        return links
+    }
 
     func closePools() {
-        for pool in self.pools { pool.close() }
+        for pool in self.pools { pool?.close() }
+    }
+
+    /// Ends every shared link; `completion` hears when their upstreams are gone.
+    func closeLinks(_ completion: @escaping () -> Void) {
+        var left = self.links.count
+        guard left > 0 else { return completion() }
+        for links in self.links.values {
+            links.close {
+                left -= 1
+                if left == 0 { completion() }
+            }
+        }
     }
 
     package func buffer(capacity: Int) -> ByteBuffer { self.allocator.buffer(capacity: capacity) }

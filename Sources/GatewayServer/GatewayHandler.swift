@@ -55,9 +55,11 @@ package final class GatewayHandler: RequestHandler {
         case .metrics, .status:
             return Self.readMethodsOnly(request) ?? self.endpoints.checkAccess(request, from: connection)
         case .mcp(let server):
-            return self.admit(request, to: self.gateway.upstreams[server])
-        case .sse, .message:
-            return Rejection(.route, 404, "HTTP+SSE is not built yet: use streamable HTTP at the same path with /mcp")
+            return self.checkToken(request, at: self.gateway.upstreams[server]) ?? Self.admit(request)
+        case .sse(let server):
+            return self.checkToken(request, at: self.gateway.upstreams[server]) ?? Self.admitStream(request)
+        case .message(let server):
+            return self.checkToken(request, at: self.gateway.upstreams[server]) ?? Self.admitMessage(request)
         }
     }
 
@@ -96,29 +98,28 @@ package final class GatewayHandler: RequestHandler {
         }
     }
 
-    private func admit(_ request: InboundRequest, to upstream: Upstream) -> Rejection? {
+    private func checkToken(_ request: InboundRequest, at upstream: Upstream) -> Rejection? {
         request.token = nil
         let tokens = upstream.configuration.inboundTokens
-        if !tokens.isEmpty {
-            switch InboundToken.check(request, against: tokens) {
-            case .index(let index): request.token = index
-            case .missing: return Self.unauthorized("")
-            case .wrong: return Self.unauthorized(#" error="invalid_token""#)
-            }
+        guard !tokens.isEmpty else { return nil }
+        switch InboundToken.check(request, against: tokens) {
+        case .index(let index): request.token = index
+        case .missing: return Self.unauthorized("")
+        case .wrong: return Self.unauthorized(#" error="invalid_token""#)
         }
-        let head = request.head
+        return nil
+    }
+
+    /// Streamable HTTP.
+    private static func admit(_ request: InboundRequest) -> Rejection? {
         switch request.parser.method {
         case .delete:
             return nil
         case .get:
-            // S4.4: what cannot be read as a stream is no MCP client.
-            return self.accept(request).admitsEventStream
-                ? nil : Rejection(.accept, 406, "Accept must admit text/event-stream")
+            return Self.checkStreamAccepted(request)
         case .post:
-            guard let type = request.parser.value(of: .contentType),
-                HTTP1Text.mediaType(head.readableBytesUInt8Span.extracting(type)) == .json
-            else { return Rejection(.contentType, 415, "Content-Type must be application/json") }
-            let accept = self.accept(request)
+            if let rejection = Self.checkJSON(request) { return rejection }
+            let accept = request.accept
             return accept.admitsJSON || accept.admitsEventStream
                 ? nil : Rejection(.accept, 406, "Accept must admit application/json or text/event-stream")
         default:
@@ -126,14 +127,33 @@ package final class GatewayHandler: RequestHandler {
         }
     }
 
-    private func accept(_ request: InboundRequest) -> HTTP1Accept {
-        var accept = HTTP1Accept()
-        guard request.parser.firstIndex(of: .accept) != nil else { return accept }
-        let head = request.head
-        for field in request.parser.fields where field.name == .accept {
-            accept.read(head.readableBytesUInt8Span.extracting(field.valueRange))
+    /// The stream of the 2024-11-05 transport.
+    private static func admitStream(_ request: InboundRequest) -> Rejection? {
+        guard request.parser.method == .get else {
+            return Rejection(.method, 405, "this is the stream of HTTP+SSE: use GET", fields: "Allow: GET\r\n")
         }
-        return accept
+        return Self.checkStreamAccepted(request)
+    }
+
+    /// The messages of the 2024-11-05 transport, whose answers come elsewhere.
+    private static func admitMessage(_ request: InboundRequest) -> Rejection? {
+        guard request.parser.method == .post else {
+            return Rejection(.method, 405, "messages of HTTP+SSE come by POST", fields: "Allow: POST\r\n")
+        }
+        return Self.checkJSON(request)
+    }
+
+    private static func checkJSON(_ request: InboundRequest) -> Rejection? {
+        let head = request.head
+        guard let type = request.parser.value(of: .contentType),
+            HTTP1Text.mediaType(head.readableBytesUInt8Span.extracting(type)) == .json
+        else { return Rejection(.contentType, 415, "Content-Type must be application/json") }
+        return nil
+    }
+
+    /// S4.4: what cannot be read as a stream is no MCP client.
+    private static func checkStreamAccepted(_ request: InboundRequest) -> Rejection? {
+        request.accept.admitsEventStream ? nil : Rejection(.accept, 406, "Accept must admit text/event-stream")
     }
 
     private static func unauthorized(_ error: String) -> Rejection {
@@ -165,8 +185,12 @@ package final class GatewayHandler: RequestHandler {
         case .readiness: self.endpoints.readiness(responder)
         case .metrics: self.endpoints.metrics(responder)
         case .status: self.endpoints.status(responder)
-        case .sse, .message, .none:
-            // `admit` lets nothing of these pass.
+        case .sse(let server):
+            return self.gateway.openLegacy(request, at: self.gateway.upstreams[server], responder: responder)
+        case .message(let server):
+            return self.gateway.postLegacy(request, to: self.gateway.upstreams[server], responder: responder)
+        case .none:
+            // `admit` lets nothing of this pass.
             responder.respond(status: 404, json: ErrorAnswer.body(code: -32_600, message: "no such route"))
         }
         return nil

@@ -24,12 +24,26 @@ enum StatusReport {
         func known(_ value: Bool?) -> String { value.map(String.init) ?? "null" }
         let versions = eras.supportedVersions.map(ErrorAnswer.quoted).joined(separator: ",")
         return ErrorAnswer.quoted(upstream.name)
-            + #":{"transport":"\#(upstream.http.kind == .sse ? "sse" : "streamable-http")""#
-            // The target may carry a key in its query: the origin says enough.
-            + #","origin":\#(ErrorAnswer.quoted(upstream.http.url.origin.description))"#
+            + #":{"transport":"\#(Self.transport(of: upstream))"\#(Self.origin(of: upstream))"#
+            + #","isolation":"\#(upstream.configuration.isolation.rawValue)""#
             + #","state":"\#(upstream.currentVerdict)","protocol":"\#(upstream.configuration.protocolPin.rawValue)""#
             + #","eras":{"handshake":\#(known(eras.handshake)),"stateless":\#(known(eras.stateless))"#
             + #","versions":[\#(versions)],"issuesSessions":\#(known(eras.issuesSessions))}"#
             + #","inFlight":\#(upstream.runningCount),"guarded":\#(!upstream.configuration.inboundTokens.isEmpty)}"#
+    }
+
+    private static func transport(of upstream: Upstream) -> String {
+        switch (upstream.transport, upstream.route) {
+        case (.stdio, _): "stdio"
+        case (.http, .link): "sse"
+        case (.http, .http): "streamable-http"
+        case (.http, .unknown): "unknown"
+        }
+    }
+
+    /// The target may carry a key in its query, and a command line anything: the origin says enough.
+    private static func origin(of upstream: Upstream) -> String {
+        guard case .http(let http) = upstream.transport else { return "" }
+        return #","origin":\#(ErrorAnswer.quoted(http.configuration.url.origin.description))"#
     }
 }

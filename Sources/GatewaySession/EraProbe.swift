@@ -30,8 +30,12 @@ package enum EraProbe {
         case refused
         /// 429 or 5xx: an answer, but not about an era.
         case busy
+        /// 400, 404 or 405 without an error of the stateless era: what a server of the HTTP+SSE transport says to a POST.
+        case noSuchTransport
         /// Any other answer.
         case other
+        /// A stream whose first event says where to send messages.
+        case endpoint
         /// No answer.
         case unreachable
     }
@@ -40,6 +44,8 @@ package enum EraProbe {
     package enum Action: Hashable, Sendable {
         case sendDiscover
         case sendInitialize
+        /// GET the URL, as a client of the 2024-11-05 transport does.
+        case openEventStream
         case conclude(Conclusion)
     }
 
@@ -47,7 +53,7 @@ package enum EraProbe {
         case usable
         /// 401 or 403.
         case rejected
-        /// It answers, but not as an MCP server over streamable HTTP.
+        /// It answers, but not as an MCP server over a transport that was asked for.
         case unusable
         case unreachable
     }
@@ -55,6 +61,8 @@ package enum EraProbe {
     package struct Conclusion: Hashable, Sendable {
         package var verdict: Verdict
         package var eras: UpstreamEras
+        /// Whether it turned out to speak HTTP+SSE instead of streamable HTTP.
+        package var isEventStream = false
     }
 
     package struct StateMachine: ~Copyable {
@@ -62,15 +70,19 @@ package enum EraProbe {
             case initial
             case discovering
             case initializing
+            case openingEventStream
             case concluded
         }
 
         private let scope: Scope
+        private let admitsEventStream: Bool
         private var state = State.initial
         private var eras = UpstreamEras()
 
-        package init(scope: Scope) {
+        /// `admitsEventStream`: whether the transport is to be found out as well (`transportType` absent).
+        package init(scope: Scope, admitsEventStream: Bool = false) {
             self.scope = scope
+            self.admitsEventStream = admitsEventStream && scope != .stateless
             if scope == .handshake { self.eras.stateless = false }
             if scope == .stateless { self.eras.handshake = false }
         }
@@ -89,6 +101,8 @@ package enum EraProbe {
                 self.discoverAnswered(answer)
             case .initializing:
                 self.initializeAnswered(answer)
+            case .openingEventStream:
+                self.conclude(answer == .endpoint ? .usable : .unusable, isEventStream: answer == .endpoint)
             }
         }
 
@@ -96,13 +110,13 @@ package enum EraProbe {
             switch answer {
             case .discovered(let versions), .unsupportedVersion(let versions):
                 // Dates compare as text; a list of handshake versions alone is a server between the eras.
-                let stateless = versions.filter { $0 >= Self.firstStatelessVersion }
+                let stateless = versions.filter { $0 >= EraProbe.firstStatelessVersion }
                 self.eras.stateless = !stateless.isEmpty
                 self.eras.statelessVersions = stateless
             case .statelessError:
                 self.eras.stateless = true
-                self.eras.statelessVersions = [Self.firstStatelessVersion]
-            case .initialized, .other:
+                self.eras.statelessVersions = [EraProbe.firstStatelessVersion]
+            case .initialized, .noSuchTransport, .other, .endpoint:
                 if self.scope == .stateless { return self.conclude(.unusable) }
                 self.eras.stateless = false
             case .refused:
@@ -129,7 +143,10 @@ package enum EraProbe {
                 return self.conclude(isStateless ? .usable : .unusable)
             case .unreachable:
                 return self.conclude(isStateless ? .usable : .unreachable)
-            case .discovered, .unsupportedVersion, .statelessError, .other:
+            case .noSuchTransport where self.admitsEventStream && !isStateless:
+                self.state = .openingEventStream
+                return .openEventStream
+            case .discovered, .unsupportedVersion, .statelessError, .noSuchTransport, .other, .endpoint:
                 if isStateless { self.eras.handshake = false }
                 return self.conclude(isStateless ? .usable : .unusable)
             }
@@ -141,12 +158,19 @@ package enum EraProbe {
         }
 
         /// What is not certain is forgotten: the next probe asks again.
-        private mutating func conclude(_ verdict: Verdict) -> Action {
+        private mutating func conclude(_ verdict: Verdict, isEventStream: Bool = false) -> Action {
             self.state = .concluded
+            if isEventStream {
+                self.eras.handshake = true
+                self.eras.stateless = false
+                self.eras.issuesSessions = true
+            }
             if verdict != .usable, self.scope == .both { self.eras = UpstreamEras() }
-            return .conclude(Conclusion(verdict: verdict, eras: self.eras))
+            return .conclude(Conclusion(verdict: verdict, eras: self.eras, isEventStream: isEventStream))
         }
 
-        private static let firstStatelessVersion = "2026-07-28"
     }
+
+    /// Versions are dates, which compare as text.
+    static let firstStatelessVersion = "2026-07-28"
 }

@@ -57,9 +57,8 @@ package struct SessionTable<Principal: Hashable & Sendable, Payload: Sendable>: 
         let own = self.counts[principal, default: 0]
         var evicted: Ended?
         if self.entries.count >= self.capacity || own >= principalLimit ?? .max {
-            let idle = self.entries.filter { $0.value.principal == principal && $0.value.uses == 0 }
-            guard let oldest = idle.min(by: { $0.value.lastUsed < $1.value.lastUsed }) else { return .refused }
-            evicted = self.remove(oldest.key)
+            evicted = self.removeIdlest(of: principal)
+            guard evicted != nil else { return .refused }
         }
         self.entries[id] = Entry(principal: principal, payload: payload, uses: 0, lastUsed: now)
         self.counts[principal, default: 0] += 1
@@ -84,12 +83,21 @@ package struct SessionTable<Principal: Hashable & Sendable, Payload: Sendable>: 
         self.entries.values[index].lastUsed = now
     }
 
+    /// Calls and streams that run on a session; 0 if it is not there.
+    package func uses(of id: SessionID) -> Int { self.entries[id]?.uses ?? 0 }
+
     /// Ends a session whatever runs on it; nil if it is not there.
     package mutating func remove(_ id: SessionID) -> Ended? {
         guard let entry = self.entries.removeValue(forKey: id) else { return nil }
         let left = self.counts[entry.principal, default: 1] - 1
         self.counts[entry.principal] = left == 0 ? nil : left
         return Ended(id: id, payload: entry.payload)
+    }
+
+    /// Ends the session of a principal that has been idle longest; nil if all are in use, or there is none.
+    package mutating func removeIdlest(of principal: Principal) -> Ended? {
+        let idle = self.entries.filter { $0.value.principal == principal && $0.value.uses == 0 }
+        return idle.min { $0.value.lastUsed < $1.value.lastUsed }.flatMap { self.remove($0.key) }
     }
 
     /// Takes out every session that was unused for the idle bound.

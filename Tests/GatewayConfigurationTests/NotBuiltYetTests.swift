@@ -37,21 +37,6 @@ struct NotBuiltYetRow: Sendable, CustomTestStringConvertible {
             server: #""url": "https://h/", "options": {DISABLED"proxy": {"useEnv": true}}"#,
             path: "options.proxy.useEnv"
         ),
-        NotBuiltYetRow(
-            feature: .stdioServers,
-            server: #""command": "c", "options": {DISABLED"logEnabled": true}"#,
-            path: "command"
-        ),
-        NotBuiltYetRow(
-            feature: .legacySSE,
-            server: #""url": "https://h/", "transportType": "sse", "options": {DISABLED"logEnabled": true}"#,
-            path: "transportType"
-        ),
-        NotBuiltYetRow(
-            feature: .sharedSessions,
-            server: #""url": "https://h/", "options": {DISABLED"isolation": "shared"}"#,
-            path: "options.isolation"
-        ),
     ]
 
     private func load(_ row: NotBuiltYetRow, isDisabled: Bool = false, notBuiltYet: Set<NotBuiltYet>) -> LoadResult {
@@ -108,10 +93,12 @@ struct NotBuiltYetRow: Sendable, CustomTestStringConvertible {
     }
 
     @Test(
-        "What is built runs: a url, with and without transportType, with inbound tokens and without a proxy",
+        "What is built runs: every transport and isolation, with inbound tokens and without a proxy",
         arguments: [
             #""url": "https://h/""#, #""url": "https://h/", "transportType": "streamable-http""#,
             #""url": "https://h/", "options": {"proxy": false, "isolation": "session"}"#,
+            #""url": "https://h/", "options": {"isolation": "shared"}"#, #""url": "https://h/", "transportType": "sse""#,
+            #""command": "c""#, #""command": "c", "args": ["-v"], "options": {"isolation": "session"}"#,
             #""url": "https://h/", "options": {"proxy": {"useEnv": false}}"#,
             #""url": "https://h/", "options": {"auth": {}, "authTokens": ["t"]}"#,
             #""url": "https://h/", "headers": {"Authorization": "Bearer x"}, "options": {"authTokens": ["t"]}"#,

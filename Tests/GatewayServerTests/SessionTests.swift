@@ -259,7 +259,7 @@ import Testing
         try await gets.wait("a GET at the upstream") { $0.isEmpty ? nil : $0.removeFirst() }
     }
 
-    @Test("Carries events as they come, survives the upstream's end, and takes up where it was")
+    @Test("Carries events as they come under ids of ours, survives the upstream's end, and takes up where it was")
     func survives() async throws {
         let gets = Inbox<[UpstreamTurn]>([])
         try await withGateway(script: Self.script(gets)) { gateway in
@@ -267,21 +267,50 @@ import Testing
             let client = try await gateway.connect()
             client.send(Self.get(session, fields: ["Last-Event-ID: 41", "MCP-Protocol-Version: 2025-11-25"]))
             let first = try await Self.next(gets)
-            #expect(first.request["last-event-id"] == "41")
+            // What our ids are is nothing to the upstream, and the other way round.
+            #expect(first.request["last-event-id"] == nil)
             #expect(first.request["mcp-session-id"] == "s")
             #expect(first.request["mcp-protocol-version"] == "2025-11-25")
             first.beginEvents()
             first.chunk("retry: 10\nid: 42\nevent: message\ndata: \(Self.changed)\n\n")
-            try await client.read(until: "data: \(Self.changed)\n\n")
+            try await client.read(until: "id: 0-1\nevent: message\ndata: \(Self.changed)\n\n")
             first.endChunks()
             let second = try await Self.next(gets)
             #expect(second.request["last-event-id"] == "42")
             second.beginEvents()
             second.event(Self.changed)
-            try await client.read(until: "data: \(Self.changed)\n\n")
+            try await client.read(until: "id: 0-2\nevent: message\ndata: \(Self.changed)\n\n")
             #expect(client.inbox.now.ending == nil)
             client.close()
             try await gateway.metric(#"mcp_proxy_streams{server="echo"}"#, is: "0")
+        }
+    }
+
+    @Test("A caller that lost its connection gets what it missed, and then what comes", arguments: [1, 2])
+    func resumes(threads: Int) async throws {
+        let gets = Inbox<[UpstreamTurn]>([])
+        try await withGateway({ $0.threads = threads }, script: Self.script(gets)) { gateway in
+            let session = try #require(try await gateway.initialize())
+            let client = try await gateway.connect()
+            client.send(Self.get(session))
+            let turn = try await Self.next(gets)
+            turn.beginEvents()
+            turn.event(Self.changed)
+            try await client.read(until: "id: 0-1\n")
+            client.reset()
+            try await gateway.metric(#"mcp_proxy_streams{server="echo"}"#, is: "0")
+            for _ in 2...4 { turn.event(Self.changed) }
+            // Each connection is on the next event loop.
+            for _ in 0..<threads {
+                let again = try await gateway.connect()
+                again.send(Self.get(session, fields: ["Last-Event-ID: 0-2"]))
+                let text = try await again.read(until: "id: 0-4\n")
+                #expect(text.contains("id: 0-3\n") && !text.contains("id: 0-2\n"))
+                again.close()
+                try await gateway.metric(#"mcp_proxy_streams{server="echo"}"#, is: "0")
+            }
+            // The upstream's stream stayed open all the time.
+            #expect(gets.now.isEmpty)
         }
     }
 
@@ -292,15 +321,19 @@ import Testing
             let session = try #require(try await gateway.initialize())
             let (one, two) = (try await gateway.connect(), try await gateway.connect())
             one.send(Self.get(session))
-            try await Self.next(gets).beginEvents()
+            let turn = try await Self.next(gets)
+            turn.beginEvents()
             try await one.read(until: "\r\n\r\n")
             two.send(Self.get(session))
-            try await Self.next(gets).beginEvents()
             try await two.read(until: "\r\n\r\n")
             try await one.read(until: "0\r\n\r\n")
-            #expect(two.inbox.now.ending == nil)
+            turn.event(Self.changed)
+            try await two.read(until: Self.changed)
             // DELETE ends what is left.
-            expect(try await gateway.request("DELETE /echo/mcp", fields: SessionTests.fields(session)).status, is: 204)
+            expect(
+                try await gateway.request("DELETE /echo/mcp", fields: SessionTests.fields(session)).status,
+                is: 204
+            )
             try await two.read(until: "0\r\n\r\n")
         }
     }

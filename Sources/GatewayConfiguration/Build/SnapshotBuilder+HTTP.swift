@@ -20,9 +20,6 @@ extension SnapshotBuilder {
             isUsed: url?.origin.scheme != .http,
             otherwise: "the url is http, so there is no TLS"
         )
-        if let type = node["transportType"], type.string == "sse" {
-            self.refuseIfNotBuilt(.legacySSE, at: type, isStarted: draft.isStarted)
-        }
         let pool: CredentialPoolConfiguration?
         if let auth = draft.options?["auth"] {
             pool = self.credentialPool(auth, isStarted: draft.isStarted)

@@ -148,9 +148,6 @@ extension SnapshotBuilder {
         guard let node = draft.options?["isolation"],
             let isolation = node.string.flatMap({ UpstreamConfiguration.Isolation(rawValue: $0) })
         else { return isStdio ? .shared : .session }
-        if isolation == .shared, !isStdio {
-            self.refuseIfNotBuilt(.sharedSessions, at: node, isStarted: draft.isStarted)
-        }
         return isolation
     }
 

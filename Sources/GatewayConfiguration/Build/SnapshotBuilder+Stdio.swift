@@ -13,9 +13,6 @@ extension SnapshotBuilder {
         )
         let arguments = (node["args"]?.elements ?? []).compactMap { self.argument($0) }
         let command = node["command"].flatMap { self.command($0, hasArguments: node["args"] != nil) }
-        if let command = node["command"] {
-            self.refuseIfNotBuilt(.stdioServers, at: command, isStarted: draft.isStarted)
-        }
         return StdioUpstreamConfiguration(
             command: command ?? "",
             arguments: arguments,

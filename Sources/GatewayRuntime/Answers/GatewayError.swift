@@ -25,7 +25,7 @@ package struct GatewayError: Error, Sendable {
     package typealias Executed = RetryRules.Executed
 
     package let reason: Reason
-    package let executed: Executed
+    package var executed: Executed
     /// What happened and what to do about it; never bytes of a peer, never a secret.
     package let message: String
     /// The narrower cause, from a closed list: the metric label.

@@ -11,6 +11,7 @@ import NIOCore
 /// What becomes of an upstream's answer: relayed, held, or replaced by an error of ours (contract §4).
 extension Exchange {
     func upstreamAnswered(_ connection: UpstreamConnection) {
+        if case .resuming = self.phase { return self.resumed(AnswerHead(connection)) }
         guard case .attempting = self.phase else { return }
         self.answer = AnswerHead(connection)
         switch self.answer.status {
@@ -69,6 +70,7 @@ extension Exchange {
     private var needsWholeAnswer: Bool {
         // Without a length only the JSON itself says whether the connection was closed too early (faults F48).
         self.answer.isCloseDelimited || self.message.method == .initialize || self.filtersTools
+            || self.sharedCall != nil || self.isMessageWise
     }
 
     var filtersTools: Bool { self.message.method == .toolsList && self.upstream.configuration.toolFilter != nil }
@@ -86,18 +88,17 @@ extension Exchange {
     /// Only 307 and 308 to the same origin are followed: nothing of ours goes anywhere else (protocol §2 C26).
     private func redirected() {
         guard self.redirects < 3, let location = self.answer.location,
-            let url = self.upstream.http.url.resolving(location: location),
-            url.origin == self.upstream.http.url.origin, !url.hasUserInfo
+            let url = self.http.configuration.url.resolving(location: location),
+            url.origin == self.http.configuration.url.origin, !url.hasUserInfo
         else { return self.fail(self.redirectFailure) }
         self.redirects += 1
         self.redirectTarget = url.target
-        self.connection?.cancel()
-        self.connection = nil
+        self.abandonUpstream()
         self.attempt()
     }
 
     private var redirectFailure: GatewayError {
-        let target = self.answer.location.flatMap { self.upstream.http.url.resolving(location: $0) }
+        let target = self.answer.location.flatMap { self.http.configuration.url.resolving(location: $0) }
         let place = target.map { "to \($0.origin)" } ?? "to nowhere we go"
         return self.protocolFailure(
             "the server redirects \(place); set url to where it lives",
@@ -119,18 +120,17 @@ extension Exchange {
         case .draining:
             self.drained += bytes.readableBytes
             if self.drained > Self.drainLimit {
-                self.connection?.cancel()
-                self.connection = nil
+                self.abandonUpstream()
                 self.done()
             }
-        case .waiting, .attempting, .done:
+        case .waiting, .attempting, .resuming, .done:
             break
         }
     }
 
     func upstreamPaused() {
         switch self.phase {
-        case .relaying, .events: self.responder?.flush()
+        case .relaying, .events: self.flush()
         default: break
         }
     }
@@ -141,10 +141,12 @@ extension Exchange {
         case .holding(let hold):
             self.collected(hold)
         case .relaying:
-            self.responder?.finish()
+            self.finishReply()
             self.finish(.ok)
         case .events:
-            self.eventsEnded()
+            self.eventsBroke(cause: "sse_no_response")
+        case .resuming:
+            self.resumeLater()
         case .draining:
             self.done()
         case .waiting, .attempting, .done:
@@ -211,8 +213,8 @@ extension Exchange {
         case .whole:
             self.answeredWhole()
         case .failure(let status):
-            if self.answerIsOurs(self.held) {
-                self.reply(status: status, body: self.held) { [fields = self.answer.fields] head in
+            if let body = self.ownAnswer(self.held) {
+                self.reply(status: status, body: body) { [fields = self.answer.fields] head in
                     head.writeImmutableBuffer(fields)
                 }
                 self.finish(.upstreamError)
@@ -234,11 +236,22 @@ extension Exchange {
             )
         }
         if self.message.method == .initialize { return self.initialized(self.held, envelope) }
-        guard self.filtersTools else { return self.respond(self.held) }
-        guard let filtered = self.filtered(self.held, envelope) else {
-            return self.fail(self.protocolFailure("the list of tools cannot be read", "bad_json", executed: .yes))
+        guard let answer = self.forCaller(self.held, envelope) else { return }
+        self.respond(answer)
+    }
+
+    /// An answer as its caller may see it: under its own id, without the tools that are hidden from it.
+    ///
+    /// nil: it cannot be, and the exchange has ended.
+    func forCaller(_ message: ByteBuffer, _ envelope: Envelope) -> ByteBuffer? {
+        guard self.filtersTools else { return self.sharedCall?.restored(message, envelope) ?? message }
+        guard let filtered = self.upstream.filtered(message, envelope) else {
+            self.fail(self.protocolFailure("the list of tools cannot be read", "bad_json", executed: .yes))
+            return nil
         }
-        self.respond(filtered)
+        guard let sharedCall else { return filtered }
+        guard let again = AnswerReader.read(filtered, depth: self.gateway.limits.jsonDepth) else { return filtered }
+        return sharedCall.restored(filtered, again)
     }
 
     /// Sends a whole answer as the upstream's.
@@ -250,12 +263,19 @@ extension Exchange {
         self.finish(.ok)
     }
 
-    /// Whether a body is a JSON-RPC answer to this request.
-    func answerIsOurs(_ body: ByteBuffer) -> Bool {
+    /// A body if it is a JSON-RPC answer to this request, under its caller's id; else nil.
+    private func ownAnswer(_ body: ByteBuffer) -> ByteBuffer? {
         guard self.answer.mediaType == .json, self.message.isRequest,
-            let envelope = AnswerReader.read(body, depth: self.gateway.limits.jsonDepth)
-        else { return false }
-        return self.message.isAnswered(by: envelope, in: body)
+            let envelope = AnswerReader.read(body, depth: self.gateway.limits.jsonDepth),
+            self.isAnswered(by: envelope, in: body)
+        else { return nil }
+        return self.sharedCall?.restored(body, envelope) ?? body
+    }
+
+    /// Whether an upstream's message is the response to this request.
+    func isAnswered(by envelope: Envelope, in bytes: ByteBuffer) -> Bool {
+        if let sharedCall { return sharedCall.isAnswered(by: envelope, in: bytes) }
+        return self.message.isAnswered(by: envelope, in: bytes)
     }
 
     // MARK: Statuses of 400 and above

@@ -7,11 +7,15 @@ import GatewayTransport
 import GatewayWire
 import NIOCore
 
-/// Answers that come as a stream of events: whole events are passed on as the bytes that arrived (faults F20 to F28).
+/// Answers that come as a stream of events (faults F20 to F28).
+///
+/// Whole events are passed on as the bytes that arrived, unless something in them is not the caller's: ids of events
+/// that the upstream gave out, ids of messages in a session that callers share, or the framing, where the caller has a
+/// stream of another kind.
 extension Exchange {
     /// Sends the head of the stream.
     func startEvents(sessionID: String? = nil) {
-        self.beginReply(status: 200, length: nil) { [fields = self.answer.fields] head in
+        self.beginEvents { [fields = self.answer.fields] head in
             head.writeImmutableBuffer(fields)
             if let sessionID { head.writeString("Mcp-Session-Id: \(sessionID)\r\n") }
         }
@@ -39,15 +43,20 @@ extension Exchange {
                 case .drop:
                     self.pass(&passed)
                     self.held.moveReaderIndex(forwardBy: event.length)
+                case .send(let message):
+                    self.pass(&passed)
+                    self.held.moveReaderIndex(forwardBy: event.length)
+                    self.sendEvent(message)
                 case .replaced:
-                    self.held.moveReaderIndex(forwardBy: passed + event.length)
-                    passed = 0
                     return
-                case .last:
+                case .last(nil):
                     passed += event.length
                     self.pass(&passed)
-                    self.responder?.finish()
+                    self.finishReply()
                     return self.finish(.ok)
+                case .last(let message?):
+                    self.pass(&passed)
+                    return self.finishEvents(with: message)
                 }
             case .tooLong:
                 self.pass(&passed)
@@ -60,25 +69,34 @@ extension Exchange {
     }
 
     private func pass(_ count: inout Int) {
-        if count > 0, let bytes = self.held.readSlice(length: count), self.hasStarted { self.relay(bytes) }
+        if count > 0, let bytes = self.held.readSlice(length: count), self.hasStarted, !self.isMessageWise {
+            self.relay(bytes)
+        }
         count = 0
         // What is left is the beginning of an event: it must not keep a whole read alive.
         if self.held.readableBytes == 0 { self.held = ByteBuffer() }
     }
 
     private enum Verdict {
+        /// Goes on as the bytes that came.
         case pass
         /// It belongs to nobody here.
         case drop
+        /// Goes on as a new event.
+        case send(ByteBuffer)
         /// Something else was sent, or the exchange ended.
         case replaced
-        /// The answer: the stream ends behind it.
-        case last
+        /// The answer: the stream ends behind it; nil: as the bytes that came.
+        case last(ByteBuffer?)
     }
 
     private func judge(_ event: SSEEvent, in bytes: ByteBuffer) -> Verdict {
-        if event.id != nil { self.hasEventID = true }
-        guard let data = event.dataBytes(in: bytes), data.readableBytes > 0 else { return .pass }
+        self.resumption.take(event, in: bytes)
+        // Only what the stateless era sends passes untouched: there nobody takes a stream up again (protocol §1.2).
+        let isRewritten =
+            self.hasOwnEventIDs || self.isMessageWise || self.sharedCall != nil
+            || self.message.era == .handshake && (event.id != nil || event.retry != nil)
+        guard let data = event.dataBytes(in: bytes), data.readableBytes > 0 else { return isRewritten ? .drop : .pass }
         guard let envelope = AnswerReader.read(data, depth: self.gateway.limits.jsonDepth) else {
             self.fail(self.protocolFailure("an event is no JSON-RPC message", "bad_json", executed: .yes))
             return .replaced
@@ -86,89 +104,33 @@ extension Exchange {
         switch envelope.kind {
         case .notification:
             if envelope.method == .progressNotification { self.progressed() }
-            return .pass
+            guard isRewritten else { return .pass }
+            guard let sharedCall else { return .send(data) }
+            return sharedCall.along(data, envelope).map(Verdict.send) ?? .drop
         case .request:
             // The stateless era has no requests of servers (protocol §2 S11).
-            return self.message.era == .stateless ? .drop : .pass
+            if self.message.era == .stateless { return .drop }
+            guard isRewritten else { return .pass }
+            guard let sharedCall else { return .send(data) }
+            return sharedCall.along(data, envelope).map(Verdict.send) ?? .drop
         case .result, .error:
-            guard self.message.isAnswered(by: envelope, in: data) else { return .drop }
-            self.isAnswered = true
+            guard self.isAnswered(by: envelope, in: data) else { return .drop }
             if self.message.method == .initialize {
                 self.initialized(data, envelope)
                 return .replaced
             }
-            guard self.filtersTools else { return .last }
-            guard let filtered = self.filtered(data, envelope) else {
-                self.fail(self.protocolFailure("the list of tools cannot be read", "bad_json", executed: .yes))
-                return .replaced
-            }
-            self.sendEvent(Array(filtered.readableBytesView))
-            self.responder?.finish()
-            self.finish(.ok)
-            return .replaced
+            guard let answer = self.forCaller(data, envelope) else { return .replaced }
+            return .last(isRewritten || self.filtersTools ? answer : nil)
         }
-    }
-
-    /// A sign of life of this call: the clock starts again, up to a point (contract §2, `timeout`).
-    private func progressed() {
-        guard !self.message.isListening else { return }
-        self.deadline = min(.now() + TimeAmount(self.upstream.configuration.timeout), self.lastDeadline)
-    }
-
-    func sendEvent(_ data: [UInt8]) {
-        var event: [UInt8] = []
-        SSEEncoder.append(type: "message", data: data.span, to: &event)
-        self.relay(ByteBuffer(bytes: event))
-    }
-
-    func eventsFailed(_ error: TransportError) {
-        if self.message.era == .handshake, self.hasEventID, self.hasStarted {
-            // Its caller can ask for the rest by `Last-Event-ID`: the answer is not lost (protocol §1.1).
-            self.responder?.finish()
-            return self.finish(.resumable)
-        }
-        let executed: GatewayError.Executed = .unknown
-        self.fail(
-            GatewayError(
-                .upstreamClosed,
-                executed: executed,
-                "the stream broke before the answer",
-                cause: "sse_truncated"
-            )
-        )
-    }
-
-    func eventsEnded() {
-        if self.message.era == .handshake, self.hasEventID, self.hasStarted {
-            self.responder?.finish()
-            return self.finish(.resumable)
-        }
-        self.fail(
-            GatewayError(
-                .upstreamClosed,
-                executed: .unknown,
-                "the stream ended before the answer",
-                cause: "sse_no_response"
-            )
-        )
     }
 
     /// The gateway stops: a stream without an end of its own ends as its era says (protocol §1.2, listen).
     func finishListening() {
         guard case .events = self.phase, self.hasStarted, let id = self.message.idBytes else {
-            self.connection?.cancel()
-            self.connection = nil
+            self.abandonUpstream()
             return self.fail(GatewayError(.overloaded, executed: .no, "the gateway stops", cause: "draining"))
         }
-        self.connection?.cancel()
-        self.connection = nil
-        var body = Array(#"{"jsonrpc":"2.0","id":"#.utf8)
-        body += id
-        body += #","result":{"resultType":"complete","_meta":{"io.modelcontextprotocol/subscriptionId":"#.utf8
-        body += id
-        body += "}}}".utf8
-        self.sendEvent(body)
-        self.responder?.finish()
-        self.finish(.ok)
+        self.abandonUpstream()
+        self.finishEvents(with: ClientMessage.listenCompleted(id))
     }
 }

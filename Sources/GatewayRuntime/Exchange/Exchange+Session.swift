@@ -22,18 +22,49 @@ extension Exchange {
             // Callers may ask for older ones; the newest says most.
             if let version, version > eras.handshakeVersions.first ?? "" { eras.handshakeVersions = [version] }
         }
-        guard let upstreamID = self.answer.sessionID else { return self.sendInitialized(body, sessionID: nil) }
+        switch self.openSession(version) {
+        case .open(let session): self.sendInitialized(body, sessionID: session.isLegacy ? nil : session.id.text)
+        case .none: self.sendInitialized(body, sessionID: nil)
+        case .refused: break
+        }
+    }
+
+    private enum Opening {
+        case open(CallerSession)
+        /// The upstream issues no sessions.
+        case none
+        /// There can be none, and the exchange has ended.
+        case refused
+    }
+
+    private func openSession(_ version: String?) -> Opening {
+        let revision = version.flatMap(ProtocolRevision.init(rawValue:))
+        let upstreamSession = self.answer.sessionID.map {
+            HTTPUpstreamSession(
+                id: $0,
+                revision: revision,
+                initialize: self.message.body,
+                forwarded: self.principal.forwarded
+            )
+        }
+        if let session {
+            // A caller of the old transport has its session already.
+            guard session.bind(.http(upstreamSession), revision: revision) else {
+                self.gateway.endUpstream(.http(upstreamSession), of: self.upstream, on: self.loop)
+                self.refuse(status: 404, code: -32_600, "the session is initialized, or over", outcome: .sessionLost)
+                return .refused
+            }
+            if upstreamSession != nil { self.gateway.listen(for: session, self.http, self.request, on: self.loop) }
+            return .open(session)
+        }
+        guard let upstreamSession else { return .none }
         let session = CallerSession(
             id: self.gateway.sessions.makeID(),
             principal: self.principal,
-            revision: version.flatMap(ProtocolRevision.init(rawValue:)),
-            initialize: self.message.body,
-            upstreamID: upstreamID
+            binding: .http(upstreamSession),
+            revision: revision
         )
-        let isOpen =
-            self.responder != nil
-            && self.gateway.sessions.open(session) { self.gateway.end($0, on: self.loop) }
-        guard isOpen else {
+        guard self.responder != nil, self.gateway.open(session, on: self.loop) else {
             self.gateway.end(session, on: self.loop)
             self.gateway.count(rejected: .sessions)
             self.reply(
@@ -44,38 +75,39 @@ extension Exchange {
                     id: self.message.idBytes
                 )
             ) { $0.writeStaticString("Retry-After: 5\r\n") }
-            return self.finish(CallOutcome(.overloaded))
+            self.finish(CallOutcome(.overloaded))
+            return .refused
         }
-        self.upstream.metrics.sessions.add(1)
-        self.sendInitialized(body, sessionID: session.id.text)
+        return .open(session)
     }
 
     private func sendInitialized(_ body: ByteBuffer, sessionID: String?) {
-        guard self.answer.mediaType == .eventStream else { return self.respond(body, sessionID: sessionID) }
+        guard self.answer.mediaType == .eventStream, !self.isMessageWise else {
+            return self.respond(body, sessionID: sessionID)
+        }
         self.startEvents(sessionID: sessionID)
-        self.sendEvent(Array(body.readableBytesView))
-        self.responder?.finish()
-        self.finish(.ok)
+        self.finishEvents(with: body)
     }
 
     /// 404 to a request with a session: it was not processed, so the session is opened again and the request sent again
     /// (contract §4); a second time it is over.
     func sessionLost() {
-        self.connection?.cancel()
-        self.connection = nil
-        guard let session, let lostID = self.sentSessionID, !self.isSessionRenewed else { return self.sessionOver() }
+        self.abandonUpstream()
+        guard let session = self.session?.http, let lostID = self.sentSessionID, !self.isSessionRenewed else {
+            return self.sessionOver()
+        }
         self.isSessionRenewed = true
         self.phase = .waiting
         let exchange = NIOLoopBound(self, eventLoop: self.loop.eventLoop)
-        let waiter = CallerSession.Waiter(eventLoop: self.loop.eventLoop) { id in
-            if id == nil { exchange.value.sessionOver() } else { exchange.value.resume() }
+        let waiter = HTTPUpstreamSession.Waiter(eventLoop: self.loop.eventLoop) { id in
+            if id == nil { exchange.value.sessionOver() } else { exchange.value.goOn() }
         }
         switch session.lost(id: lostID, waiter: waiter) {
-        case .retry: self.resume()
+        case .retry: self.goOn()
         case .wait: break
         case .over: self.sessionOver()
         case .renew:
-            SessionRenewal.run(session, upstream: self.upstream, on: self.loop) { id in
+            SessionRenewal.run(session, self.http, of: self.upstream, on: self.loop) { id in
                 waiter.resume(id)
             }
         }
@@ -83,27 +115,10 @@ extension Exchange {
 
     /// The caller's session ends; told so, the caller opens a new one (protocol §1.1).
     private func sessionOver() {
-        if let session { self.gateway.end(session, on: self.loop) }
-        self.refuse(status: 404, code: -32_600, "session not found: initialize again", outcome: .sessionLost)
-    }
-
-    /// A `tools/list` answer without the tools that the filter hides; nil if it cannot be read.
-    func filtered(_ body: ByteBuffer, _ envelope: Envelope) -> ByteBuffer? {
-        guard let filter = self.upstream.configuration.toolFilter, envelope.kind == .result else { return body }
-        do {
-            let removals = try ToolCatalogue.removals(in: body.readableBytesUInt8Span) { filter.admits($0) }
-            guard let removals else { return body }
-            var filtered = self.loop.buffer(capacity: body.readableBytes)
-            var index = body.readerIndex
-            for range in removals {
-                let end = body.readerIndex + range.lowerBound
-                if let kept = body.viewBytes(at: index, length: end - index) { filtered.writeBytes(kept) }
-                index = body.readerIndex + range.upperBound
-            }
-            if let kept = body.viewBytes(at: index, length: body.writerIndex - index) { filtered.writeBytes(kept) }
-            return filtered
-        } catch {
-            return nil
+        if let session {
+            if case .shared(let shared, _) = session.binding { shared.lost() }
+            self.gateway.end(session, on: self.loop)
         }
+        self.refuse(status: 404, code: -32_600, "session not found: initialize again", outcome: .sessionLost)
     }
 }

@@ -8,71 +8,76 @@ import GatewayTransport
 import GatewayWire
 import NIOCore
 
-/// The GET stream of a handshake caller: what its upstream sends without being asked (protocol §1.1).
+/// Fills the stream of a caller's GET from the upstream's: what that sends without being asked (protocol §1.1).
 ///
-/// The caller keeps its stream while the upstream's comes and goes: it is opened again behind it, from the last event
-/// on, with growing pauses. Only a 405, which says that there is no such stream, is passed on.
-final class ListenExchange: UpstreamReceiver, DownstreamExchange {
+/// The caller's stream stays while the upstream's comes and goes: it is opened again behind it, from the last event on,
+/// with growing pauses. Only a 405, which says that there is no such stream, is passed on. Confined to the event loop of
+/// the stream.
+final class ListenExchange: UpstreamReceiver, StreamSource {
     private enum Phase {
         /// The upstream has not answered the first time.
         case opening
         case streaming
-        /// The upstream's stream is gone; it is asked again at `retryAt`.
-        case interrupted(retryAt: NIODeadline)
+        /// The upstream's stream is gone; it is asked again in a while.
+        case interrupted
         case done
     }
 
+    private let http: HTTPAccess
     private let gateway: Gateway
     private let upstream: Upstream
     private let request: InboundRequest
     private let loop: GatewayLoop
     private let session: CallerSession?
-    private var responder: (any DownstreamResponder)?
+    /// The connection that waits for the upstream's first word.
+    private var waiting: StreamConnection?
+    /// Where messages go; nil for a caller of the old transport, which has one for everything.
+    private(set) var stream: CallerStream?
     private var phase = Phase.opening
     private var connection: UpstreamConnection?
-    private var answer = AnswerHead()
     private var decoder: SSEDecoder
     private var pending = ByteBuffer()
-    private var lastEventID: ByteBuffer?
-    private var retryDelay: TimeAmount?
+    private var resumption = Resumption()
     private var failures = 0
-    private var hasStarted = false
-    private var lastSent: NIODeadline
-    private var blockedSince: NIODeadline?
-    private let openingDeadline: NIODeadline
+    /// A server may send the head with its first event: the caller need not wait for that.
+    private static let openingTime = TimeAmount.seconds(15)
 
     init(
         gateway: Gateway,
         upstream: Upstream,
+        http: HTTPAccess,
         request: InboundRequest,
         session: CallerSession?,
-        responder: any DownstreamResponder
+        loop: GatewayLoop
     ) {
         self.gateway = gateway
         self.upstream = upstream
-        self.request = request
+        self.http = http
+        self.request = InboundRequest(copying: request)
         self.session = session
-        self.responder = responder
-        self.loop = responder.loop
-        self.lastSent = request.receivedAt
-        self.openingDeadline = request.receivedAt + .seconds(15)
+        self.loop = loop
         self.decoder = SSEDecoder(maximumEventBytes: gateway.limits.eventBytes)
-        if let id = request.value(.lastEventID) { self.lastEventID = ByteBuffer(bytes: id) }
+        guard session?.isLegacy != true else { return }
+        self.stream = CallerStream(number: 0, loop: loop, isResumable: session != nil, source: self)
     }
 
-    func start() {
-        self.upstream.metrics.streams.add(1)
-        if let session {
-            let exchange = NIOLoopBound(self, eventLoop: self.loop.eventLoop)
-            session.replaceStream(
-                CallerSession.Stream(owner: ObjectIdentifier(self)) { exchange.execute { $0.end() } }
-            )
-        }
+    /// Asks the upstream; `connection` gets the stream when there is one, or a refusal.
+    func start(for connection: StreamConnection?) {
+        self.waiting = connection
         self.connect()
+        let listen = NIOLoopBound(self, eventLoop: self.loop.eventLoop)
+        self.loop.eventLoop.scheduleTask(in: Self.openingTime) {
+            if case .opening = listen.value.phase { listen.value.open() }
+        }
     }
 
-    private func connect() {
-        self.loop.pool(of: self.upstream).connect(for: self)
+    private func connect() { self.loop.pool(of: self.upstream)?.connect(for: self) }
+
+    /// Gives the waiting connection its stream.
+    private func open() {
+        guard let waiting, let stream else { return }
+        self.waiting = nil
+        waiting.attach(to: NIOLoopBound(stream, eventLoop: self.loop.eventLoop), after: nil)
     }
 
     // MARK: Upstream
@@ -83,202 +88,127 @@ final class ListenExchange: UpstreamReceiver, DownstreamExchange {
         self.decoder = SSEDecoder(maximumEventBytes: self.gateway.limits.eventBytes)
         self.pending = ByteBuffer()
         var head = self.loop.buffer(capacity: 512)
-        self.upstream.heads.begin(.get, target: nil, into: &head)
-        if let version = self.request.value(.mcpProtocolVersion) {
+        self.http.heads.begin(.get, target: nil, into: &head)
+        if let revision = self.session?.revision {
+            head.writeString(revision.headerLine)
+        } else if let version = self.request.value(.mcpProtocolVersion) {
             head.writeStaticString("MCP-Protocol-Version: ")
             head.writeBytes(version)
             head.writeStaticString("\r\n")
         }
         self.request.appendForwarded(self.upstream.configuration.forwardHeaders, to: &head)
-        if let id = self.session?.upstreamID { head.writeString("Mcp-Session-Id: \(id)\r\n") }
-        if let lastEventID {
-            head.writeStaticString("Last-Event-ID: ")
-            head.writeImmutableBuffer(lastEventID)
-            head.writeStaticString("\r\n")
-        }
+        if let id = self.session?.http?.id { head.writeString("Mcp-Session-Id: \(id)\r\n") }
+        self.resumption.appendField(to: &head)
         head.writeStaticString("\r\n")
         connection.send(head: head, body: nil, receiver: self)
     }
 
     func upstreamAnswered(_ connection: UpstreamConnection) {
-        self.answer = AnswerHead(connection)
-        switch self.answer.status {
-        case 200 where self.answer.mediaType == .eventStream:
+        let answer = AnswerHead(connection)
+        let isFirst = if case .opening = self.phase { self.failures == 0 } else { false }
+        switch answer.status {
+        case 200 where answer.mediaType == .eventStream:
             self.upstream.conclude(.usable)
             self.failures = 0
             self.phase = .streaming
-            self.begin()
-        case 405 where !self.hasStarted:
+            self.open()
+        case 405 where isFirst:
             self.upstream.conclude(.usable)
-            self.respondNotAllowed()
+            self.refuse()
         case 404 where self.session != nil, 405:
             // The session is over, or there is no stream any more: the next POST brings it to light.
             self.end()
         default:
             self.connection?.cancel()
-            self.connection = nil
             self.interrupted()
         }
     }
 
-    private func respondNotAllowed() {
-        self.connection?.cancel()
-        self.connection = nil
-        self.responder?
-            .respond(
-                status: 405,
-                json: ErrorAnswer.body(code: -32_000, message: "this server offers no GET stream")
-            ) { $0.writeStaticString("Allow: POST, DELETE\r\n") }
+    /// The upstream offers no such stream.
+    private func refuse() {
+        let waiting = self.waiting
+        self.waiting = nil
+        if let stream, let session { session.forgetListener(stream) }
         self.finish()
-    }
-
-    private func begin() {
-        guard !self.hasStarted else { return }
-        self.hasStarted = true
-        self.responder?
-            .begin(status: 200, length: nil) { head in
-                head.writeStaticString("Content-Type: text/event-stream\r\nCache-Control: no-store\r\n")
-                head.writeStaticString("X-Accel-Buffering: no\r\n")
+        waiting?
+            .refuse(status: 405, code: -32_000, "this server offers no GET stream") {
+                $0.writeStaticString("Allow: POST, DELETE\r\n")
             }
-        self.responder?.flush()
     }
 
     func upstreamSent(_ bytes: ByteBuffer) {
         guard case .streaming = self.phase else { return }
         if self.pending.readableBytes == 0 { self.pending = bytes } else { self.pending.writeImmutableBuffer(bytes) }
-        var passed = 0
-        reading: while true {
-            var rest = self.pending
-            rest.moveReaderIndex(forwardBy: passed)
-            switch self.decoder.next(in: rest.readableBytesUInt8Span) {
+        while self.connection != nil {
+            switch self.decoder.next(in: self.pending.readableBytesUInt8Span) {
             case .needsMore:
-                break reading
-            case .comment(let length):
-                passed += length
-            case .ignored(let length):
-                self.relay(&passed)
+                if self.pending.readableBytes == 0 { self.pending = ByteBuffer() }
+                return
+            case .comment(let length), .ignored(let length):
                 self.pending.moveReaderIndex(forwardBy: length)
             case .event(let event):
-                if let id = event.id { self.lastEventID = Self.slice(id, of: rest) }
-                if let retry = event.retry { self.retryDelay = .milliseconds(Int64(min(retry, 30_000))) }
-                passed += event.length
+                self.resumption.take(event, in: self.pending)
+                if let data = event.dataBytes(in: self.pending), data.readableBytes > 0 { self.send(data) }
+                self.pending.moveReaderIndex(forwardBy: event.length)
             case .tooLong:
-                self.relay(&passed)
                 self.connection?.cancel()
-                self.connection = nil
                 return self.interrupted()
             }
         }
-        self.relay(&passed)
     }
 
-    /// A copy, so that a short id does not keep a long read alive; none if the stream has no id from here.
-    private static func slice(_ range: Range<Int>, of bytes: ByteBuffer) -> ByteBuffer? {
-        guard !range.isEmpty, range.count <= 1024 else { return nil }
-        return bytes.viewBytes(at: bytes.readerIndex + range.lowerBound, length: range.count)
-            .map { ByteBuffer(bytes: $0) }
+    private func send(_ message: ByteBuffer) {
+        if let stream { stream.send(message) } else { self.session?.messages?.send(message) }
     }
 
-    private func relay(_ count: inout Int) {
-        defer { count = 0 }
-        guard count > 0, let bytes = self.pending.readSlice(length: count) else { return }
-        if self.pending.readableBytes == 0 { self.pending = ByteBuffer() }
-        self.send(bytes)
+    func upstreamPaused() {
+        self.stream?.flush()
+        self.connection?.isReadingPaused = self.stream?.isWritable == false
     }
 
-    private func send(_ bytes: ByteBuffer) {
-        guard let responder else { return }
-        responder.send(bytes)
-        self.lastSent = .now()
-        guard !responder.isWritable, self.blockedSince == nil else { return }
-        self.blockedSince = self.lastSent
-        self.connection?.isReadingPaused = true
-    }
+    func upstreamEnded() { self.interrupted() }
 
-    func upstreamPaused() { self.responder?.flush() }
-
-    func upstreamEnded() {
-        self.connection = nil
-        self.interrupted()
-    }
-
-    func upstreamFailed(_ error: TransportError) {
-        self.connection = nil
-        self.interrupted()
-    }
+    func upstreamFailed(_ error: TransportError) { self.interrupted() }
 
     private func interrupted() {
+        self.connection = nil
         if case .done = self.phase { return }
-        self.begin()
+        self.phase = .interrupted
+        self.open()
         self.failures += 1
         let backoff = TimeAmount.milliseconds(500 << Int64(min(self.failures, 6)))
-        self.phase = .interrupted(
-            retryAt: .now() + max(self.retryDelay ?? backoff, self.failures > 3 ? backoff : .zero)
-        )
+        let wanted = self.resumption.lastRetry ?? backoff
+        let listen = NIOLoopBound(self, eventLoop: self.loop.eventLoop)
+        self.loop.eventLoop.scheduleTask(in: max(wanted, self.failures > 3 ? backoff : .zero)) {
+            guard case .interrupted = listen.value.phase else { return }
+            listen.value.connect()
+        }
     }
 
-    // MARK: Downstream
+    // MARK: Stream
 
-    func downstreamLeft(isClosed: Bool) {
-        if isClosed { self.responder = nil }
-        self.end()
-    }
+    func streamBecameWritable() { self.connection?.isReadingPaused = false }
 
-    func downstreamBecameWritable() {
-        self.blockedSince = nil
-        self.connection?.isReadingPaused = false
-    }
-
-    func drain() { self.end() }
-
-    /// Ends the caller's stream as a whole: it was replaced, its session ended, or the process stops.
-    private func end() {
-        if case .done = self.phase { return }
-        self.begin()
-        self.responder?.finish()
+    func streamExpired() {
+        if let stream, let session { session.forgetListener(stream) }
         self.finish()
     }
 
-    private func finish() {
+    /// Ends the caller's stream as a whole: its session ended, or the process stops.
+    func end() {
         if case .done = self.phase { return }
+        let (stream, waiting) = (self.stream, self.waiting)
+        if let stream, let session { session.forgetListener(stream) }
+        self.finish()
+        stream?.finish()
+        waiting?.finish()
+    }
+
+    private func finish() {
         self.phase = .done
-        self.responder = nil
+        self.waiting = nil
+        self.stream = nil
         self.connection?.cancel()
         self.connection = nil
-        self.upstream.metrics.streams.subtract(1)
-        self.gateway.streamEnded()
-        guard let session else { return }
-        session.forgetStream(of: ObjectIdentifier(self))
-        self.gateway.sessions.end(session)
-    }
-
-    func sweep(now: NIODeadline) {
-        switch self.phase {
-        case .done:
-            return
-        case .opening where now >= self.openingDeadline:
-            // A server may send the head with its first event: the caller need not wait for that.
-            self.begin()
-        case .interrupted(let retryAt) where now >= retryAt:
-            self.phase = .opening
-            self.connect()
-        default:
-            break
-        }
-        if let blockedSince, now - blockedSince >= TimeAmount(self.gateway.limits.slowReader) {
-            self.responder?.reset()
-            return self.finish()
-        }
-        if self.hasStarted, self.blockedSince == nil, now - self.lastSent >= Exchange.keepAliveInterval {
-            self.send(Exchange.keepAlive)
-            self.responder?.flush()
-        }
-    }
-}
-
-extension NIOLoopBound {
-    /// Runs on the value's event loop, from anywhere.
-    func execute(_ body: @escaping @Sendable (Value) -> Void) {
-        self.eventLoop.execute { body(self.value) }
     }
 }

@@ -16,87 +16,184 @@ package struct Principal: Hashable, Sendable {
     let forwarded: [UInt8]
 }
 
-/// One caller's handshake session: our id, and what it takes to speak for it upstream.
+/// One caller's handshake session: our id, what it uses upstream, and the streams that it can take up again.
 package final class CallerSession: Sendable {
-    /// A call that waits until the upstream session is open again.
-    struct Waiter: Sendable {
-        let eventLoop: any EventLoop
-        /// Told the new id, or nil if the session is over.
-        let resume: @Sendable (String?) -> Void
+    /// What carries the session's messages upstream.
+    enum Binding: Sendable {
+        /// Nothing yet: a caller of the old transport has its session before it initializes.
+        case none
+        /// A session of its own at a streamable-HTTP upstream; nil if the upstream issues none.
+        case http(HTTPUpstreamSession?)
+        /// The one session that all callers of a streamable-HTTP upstream share, in which it is this caller.
+        case shared(SharedSession, caller: Int)
+        /// A stream of messages, its own or one that all share, in which it is this caller.
+        case link(LinkHandle, caller: Int)
     }
 
-    /// The GET stream of a session: which one it is, and how it is told to end.
-    struct Stream: Sendable {
-        let owner: ObjectIdentifier
+    /// The stream of a GET.
+    struct Listener: Sendable {
+        let stream: NIOLoopBound<CallerStream>
+        /// Ends the stream, and what fills it.
         let end: @Sendable () -> Void
     }
 
-    /// An `initialize` above this is not kept: such a session cannot be opened again.
-    static let initializeLimit = 64 * 1024
+    private struct State: Sendable {
+        var binding = Binding.none
+        var revision: ProtocolRevision?
+        var isOver = false
+        var listener: Listener?
+        var streams: [Int: NIOLoopBound<CallerStream>] = [:]
+        /// 0 is the stream of a GET.
+        var nextStream = 1
+        var messages: LegacyReturn?
+        var onClose: [@Sendable () -> Void] = []
+        /// Whether the gauge of sessions counts it.
+        var isCounted = false
+    }
 
     package let id: SessionID
     let principal: Principal
-    /// What the upstream negotiated; nil if it is a version that we do not know.
-    package let revision: ProtocolRevision?
-    /// The caller's own `initialize` message; empty if it was too long to keep.
-    let initialize: ByteBuffer
-    private let upstreamSession: Mutex<UpstreamSession<Waiter>>
-    private let stream = Mutex<Stream?>(nil)
+    /// Whether its caller came over the transport of 2024-11-05, whose one stream is all that it has.
+    let isLegacy: Bool
+    private let state: Mutex<State>
 
     init(
         id: SessionID,
         principal: Principal,
-        revision: ProtocolRevision?,
-        initialize: ByteBuffer,
-        upstreamID: String
+        binding: Binding = .none,
+        revision: ProtocolRevision? = nil,
+        isLegacy: Bool = false
     ) {
         self.id = id
         self.principal = principal
-        self.revision = revision
-        self.initialize = initialize.readableBytes <= Self.initializeLimit ? initialize : ByteBuffer()
-        self.upstreamSession = Mutex(UpstreamSession(id: upstreamID))
+        self.isLegacy = isLegacy
+        self.state = Mutex(State(binding: binding, revision: revision))
     }
 
-    /// The id to send upstream; nil once the session is over.
-    var upstreamID: String? { self.upstreamSession.withLock { $0.id } }
+    // MARK: Upstream
 
-    func lost(id: String, waiter: Waiter) -> UpstreamSession<Waiter>.Loss {
-        self.upstreamSession.withLock { $0.lost(id: id, waiter: waiter) }
-    }
+    var binding: Binding { self.state.withLock { $0.binding } }
+    /// What was negotiated with the caller; nil if that is a version that we do not know, or nothing was yet.
+    package var revision: ProtocolRevision? { self.state.withLock { $0.revision } }
 
-    func renewed(id: String) {
-        Self.resume(self.upstreamSession.withLock { $0.renewed(id: id) }, with: id)
-    }
-
-    func renewalFailed() {
-        Self.resume(self.upstreamSession.withLock { $0.renewalFailed() }, with: nil)
-    }
-
-    /// Ends the session; returns the id that the upstream may still know.
-    func close() -> String? {
-        let (id, waiters) = self.upstreamSession.withLock { session in session.close() }
-        Self.resume(waiters, with: nil)
-        self.replaceStream(nil)
-        return id
-    }
-
-    private static func resume(_ waiters: [Waiter], with id: String?) {
-        for waiter in waiters { waiter.eventLoop.execute { waiter.resume(id) } }
-    }
-
-    /// A newer GET stream takes the place of the one before, which ends (contract §3).
-    func replaceStream(_ newer: Stream?) {
-        let old = self.stream.withLock { stream in
-            defer { stream = newer }
-            return stream
+    /// The session at a streamable-HTTP upstream in which its messages go; nil without one.
+    var http: HTTPUpstreamSession? {
+        switch self.binding {
+        case .http(let session): session
+        case .shared(let session, _): session.session
+        case .none, .link: nil
         }
-        old?.end()
     }
 
-    /// A stream that ended by itself is let go of.
-    func forgetStream(of owner: ObjectIdentifier) {
-        self.stream.withLock { stream in
-            if stream?.owner == owner { stream = nil }
+    /// The caller initialized; false if the session ended meanwhile, or was bound before.
+    func bind(_ binding: Binding, revision: ProtocolRevision?) -> Bool {
+        self.state.withLock { state in
+            guard case .none = state.binding, !state.isOver else { return false }
+            state.binding = binding
+            state.revision = revision
+            return true
         }
+    }
+
+    /// The gauge of sessions counts it from now on.
+    func counted() { self.state.withLock { $0.isCounted = true } }
+
+    /// Ends the session and its streams; returns what it used upstream, the first time, and whether it was counted.
+    func close() -> (binding: Binding, wasCounted: Bool) {
+        let before = self.state.withLock { state in
+            defer { state = State(isOver: true) }
+            return state
+        }
+        before.listener?.end()
+        for body in before.onClose { body() }
+        return (before.binding, before.isCounted)
+    }
+
+    /// Something is to be done when the session ends; at once if it has.
+    func onClose(_ body: @escaping @Sendable () -> Void) {
+        let isOver = self.state.withLock { state in
+            if !state.isOver { state.onClose.append(body) }
+            return state.isOver
+        }
+        if isOver { body() }
+    }
+
+    /// Whether what comes unasked is read from a stream that the upstream has for this session alone.
+    var readsOwnStream: Bool {
+        switch self.binding {
+        case .none, .http: true
+        case .shared, .link: false
+        }
+    }
+
+    /// What leads back to a caller of the old transport; nil for others.
+    var messages: LegacyReturn? { self.state.withLock { $0.messages } }
+
+    /// The caller of the old transport has its stream.
+    func opened(_ stream: NIOLoopBound<CallerStream>) {
+        self.state.withLock { state in
+            state.listener = Listener(stream: stream) { stream.execute { $0.finish() } }
+            state.messages = LegacyReturn(stream)
+        }
+    }
+
+    // MARK: Streams
+
+    /// Whether its streams begin with an event that has an id and nothing else (2025-11-25; clients of older revisions
+    /// choke on it).
+    var isPrimed: Bool { self.revision.map { $0 >= .november2025 } ?? false }
+
+    /// A stream that answers one of its POSTs.
+    func makeAnswerStream(on loop: GatewayLoop, source: (any StreamSource)?) -> CallerStream {
+        let number = self.state.withLock { state in
+            defer { state.nextStream += 1 }
+            return state.nextStream
+        }
+        let stream = CallerStream(number: number, loop: loop, isResumable: true, source: source) { [weak self] in
+            self?.state.withLock { $0.streams[number] = nil }
+        }
+        self.state.withLock { state in
+            if !state.isOver { state.streams[number] = NIOLoopBound(stream, eventLoop: loop.eventLoop) }
+        }
+        return stream
+    }
+
+    /// The stream that has this number; nil if it is gone.
+    func stream(_ number: Int) -> NIOLoopBound<CallerStream>? {
+        self.state.withLock { number == 0 ? $0.listener?.stream : $0.streams[number] }
+    }
+
+    /// The stream that it listens on; nil if there is none.
+    var listener: NIOLoopBound<CallerStream>? { self.state.withLock { $0.listener?.stream } }
+
+    /// The stream that it listens on: the one that is there, or else `other`, which is then kept.
+    func listener(orElse other: Listener) -> NIOLoopBound<CallerStream>? {
+        self.state.withLock { state in
+            guard !state.isOver else { return nil }
+            if let listener = state.listener { return listener.stream }
+            state.listener = other
+            return other.stream
+        }
+    }
+
+    /// The stream that it listens on is over.
+    func forgetListener(_ stream: CallerStream) {
+        let listener: NIOLoopBound<CallerStream>? = self.listener
+        // Only ever asked on the stream's own loop; another one cannot be it.
+        guard let listener, listener.eventLoop === stream.loop.eventLoop, listener.value === stream else { return }
+        self.state.withLock { $0.listener = nil }
+    }
+
+    /// Sends a message on the stream that it listens on; without one it is lost, as the protocol has it.
+    ///
+    /// Returns whether there is one.
+    @discardableResult
+    func deliver(_ message: ByteBuffer) -> Bool {
+        guard let listener else { return false }
+        listener.execute { stream in
+            stream.send(message)
+            stream.flush()
+        }
+        return true
     }
 }

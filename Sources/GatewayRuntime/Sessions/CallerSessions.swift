@@ -50,8 +50,16 @@ package final class CallerSessions: Sendable {
         self.table.withLock { $0.end(session.id, now: Self.now) }
     }
 
+    /// Calls and streams of a session that run.
+    func uses(of session: CallerSession) -> Int { self.table.withLock { $0.uses(of: session.id) } }
+
     func remove(_ session: CallerSession) -> Bool {
         self.table.withLock { $0.remove(session.id) } != nil
+    }
+
+    /// Takes out the longest idle session of a principal that has no call or stream; nil if there is none.
+    func removeIdlest(of principal: Principal) -> CallerSession? {
+        self.table.withLock { $0.removeIdlest(of: principal) }?.payload
     }
 
     func expire() -> [CallerSession] {

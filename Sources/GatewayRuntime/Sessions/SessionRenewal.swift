@@ -8,8 +8,9 @@ import NIOCore
 enum SessionRenewal {
     /// Runs on `loop`; everybody who waits for the session is told, and `completion` as well: the new id, or nil.
     static func run(
-        _ session: CallerSession,
-        upstream: Upstream,
+        _ session: HTTPUpstreamSession,
+        _ http: HTTPAccess,
+        of upstream: Upstream,
         on loop: GatewayLoop,
         completion: @escaping (String?) -> Void
     ) {
@@ -18,19 +19,24 @@ enum SessionRenewal {
             completion(id)
         }
         guard session.initialize.readableBytes > 0 else { return end(nil) }
-        let forwarded = String(decoding: session.principal.forwarded, as: UTF8.self)
-        UpstreamCall.send(upstream, on: loop, body: session.initialize, fields: forwarded, timeout: Self.timeout) {
-            result in
+        UpstreamCall.send(
+            http,
+            of: upstream,
+            on: loop,
+            body: session.initialize,
+            fields: String(decoding: session.forwarded, as: UTF8.self),
+            timeout: Self.timeout
+        ) { result in
             guard case .success(let answer) = result, (200..<300).contains(answer.status), let id = answer.sessionID,
                 AnswerReader.read(answer.body, depth: 64)?.kind == .result
             else { return end(nil) }
-            let version = session.revision.map { "MCP-Protocol-Version: \($0.rawValue)\r\n" } ?? ""
             UpstreamCall.send(
-                upstream,
+                http,
+                of: upstream,
                 on: loop,
-                body: Self.initializedNotification,
+                body: ClientMessage.initialized,
                 session: id,
-                fields: forwarded + version,
+                fields: session.fields,
                 timeout: Self.timeout
             ) { _ in
                 // A server that does not take it refuses the message that waits, whose caller then hears of it.
@@ -40,7 +46,4 @@ enum SessionRenewal {
     }
 
     private static let timeout = TimeAmount.seconds(10)
-    private static let initializedNotification = ByteBuffer(
-        staticString: #"{"jsonrpc":"2.0","method":"notifications/initialized"}"#
-    )
 }

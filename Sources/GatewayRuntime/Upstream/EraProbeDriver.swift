@@ -10,17 +10,12 @@ import NIOCore
 /// Runs the probe of one upstream: sends what the machine asks for and tells it what came back.
 struct EraProbeDriver: Sendable {
     let upstream: Upstream
+    let http: HTTPAccess
     let loop: GatewayLoop
-    let identity: Identity
-    let timeout: TimeAmount
+    let limits: Limits
 
-    /// As whom we introduce ourselves.
-    struct Identity: Sendable {
-        let name: String
-        let version: String
-
-        var json: String { #"{"name":\#(JSONText.quoted(self.name)),"version":\#(JSONText.quoted(self.version))}"# }
-    }
+    private var timeout: TimeAmount { TimeAmount(self.limits.connectTimeout) }
+    private var identity: GatewayIdentity { self.upstream.identity }
 
     func run() async -> EraProbe.Conclusion {
         let scope: EraProbe.Scope =
@@ -29,12 +24,13 @@ struct EraProbeDriver: Sendable {
             case .handshake: .handshake
             case .stateless: .stateless
             }
-        var machine = EraProbe.StateMachine(scope: scope)
+        var machine = EraProbe.StateMachine(scope: scope, admitsEventStream: self.http.configuration.kind == .detect)
         var action = machine.start()
         while true {
             switch action {
             case .sendDiscover: action = machine.answered(await self.discover())
             case .sendInitialize: action = machine.answered(await self.initialize())
+            case .openEventStream: action = machine.answered(await self.openEventStream())
             case .conclude(let conclusion): return conclusion
             }
         }
@@ -43,26 +39,18 @@ struct EraProbeDriver: Sendable {
     /// Sends the lightest message that any server of the known era answers.
     func ping() async -> EraProbe.Answer {
         if self.upstream.eras.stateless == true { return await self.discover() }
-        let body = #"{"jsonrpc":"2.0","id":"mcp-proxy-ping","method":"ping"}"#
+        let body = ClientMessage.ping(id: #""mcp-proxy-ping""#)
         return Self.classify(await self.send(body, fields: ""))
     }
 
     private func discover() async -> EraProbe.Answer {
-        let version = ProtocolRevision.july2026.rawValue
-        let meta = "io.modelcontextprotocol"
-        let body =
-            #"{"jsonrpc":"2.0","id":"mcp-proxy-probe","method":"server/discover","params":{"_meta":{"#
-            + #""\#(meta)/protocolVersion":"\#(version)","\#(meta)/clientCapabilities":{},"#
-            + #""\#(meta)/clientInfo":\#(self.identity.json)}}}"#
-        let fields = "MCP-Protocol-Version: \(version)\r\nMcp-Method: server/discover\r\n"
+        let body = ClientMessage.discover(id: #""mcp-proxy-probe""#, self.identity)
+        let fields = "\(ProtocolRevision.july2026.headerLine)Mcp-Method: server/discover\r\n"
         return Self.classify(await self.send(body, fields: fields))
     }
 
     private func initialize() async -> EraProbe.Answer {
-        let body =
-            #"{"jsonrpc":"2.0","id":"mcp-proxy-probe","method":"initialize","params":{"protocolVersion":""#
-            + ProtocolRevision.november2025.rawValue
-            + #"","capabilities":{},"clientInfo":\#(self.identity.json)}}"#
+        let body = ClientMessage.initialize(id: #""mcp-proxy-probe""#, self.identity)
         let result = await self.send(body, fields: "")
         guard case .success(let answer) = result, (200..<300).contains(answer.status),
             let envelope = AnswerReader.read(answer.body, depth: 64), envelope.kind == .result
@@ -74,11 +62,11 @@ struct EraProbeDriver: Sendable {
 
     /// The probe's own session is not left behind.
     private func end(_ session: String, version: String?) {
-        let fields = version.flatMap { ProtocolRevision(rawValue: $0) }
-            .map { "MCP-Protocol-Version: \($0.rawValue)\r\n" }
+        let fields = version.flatMap { ProtocolRevision(rawValue: $0) }?.headerLine
         self.loop.eventLoop.execute {
             UpstreamCall.send(
-                self.upstream,
+                self.http,
+                of: self.upstream,
                 method: .delete,
                 on: self.loop,
                 session: session,
@@ -88,15 +76,16 @@ struct EraProbeDriver: Sendable {
         }
     }
 
-    private func send(_ body: String, fields: String) async -> Result<UpstreamCall.Answer, TransportError> {
+    private func send(_ body: ByteBuffer, fields: String) async -> Result<UpstreamCall.Answer, TransportError> {
         let call = NIOLoopBoundBox<UpstreamCall?>.makeBoxSendingValue(nil, eventLoop: self.loop.eventLoop)
         return await withTaskCancellationHandler {
             await withCheckedContinuation { continuation in
                 self.loop.eventLoop.execute {
                     call.value = UpstreamCall.send(
-                        self.upstream,
+                        self.http,
+                        of: self.upstream,
                         on: self.loop,
-                        body: ByteBuffer(string: body),
+                        body: body,
                         fields: fields,
                         timeout: self.timeout
                     ) { result in
@@ -107,6 +96,24 @@ struct EraProbeDriver: Sendable {
         } onCancel: {
             // A stop does not wait for an upstream that does not answer.
             self.loop.eventLoop.execute { call.value?.cancel() }
+        }
+    }
+
+    /// GETs the URL and looks at the first event, as a client of the 2024-11-05 transport does (protocol §4).
+    private func openEventStream() async -> EraProbe.Answer {
+        await withCheckedContinuation { continuation in
+            self.loop.eventLoop.execute {
+                let probe = EventStreamProbe { continuation.resume(returning: $0 == nil ? .endpoint : .other) }
+                let channel = SSEChannel(
+                    self.upstream,
+                    self.http,
+                    fields: "",
+                    limits: self.limits,
+                    on: self.loop,
+                    delegate: probe
+                )
+                probe.start(channel)
+            }
         }
     }
 
@@ -121,7 +128,10 @@ struct EraProbeDriver: Sendable {
         case 429, 500...: return .busy
         default: break
         }
-        guard let envelope = AnswerReader.read(answer.body, depth: 64) else { return .other }
+        let isRefused = [400, 404, 405].contains(answer.status)
+        guard let envelope = AnswerReader.read(answer.body, depth: 64) else {
+            return isRefused ? .noSuchTransport : .other
+        }
         if envelope.kind == .result {
             return AnswerReader.supportedVersions(of: envelope, in: answer.body).map { .discovered(versions: $0) }
                 ?? .other
@@ -130,7 +140,44 @@ struct EraProbeDriver: Sendable {
         case -32_020, -32_021: return .statelessError
         case -32_022:
             return .unsupportedVersion(supported: AnswerReader.refusedVersions(of: envelope, in: answer.body))
-        default: return .other
+        default: return isRefused ? .noSuchTransport : .other
         }
+    }
+}
+
+/// Looks whether a channel opens, and closes it again.
+private final class EventStreamProbe: LinkChannelDelegate {
+    private var completion: ((GatewayError?) -> Void)?
+    /// Kept until the end; the channel knows its delegate only weakly.
+    private var channel: SSEChannel?
+    private var own: EventStreamProbe?
+
+    init(_ completion: @escaping (GatewayError?) -> Void) {
+        self.completion = completion
+    }
+
+    func start(_ channel: SSEChannel) {
+        self.channel = channel
+        self.own = self
+        channel.open()
+    }
+
+    func channelOpened() {
+        self.end(nil)
+        self.channel?.close()
+    }
+
+    func channelReceived(_ message: ByteBuffer) {}
+    func channelPaused() {}
+
+    func channelClosed(_ error: GatewayError) {
+        self.end(error)
+        self.channel = nil
+        self.own = nil
+    }
+
+    private func end(_ error: GatewayError?) {
+        self.completion?(error)
+        self.completion = nil
     }
 }

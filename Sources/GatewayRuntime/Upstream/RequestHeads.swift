@@ -63,16 +63,19 @@ struct RequestHeads: Sendable {
 extension InboundRequest {
     /// Appends the caller's fields that concern the message, as they were written.
     ///
-    /// `initialize` carries no version header: it is what is being negotiated (protocol §2 C19).
-    func appendMessageFields(isInitialize: Bool, to buffer: inout ByteBuffer) {
+    /// `initialize` carries no version header: it is what is being negotiated (protocol §2 C19). `Last-Event-ID` names an
+    /// event of ours and stays here. Returns whether a version was there.
+    func appendMessageFields(isInitialize: Bool, to buffer: inout ByteBuffer) -> Bool {
+        var hasVersion = isInitialize
         for field in self.parser.fields {
             switch field.name {
-            case .mcpMethod, .mcpName, .mcpParam, .lastEventID: break
-            case .mcpProtocolVersion where !isInitialize: break
+            case .mcpMethod, .mcpName, .mcpParam: break
+            case .mcpProtocolVersion where !isInitialize: hasVersion = true
             default: continue
             }
             self.append(field, to: &buffer)
         }
+        return hasVersion
     }
 
     /// Appends the fields whose lower-case names are in `names`.

@@ -6,21 +6,59 @@ import GatewayPolicy
 package import GatewaySession
 import GatewayTransport
 import GatewayWire
+import Logging
 import NIOCore
 import Synchronization
 
-/// One upstream as all event loops share it: how to reach it, what is known about it, how busy it is.
-package final class Upstream: Sendable {
-    package let index: Int
-    package let configuration: UpstreamConfiguration
-    package let http: HTTPUpstreamConfiguration
-    package let metrics: UpstreamMetrics
+/// How an HTTP upstream is reached.
+package struct HTTPAccess: Sendable {
+    package let configuration: HTTPUpstreamConfiguration
     let dialer: Dialer
     let heads: RequestHeads
+
+    init(_ configuration: HTTPUpstreamConfiguration, listener: ListenerConfiguration) throws {
+        self.configuration = configuration
+        self.dialer = try Dialer(
+            origin: configuration.url.origin,
+            tls: configuration.tls,
+            timeout: listener.limits.connectTimeout
+        )
+        self.heads = RequestHeads(configuration, agent: "\(listener.name)/\(listener.version)")
+    }
+}
+
+/// One upstream as all event loops share it: how to reach it, what is known about it, how busy it is.
+package final class Upstream: Sendable {
+    /// What the configuration says of the way to it.
+    package enum Transport: Sendable {
+        case http(HTTPAccess)
+        case stdio(StdioUpstreamConfiguration, StdioAccess)
+    }
+
+    /// How messages travel.
+    package enum Route: Sendable {
+        /// Each in an HTTP exchange of its own.
+        case http(HTTPAccess)
+        /// All on one stream of messages.
+        case link
+        /// It is an HTTP server of which nobody knows yet which transport it speaks.
+        case unknown
+    }
+
+    package let index: Int
+    package let configuration: UpstreamConfiguration
+    package let transport: Transport
+    package let metrics: UpstreamMetrics
+    let identity: GatewayIdentity
+    private let limits: Limits
+    private let logger: Logger
     /// Requests that have a place, and those that wait for one, of all loops.
     let admission: UpstreamAdmission
     private let knowledge = Mutex(UpstreamEras())
     private let verdict = Atomic<UInt8>(UpstreamVerdict.none.rawValue)
+    /// Which transport a server turned out to speak whose configuration names none.
+    private let found = Atomic<UInt8>(0)
+    private let children = Atomic<Int>(0)
     private let retryBudget = Mutex(RetryBudget())
     private let newRequests = Atomic<Int>(0)
     private let createdAt = NIODeadline.now()
@@ -32,36 +70,79 @@ package final class Upstream: Sendable {
     init(
         index: Int,
         configuration: UpstreamConfiguration,
-        http: HTTPUpstreamConfiguration,
         listener: ListenerConfiguration,
-        metrics: UpstreamMetrics
+        stdio: StdioAccess,
+        metrics: UpstreamMetrics,
+        logger: Logger
     ) throws {
         self.index = index
         self.configuration = configuration
-        self.http = http
         self.metrics = metrics
-        self.dialer = try Dialer(origin: http.url.origin, tls: http.tls, timeout: listener.limits.connectTimeout)
-        self.heads = RequestHeads(http, agent: "\(listener.name)/\(listener.version)")
+        self.logger = logger
+        self.limits = listener.limits
+        self.identity = GatewayIdentity(name: listener.name, version: listener.version)
+        self.transport =
+            switch configuration.transport {
+            case .http(let http): .http(try HTTPAccess(http, listener: listener))
+            case .stdio(let child): .stdio(child, stdio)
+            }
         self.admission = UpstreamAdmission(
             capacity: listener.limits.inFlightPerUpstream,
             queue: listener.limits.queuePerUpstream,
             queueWait: TimeAmount(listener.limits.queueWait)
         )
-        switch configuration.protocolPin {
-        case .auto:
-            break
-        case .handshake:
-            self.knowledge.withLock { eras in
-                eras.handshake = true
-                eras.stateless = false
+        self.knowledge.withLock { eras in
+            if case .link = self.route {
+                // Whoever has a stream of messages has a session.
+                eras.issuesSessions = true
+                // The transport of 2024-11-05 has nothing of the stateless era.
+                if case .http = self.transport { (eras.handshake, eras.stateless) = (true, false) }
             }
-        case .stateless:
-            self.knowledge.withLock { eras in
-                eras.handshake = false
-                eras.stateless = true
+            switch configuration.protocolPin {
+            case .auto: break
+            case .handshake: (eras.handshake, eras.stateless) = (true, false)
+            case .stateless: (eras.handshake, eras.stateless) = (false, true)
             }
         }
     }
+
+    // MARK: The way to it
+
+    package var route: Route {
+        guard case .http(let http) = self.transport else { return .link }
+        switch http.configuration.kind {
+        case .streamableHTTP: return .http(http)
+        case .sse: return .link
+        case .detect:
+            return switch self.found.load(ordering: .relaxed) {
+            case 1: .http(http)
+            case 2: .link
+            default: .unknown
+            }
+        }
+    }
+
+    /// A server whose configuration names no transport speaks this one.
+    func foundTransport(isEventStream: Bool) {
+        self.found.store(isEventStream ? 2 : 1, ordering: .relaxed)
+        if isEventStream { self.learn { $0.issuesSessions = true } }
+    }
+
+    /// Whether all callers of the handshake era use one upstream session.
+    var isShared: Bool { self.configuration.isolation == .shared }
+
+    var linkSettings: LinkSettings {
+        LinkSettings(upstream: self, identity: self.identity, limits: self.limits, logger: self.logger)
+    }
+
+    /// Takes one of the children of callers' own; false at the limit.
+    func takeChild(limit: Int) -> Bool {
+        if self.children.add(1, ordering: .relaxed).newValue <= limit { return true }
+        self.releaseChild()
+        return false
+    }
+
+    func releaseChild() { self.children.subtract(1, ordering: .relaxed) }
 
     // MARK: What is known
 
@@ -105,4 +186,26 @@ package final class Upstream: Sendable {
 
     /// When the upstream last answered anything; zero if never.
     var lastAnswered: NIODeadline { .uptimeNanoseconds(self.lastAnswer.load(ordering: .relaxed)) }
+}
+
+/// What the last contact with an upstream said about it.
+package enum UpstreamVerdict: UInt8, Sendable {
+    /// No contact yet.
+    case none
+    case usable
+    case rejected
+    case unusable
+    case unreachable
+    /// Its process ended, or could not be started.
+    case exited
+
+    init(_ verdict: EraProbe.Verdict) {
+        self =
+            switch verdict {
+            case .usable: .usable
+            case .rejected: .rejected
+            case .unusable: .unusable
+            case .unreachable: .unreachable
+            }
+    }
 }

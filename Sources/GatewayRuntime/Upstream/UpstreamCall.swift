@@ -44,8 +44,10 @@ final class UpstreamCall: UpstreamReceiver, Sweepable {
     /// Sends a message on `loop`, where `completion` is called once.
     @discardableResult
     static func send(
-        _ upstream: Upstream,
+        _ http: HTTPAccess,
+        of upstream: Upstream,
         method: RequestHeads.Method = .post,
+        target: String? = nil,
         on loop: GatewayLoop,
         body: ByteBuffer = ByteBuffer(),
         session: String? = nil,
@@ -54,7 +56,7 @@ final class UpstreamCall: UpstreamReceiver, Sweepable {
         completion: @escaping Completion
     ) -> UpstreamCall {
         var head = loop.buffer(capacity: 1024 + body.readableBytes)
-        upstream.heads.begin(method, target: nil, into: &head)
+        http.heads.begin(method, target: target, into: &head)
         if let session { head.writeString("Mcp-Session-Id: \(session)\r\n") }
         head.writeString(fields)
         if case .post = method { head.writeString("Content-Length: \(body.readableBytes)\r\n") }
@@ -62,7 +64,7 @@ final class UpstreamCall: UpstreamReceiver, Sweepable {
         head.writeImmutableBuffer(body)
         let call = UpstreamCall(head, on: loop, timeout: timeout, completion)
         loop.sweeper.add(call)
-        loop.pool(of: upstream).connect(for: call)
+        loop.pool(of: upstream)?.connect(for: call)
         return call
     }
 
@@ -73,14 +75,17 @@ final class UpstreamCall: UpstreamReceiver, Sweepable {
 
     /// Sends a notification whose fate changes nothing.
     static func notify(
-        _ upstream: Upstream,
+        _ http: HTTPAccess,
+        of upstream: Upstream,
         on loop: GatewayLoop,
         body: ByteBuffer,
         session: String?,
         revision: ProtocolRevision?
     ) {
-        let fields = revision.map { "MCP-Protocol-Version: \($0.rawValue)\r\n" } ?? ""
-        Self.send(upstream, on: loop, body: body, session: session, fields: fields, timeout: .seconds(10)) { _ in }
+        let fields = revision?.headerLine ?? ""
+        Self.send(http, of: upstream, on: loop, body: body, session: session, fields: fields, timeout: .seconds(10)) {
+            _ in
+        }
     }
 
     private func complete(_ result: Result<Answer, TransportError>) {

@@ -21,15 +21,9 @@ final class UpstreamSupervisor: Sendable {
     private let waiters = Mutex<[Waiter]>([])
     private let alarm = Alarm()
 
-    init(
-        _ upstream: Upstream,
-        on loop: GatewayLoop,
-        identity: EraProbeDriver.Identity,
-        timeout: Duration,
-        logger: Logger
-    ) {
+    init(_ upstream: Upstream, _ http: HTTPAccess, on loop: GatewayLoop, limits: Limits, logger: Logger) {
         self.upstream = upstream
-        self.driver = EraProbeDriver(upstream: upstream, loop: loop, identity: identity, timeout: TimeAmount(timeout))
+        self.driver = EraProbeDriver(upstream: upstream, http: http, loop: loop, limits: limits)
         self.logger = logger
     }
 
@@ -56,7 +50,12 @@ final class UpstreamSupervisor: Sendable {
 
     private func probe() async -> EraProbe.Verdict {
         let conclusion = await self.driver.run()
-        if conclusion.verdict == .usable { self.upstream.learn { $0 = conclusion.eras } }
+        if conclusion.verdict == .usable {
+            self.upstream.learn { $0 = conclusion.eras }
+            if self.driver.http.configuration.kind == .detect {
+                self.upstream.foundTransport(isEventStream: conclusion.isEventStream)
+            }
+        }
         if let before = self.upstream.conclude(UpstreamVerdict(conclusion.verdict)) {
             self.logger.log(
                 level: conclusion.verdict == .usable ? .info : .warning,
@@ -90,30 +89,12 @@ final class UpstreamSupervisor: Sendable {
             guard await self.alarm.sleep(delay, on: self.driver.loop.eventLoop) else { return }
             guard failures == 0 else { return }
             guard let interval = configuration.pingInterval, self.idleTime >= interval else { continue }
+            // A stream of messages shows by itself whether it lives.
+            if case .link = self.upstream.route { continue }
             if await self.driver.ping() == .unreachable { return }
             self.upstream.conclude(.usable)
         }
     }
 
     private var idleTime: Duration { Duration(NIODeadline.now() - self.upstream.lastAnswered) }
-}
-
-/// What the last contact with an upstream said about it.
-package enum UpstreamVerdict: UInt8, Sendable {
-    /// No contact yet.
-    case none
-    case usable
-    case rejected
-    case unusable
-    case unreachable
-
-    init(_ verdict: EraProbe.Verdict) {
-        self =
-            switch verdict {
-            case .usable: .usable
-            case .rejected: .rejected
-            case .unusable: .unusable
-            case .unreachable: .unreachable
-            }
-    }
 }

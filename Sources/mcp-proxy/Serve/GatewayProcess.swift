@@ -6,6 +6,7 @@ import GatewayModel
 import GatewayObservability
 import GatewayRuntime
 import GatewayServer
+import GatewayStdio
 import Logging
 import NIOCore
 import NIOPosix
@@ -62,7 +63,13 @@ struct GatewayProcess {
         let gateway: Gateway
         let handler: GatewayHandler
         do {
-            gateway = try Gateway(snapshot, loops: loops, metrics: metrics, log: self.output)
+            gateway = try Gateway(
+                snapshot,
+                loops: loops,
+                stdio: StdioAccess(environment: ProcessSetup.environment, guardian: self.startGuard()),
+                metrics: metrics,
+                log: self.output
+            )
             handler = try GatewayHandler(gateway)
         } catch {
             throw CommandEnd.wrongConfiguration("tls: a certificate or key file cannot be used: \(error)")
@@ -89,6 +96,18 @@ struct GatewayProcess {
             ready(address)
         }
         try await self.serve(gateway, listener, signals)
+    }
+
+    /// The process that ends our children if we cannot, where there are any.
+    private func startGuard() -> ProcessGuard? {
+        let hasChildren = self.snapshot.upstreams.contains { upstream in
+            guard case .stdio = upstream.transport else { return false }
+            return !upstream.isDisabled
+        }
+        guard hasChildren else { return nil }
+        let guardian = ProcessGuard(logger: self.logger)
+        guardian.start()
+        return guardian
     }
 
     private func serve(_ gateway: Gateway, _ listener: Listener, _ watch: SignalWatch) async throws {

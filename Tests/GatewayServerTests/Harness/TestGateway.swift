@@ -147,7 +147,13 @@ func withGateway(
         redactor: CurrentRedactor(Redactor(LoadedSecrets.values(of: snapshot))),
         level: .debug
     )
-    let gateway = try Gateway(snapshot, loops: loops, metrics: MetricsRegistry(), log: output)
+    let gateway = try Gateway(
+        snapshot,
+        loops: loops,
+        stdio: StdioAccess(environment: ["PATH": "/usr/bin:/bin"], guardian: nil),
+        metrics: MetricsRegistry(),
+        log: output
+    )
     let listener = try await Listener.bind(
         setup.listener.address,
         group: group,

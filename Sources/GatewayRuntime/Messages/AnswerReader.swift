@@ -1,6 +1,7 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
+import GatewaySession
 import GatewayWire
 import NIOCore
 
@@ -41,10 +42,44 @@ enum AnswerReader {
         return Self.strings(at: list.range.lowerBound, in: bytes)
     }
 
+    /// `params.level` of a log message or of `logging/setLevel`, with its place; nil if it is none.
+    static func severity(of envelope: Envelope, in message: ByteBuffer) -> (value: LogSeverity, range: Range<Int>)? {
+        let bytes = message.readableBytesUInt8Span
+        guard let params = envelope.params, let level = Self.member("level", at: params.lowerBound, in: bytes),
+            let name = level.string?.decoded(in: bytes), let severity = LogSeverity(rawValue: name)
+        else { return nil }
+        return (severity, level.range)
+    }
+
+    /// `result._meta["io.modelcontextprotocol/subscriptionId"]`, at the end of `subscriptions/listen`.
+    static func subscriptionID(of envelope: Envelope, in message: ByteBuffer) -> Range<Int>? {
+        let bytes = message.readableBytesUInt8Span
+        guard let result = envelope.result, let meta = Self.member("_meta", at: result.lowerBound, in: bytes) else {
+            return nil
+        }
+        return Self.member("io.modelcontextprotocol/subscriptionId", at: meta.range.lowerBound, in: bytes)?.range
+    }
+
+    /// What a caller's `initialize` says that it can do for a server.
+    static func capabilities(of envelope: Envelope, in message: ByteBuffer) -> Set<SessionBridge.Capability> {
+        let bytes = message.readableBytesUInt8Span
+        guard let params = envelope.params,
+            let declared = Self.member("capabilities", at: params.lowerBound, in: bytes), declared.kind == .object
+        else { return [] }
+        var capabilities: Set<SessionBridge.Capability> = []
+        for (name, capability) in [
+            ("sampling", SessionBridge.Capability.sampling), ("elicitation", .elicitation), ("roots", .roots),
+        ] as [(StaticString, SessionBridge.Capability)] {
+            let value = Self.member(name, at: declared.range.lowerBound, in: bytes)
+            if value?.kind == .object { capabilities.insert(capability) }
+        }
+        return capabilities
+    }
+
     /// The value of a member of the object at `start`; nil if there is no object or no such member.
     ///
     /// The envelope was scanned before, so that the text is known to be JSON.
-    private static func member(_ name: StaticString, at start: Int, in bytes: Span<UInt8>) -> JSONValue? {
+    static func member(_ name: StaticString, at start: Int, in bytes: Span<UInt8>) -> JSONValue? {
         var scanner = JSONScanner(at: start)
         guard scanner.peek(in: bytes) == UInt8(ascii: "{") else { return nil }
         do {

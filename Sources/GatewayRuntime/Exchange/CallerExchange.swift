@@ -1,0 +1,385 @@
+// This source file is part of mcp-proxy.
+// SPDX-License-Identifier: Apache-2.0
+
+import GatewayModel
+import GatewayObservability
+import GatewayPolicy
+import GatewaySession
+import GatewayTransport
+import GatewayWire
+import NIOCore
+
+/// The caller's half of an exchange: one message of a caller, its place and deadlines, and the one answer that it gets,
+/// whole or as events.
+///
+/// What the message is given to is the other half, in a subclass: an upstream that answers each HTTP request
+/// (`Exchange`), or a stream of messages that many share (`LinkExchange`). Confined to the event loop of the caller's
+/// connection.
+class CallerExchange: DownstreamExchange, Sweepable, StreamSource {
+    final let gateway: Gateway
+    final let upstream: Upstream
+    final let request: InboundRequest
+    final let message: CallerMessage
+    final let loop: GatewayLoop
+    final let startedAt: NIODeadline
+    /// Where the answer goes; nil once the caller has left.
+    final var responder: (any DownstreamResponder)?
+    final var session: CallerSession?
+    final let principal: Principal
+
+    final var deadline: NIODeadline
+    /// Not even progress moves the deadline past this.
+    private let lastDeadline: NIODeadline
+    final var attempts = 0
+    final private(set) var sentStatus = 0
+    final private(set) var sentBytes = 0
+    private var hasPlace = false
+    private(set) final var isGone = false
+
+    /// Set while no connection of a caller looks at the deadlines, so that the loop's sweeper does.
+    final var sweepIndex = -1
+
+    /// Whether the head of an answer went out.
+    final private(set) var hasStarted = false
+    /// The answer as a stream that its caller can take up again; nil for other answers.
+    private var stream: CallerStream?
+    private var bufferedBytes = 0
+    /// Since when the caller has taken nothing although bytes wait for it.
+    final private(set) var blockedSince: NIODeadline?
+    private var lastSent: NIODeadline
+    final var outcome = CallOutcome.ok
+
+    init(
+        gateway: Gateway,
+        upstream: Upstream,
+        request: InboundRequest,
+        message: CallerMessage,
+        principal: Principal,
+        session: CallerSession?,
+        responder: any DownstreamResponder
+    ) {
+        self.gateway = gateway
+        self.upstream = upstream
+        self.request = request
+        self.message = message
+        self.loop = responder.loop
+        self.principal = principal
+        self.session = session
+        self.responder = responder
+        self.startedAt = request.receivedAt
+        self.lastSent = request.receivedAt
+        let timeout = TimeAmount(upstream.configuration.timeout)
+        self.deadline = message.isListening ? .distantFuture : self.startedAt + timeout
+        self.lastDeadline = message.isListening ? .distantFuture : self.startedAt + max(timeout, .minutes(15))
+    }
+
+    // MARK: For the other half
+
+    /// Sends the message on: there is a place for it at the upstream.
+    func attempt() { preconditionFailure("a subclass sends") }
+
+    /// The caller cannot take more, or can again.
+    func pauseUpstream(_ isPaused: Bool) {}
+
+    /// Lets go of the upstream at once: nothing of it is wanted any more.
+    func abandonUpstream() {}
+
+    /// The caller has its answer: what the upstream still sends is read and dropped.
+    ///
+    /// Returns whether anything is still to come.
+    func drainUpstream() -> Bool { false }
+
+    /// The deadline is over.
+    func timedOut() { preconditionFailure("a subclass knows what was sent") }
+
+    /// Whether messages that come meanwhile make the answer a stream of events.
+    var isStreaming: Bool { false }
+
+    // MARK: A place
+
+    /// Takes a place at the upstream, or gets in line for one.
+    final func start() {
+        self.upstream.countRequest()
+        // Where messages go their own way no connection looks at the deadlines.
+        if self.isMessageWise { self.detach() }
+        // A stream of its own makes has no end and is bounded by `limits.streams` instead.
+        if self.message.isListening || self.upstream.admission.enter() {
+            self.hasPlace = !self.message.isListening
+            self.attempt()
+            return
+        }
+        let exchange = NIOLoopBound(self, eventLoop: self.loop.eventLoop)
+        let upstream = self.upstream
+        let isQueued = upstream.admission.wait(on: self.loop.eventLoop) { isAdmitted in
+            exchange.value.leftQueue(isAdmitted)
+        }
+        if !isQueued { self.leftQueue(false) }
+    }
+
+    private func leftQueue(_ isAdmitted: Bool) {
+        guard !self.isGone else {
+            if isAdmitted { self.upstream.admission.leave() }
+            return
+        }
+        guard isAdmitted else {
+            self.fail(
+                GatewayError(.overloaded, executed: .no, "too many calls run at this server; try again", cause: "queue")
+            )
+            return
+        }
+        self.hasPlace = true
+        self.attempt()
+    }
+
+    // MARK: Ends
+
+    /// Ends the exchange with an error of the gateway.
+    final func fail(_ error: GatewayError) {
+        guard !self.isGone else { return }
+        var error = error
+        error.attempts = max(self.attempts, 1)
+        self.outcome = CallOutcome(error.reason)
+        self.gateway.report(error, upstream: self.upstream, method: self.message.method)
+        self.abandonUpstream()
+        if self.hasStarted {
+            let body = ErrorAnswer.body(error, upstream: self.upstream.name, id: self.message.idBytes)
+            self.sendEvent(ByteBuffer(bytes: body))
+            self.finishReply()
+        } else if let responder {
+            self.sentStatus = ErrorAnswer.send(error, to: responder, upstream: self.upstream, message: self.message)
+        }
+        self.finish()
+    }
+
+    /// Ends the exchange with an answer of ours that is not about the upstream.
+    final func refuse(status: Int, code: Int, _ text: String, outcome: CallOutcome) {
+        self.outcome = outcome
+        self.abandonUpstream()
+        self.reply(
+            status: status,
+            json: ErrorAnswer.body(code: code, message: text, id: self.message.idBytes)
+        )
+        self.finish()
+    }
+
+    /// The caller has all it gets; everything that was taken is given back.
+    ///
+    /// Does nothing the second time.
+    final func finish() {
+        guard !self.isGone else { return }
+        self.isGone = true
+        if self.drainUpstream() {
+            self.deadline = min(self.deadline, .now() + Self.drainTime)
+            self.detach()
+        } else {
+            self.done()
+        }
+        self.responder = nil
+        if self.hasPlace { self.upstream.admission.leave() }
+        if let session { self.gateway.sessions.end(session) }
+        self.buffered(0)
+        self.gateway.finished(self, outcome: self.outcome)
+    }
+
+    final func finish(_ outcome: CallOutcome) {
+        self.outcome = outcome
+        self.finish()
+    }
+
+    /// How long an upstream may go on after its answer was complete before it is cut off (faults F24).
+    private static let drainTime = TimeAmount.seconds(1)
+
+    /// The connection no longer looks at the deadlines.
+    private func detach() {
+        if self.sweepIndex < 0 { self.loop.sweeper.add(self) }
+    }
+
+    /// Nothing more happens.
+    func done() {
+        if self.sweepIndex >= 0 { self.loop.sweeper.remove(self) }
+    }
+
+    /// Keeps the gauge of buffered bytes at what is held of the answer.
+    final func buffered(_ count: Int) {
+        guard count != self.bufferedBytes else { return }
+        self.gateway.bufferedBytes.add(count - self.bufferedBytes)
+        self.bufferedBytes = count
+    }
+
+    // MARK: Whole answers
+
+    final func reply(status: Int, body: ByteBuffer?, fields: (inout ByteBuffer) -> Void) {
+        self.sentStatus = status
+        self.sentBytes += body?.readableBytes ?? 0
+        self.responder?.respond(status: status, body: body, fields: fields)
+    }
+
+    final func reply(status: Int, json: [UInt8], fields: (inout ByteBuffer) -> Void = { _ in }) {
+        self.sentStatus = status
+        self.sentBytes += json.count
+        self.responder?.respond(status: status, json: json, fields: fields)
+    }
+
+    // MARK: Answers in parts
+
+    /// Whether the answer must come message by message, since other messages of its caller go the same way.
+    final var isMessageWise: Bool { self.responder?.messages != nil }
+
+    /// Sends the head of an answer that follows in parts.
+    final func beginReply(status: Int, length: Int?, fields: (inout ByteBuffer) -> Void) {
+        self.sentStatus = status
+        self.hasStarted = true
+        self.responder?.begin(status: status, length: length, fields: fields)
+    }
+
+    /// Sends the head of a stream of events.
+    ///
+    /// A handshake session can take it up again: its events get ids of ours (protocol §1.1).
+    final func beginEvents(fields: (inout ByteBuffer) -> Void) {
+        guard !self.hasStarted else { return }
+        guard !self.isMessageWise else {
+            self.hasStarted = true
+            return
+        }
+        self.beginReply(status: 200, length: nil, fields: fields)
+        guard self.message.era == .handshake, let session, let responder else { return }
+        let stream = session.makeAnswerStream(on: self.loop, source: self)
+        self.stream = stream
+        stream.attach(responder)
+        if session.isPrimed { stream.prime() }
+    }
+
+    /// Whether events carry ids of ours, so that they are written anew.
+    final var hasOwnEventIDs: Bool { self.stream != nil }
+
+    /// Sends one message as an event, or by itself where messages go their own way.
+    final func sendEvent(_ message: ByteBuffer) {
+        self.sentBytes += message.readableBytes
+        if let stream {
+            stream.send(message)
+            return self.sent(isWritable: stream.isWritable)
+        }
+        if let messages = self.responder?.messages {
+            messages.send(message)
+            return self.sent(isWritable: messages.isWritable)
+        }
+        var event = self.loop.buffer(capacity: message.readableBytes + 32)
+        EventText.append(message, to: &event)
+        self.relay(event)
+    }
+
+    /// Sends the last message of a stream and ends it.
+    final func finishEvents(with message: ByteBuffer) {
+        if self.isMessageWise {
+            self.reply(status: 200, body: message) { _ in }
+        } else {
+            self.sendEvent(message)
+            self.finishReply()
+        }
+        self.finish(.ok)
+    }
+
+    /// Sends bytes as they are.
+    final func relay(_ bytes: ByteBuffer) {
+        guard let responder else { return }
+        if let stream { stream.send(raw: bytes) } else { responder.send(bytes) }
+        self.sentBytes += bytes.readableBytes
+        self.sent(isWritable: responder.isWritable)
+    }
+
+    private func sent(isWritable: Bool) {
+        self.lastSent = .now()
+        guard !isWritable, self.blockedSince == nil else { return }
+        self.blockedSince = self.lastSent
+        self.pauseUpstream(true)
+    }
+
+    final func flush() {
+        if let stream { stream.flush() } else { self.responder?.flush() }
+    }
+
+    /// Ends an answer in parts.
+    final func finishReply() {
+        if let stream { stream.finish() } else { self.responder?.finish() }
+    }
+
+    /// Breaks an answer in parts, so that nobody takes it for complete.
+    final func resetReply() {
+        if let stream { stream.reset() } else { self.responder?.reset() }
+    }
+
+    // MARK: Streams
+
+    final func streamBecameWritable() { self.unblock() }
+
+    /// Nobody came back for the answer: it is dropped when it comes.
+    final func streamExpired() { self.stream = nil }
+
+    private func unblock() {
+        guard self.blockedSince != nil else { return }
+        self.blockedSince = nil
+        self.pauseUpstream(false)
+    }
+
+    // MARK: Caller
+
+    final func downstreamLeft(isClosed: Bool) {
+        let responder = self.responder
+        if isClosed { self.responder = nil }
+        // A handshake caller that closes its sending side may still read, and one that is gone did not cancel: the
+        // call goes on, and its answer waits for the caller where it has a stream. For the stateless era going away is
+        // cancelling (protocol §2 S6).
+        guard self.message.era == .stateless else {
+            if isClosed {
+                if let stream, let responder { stream.detach(responder) }
+                self.unblock()
+                self.detach()
+            }
+            return
+        }
+        self.cancelled()
+        self.responder?.reset()
+        self.finish(.clientGone)
+    }
+
+    /// The caller does not want its answer any more.
+    func cancelled() { self.abandonUpstream() }
+
+    final func downstreamBecameWritable() { self.unblock() }
+
+    final func sweep(now: NIODeadline) {
+        if let blockedSince, now - blockedSince >= TimeAmount(self.gateway.limits.slowReader) {
+            self.abandonUpstream()
+            self.resetReply()
+            return self.finish(.slowReader)
+        }
+        // What many calls share tells none of them that it takes messages again.
+        if self.blockedSince != nil, self.responder?.messages?.isWritable == true { self.unblock() }
+        if self.isStreaming, self.responder != nil, !self.isMessageWise, self.blockedSince == nil,
+            now - self.lastSent >= Self.keepAliveInterval
+        {
+            self.keepAlive()
+        }
+        guard now >= self.deadline else { return }
+        self.timedOut()
+    }
+
+    /// Shows the caller, and what is between, that the stream is alive.
+    func keepAlive() {
+        guard self.hasStarted else { return }
+        self.relay(Self.keepAlive)
+        self.flush()
+    }
+
+    func drain() {}
+
+    /// Below the idle limits of common balancers (faults F23, users 10).
+    static let keepAliveInterval = TimeAmount.seconds(15)
+    static let keepAlive = ByteBuffer(staticString: ": keep-alive\n\n")
+
+    /// A sign of life of this call: the clock starts again, up to a point (contract §2, `timeout`).
+    final func progressed() {
+        guard !self.message.isListening else { return }
+        self.deadline = min(.now() + TimeAmount(self.upstream.configuration.timeout), self.lastDeadline)
+    }
+}

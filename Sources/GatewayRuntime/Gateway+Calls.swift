@@ -1,0 +1,432 @@
+// This source file is part of mcp-proxy.
+// SPDX-License-Identifier: Apache-2.0
+
+import GatewayModel
+import GatewayObservability
+import GatewayPolicy
+import GatewaySession
+import GatewayWire
+import NIOCore
+
+extension Gateway {
+    /// A message of a caller that has passed the checks of the protocol.
+    struct Call {
+        let message: CallerMessage
+        let request: InboundRequest
+        let upstream: Upstream
+        let principal: Principal
+        /// The session in which it came; it was taken into use, and whoever ends the call gives it back.
+        var session: CallerSession?
+    }
+
+    // MARK: Starting
+
+    /// To an upstream that answers each HTTP request.
+    func start(_ call: Call, _ http: HTTPAccess, _ responder: any DownstreamResponder) -> (any DownstreamExchange)? {
+        self.start(call, http, shared: nil, responder)
+    }
+
+    private func start(
+        _ call: Call,
+        _ http: HTTPAccess,
+        shared: SharedCall?,
+        _ responder: any DownstreamResponder
+    ) -> (any DownstreamExchange)? {
+        guard self.admit(call, responder) else { return nil }
+        let exchange = Exchange(
+            gateway: self,
+            upstream: call.upstream,
+            http: http,
+            request: call.request,
+            message: call.message,
+            principal: call.principal,
+            session: call.session,
+            responder: responder
+        )
+        exchange.sharedCall = shared
+        exchange.start()
+        return exchange
+    }
+
+    /// In a session that callers share, where ids are ours.
+    func start(
+        _ call: Call,
+        _ shared: SharedSession,
+        _ caller: Int,
+        _ responder: any DownstreamResponder
+    ) -> (any DownstreamExchange)? {
+        guard let session = call.session, shared.isOpen else {
+            // The upstream session could not be kept: the caller opens a new one (protocol §1.1).
+            if let session = call.session {
+                self.sessions.end(session)
+                self.end(session, on: responder.loop)
+            }
+            return self.refuseSession(call.message.idBytes, responder)
+        }
+        var call = call
+        switch shared.admit(call.message, of: caller) {
+        case .plain:
+            return self.start(call, shared.http, responder)
+        case .edited(let body):
+            call = Call(
+                message: CallerMessage(envelope: call.message.envelope, era: .handshake, body: body),
+                request: call.request,
+                upstream: call.upstream,
+                principal: call.principal,
+                session: session
+            )
+            return self.start(call, shared.http, responder)
+        case .call(let sharedCall):
+            guard let exchange = self.start(call, shared.http, shared: sharedCall, responder) else {
+                sharedCall.end()
+                return nil
+            }
+            return exchange
+        case .answered(let answer):
+            self.sessions.end(session)
+            responder.respond(status: 200, body: answer) { $0.writeStaticString("Content-Type: application/json\r\n") }
+        case .taken:
+            self.sessions.end(session)
+            responder.respond(status: 202, body: nil) { _ in }
+        case .duplicate:
+            self.sessions.end(session)
+            self.count(rejected: .message)
+            responder.respond(
+                status: 400,
+                json: ErrorAnswer.body(code: -32_600, message: "this id is in use", id: call.message.idBytes)
+            )
+        }
+        return nil
+    }
+
+    /// Over a stream of messages.
+    func start(
+        _ call: Call,
+        _ link: LinkHandle,
+        caller: Int?,
+        isShared: Bool,
+        _ responder: any DownstreamResponder,
+        onInitialized: ((ByteBuffer, Envelope) -> LinkExchange.Reply)? = nil
+    ) -> (any DownstreamExchange)? {
+        guard self.admit(call, responder) else { return nil }
+        let exchange = LinkExchange(
+            gateway: self,
+            upstream: call.upstream,
+            link: link,
+            caller: caller,
+            isShared: isShared,
+            request: call.request,
+            message: call.message,
+            principal: call.principal,
+            session: call.session,
+            responder: responder,
+            onInitialized: onInitialized
+        )
+        exchange.start()
+        return exchange
+    }
+
+    /// Applies the tool filter and the limits.
+    private func admit(_ call: Call, _ responder: any DownstreamResponder) -> Bool {
+        let message = call.message
+        if message.method == .toolsCall, let filter = call.upstream.configuration.toolFilter {
+            let name = message.envelope.name.map(message.text)
+            guard let name, filter.admits(name) else {
+                if let session = call.session { self.sessions.end(session) }
+                call.upstream.metrics.requests.increment(message.method, .refused)
+                responder.respond(
+                    status: message.era == .stateless ? 400 : 200,
+                    json: ErrorAnswer.body(
+                        code: -32_602,
+                        message: "Unknown tool: \(name ?? "")",
+                        id: message.idBytes
+                    )
+                )
+                return false
+            }
+        }
+        guard !self.isDraining, message.isListening ? self.takeStream() : self.takePlace() else {
+            if let session = call.session { self.sessions.end(session) }
+            let cause = self.isDraining ? "draining" : "in_flight"
+            let text = self.isDraining ? "the gateway stops" : "the gateway is at its limit of calls; try again"
+            self.refuse(
+                GatewayError(.overloaded, executed: .no, text, cause: cause),
+                message,
+                call.upstream,
+                responder
+            )
+            return false
+        }
+        return true
+    }
+
+    // MARK: Waiting
+
+    /// Goes on with `make` once it is known what the upstream speaks.
+    func deferred(
+        _ call: Call,
+        _ responder: any DownstreamResponder,
+        _ make: @escaping () -> (any DownstreamExchange)?
+    ) -> (any DownstreamExchange)? {
+        let upstream = call.upstream
+        let exchange = DeferredExchange(gateway: self, upstream: upstream, message: call.message, responder: responder)
+        let bound = DeferredExchange.bound(exchange)
+        let loop = responder.loop.eventLoop
+        let body = NIOLoopBound(make, eventLoop: loop)
+        let era = call.message.era
+        guard let supervisor = self.supervisor(of: upstream) else { return make() }
+        supervisor.probeNow(on: loop) {
+            let isRouted = if case .unknown = upstream.route { false } else { true }
+            let isKnown = isRouted && (era == .handshake || upstream.eras.stateless != nil)
+            guard isKnown else {
+                return bound.value.fail(
+                    GatewayError(
+                        .unreachable,
+                        executed: .no,
+                        "the server is not up, so what it speaks is not known; try again",
+                        cause: "not_probed"
+                    )
+                )
+            }
+            bound.value.become(body.value)
+        }
+        return exchange
+    }
+
+    /// Goes on with `make` once the link of the caller's era is open; it is told whose link it is.
+    func withLink(
+        _ call: Call,
+        _ responder: any DownstreamResponder,
+        _ make: @escaping (SessionBridge.Sharing?, LinkHandle) -> (any DownstreamExchange)?
+    ) -> (any DownstreamExchange)? {
+        let upstream = call.upstream
+        let exchange = DeferredExchange(gateway: self, upstream: upstream, message: call.message, responder: responder)
+        let bound = DeferredExchange.bound(exchange)
+        let body = NIOLoopBound(make, eventLoop: responder.loop.eventLoop)
+        let home = self.home(of: upstream)
+        let era = call.message.era
+        home.run {
+            home.links(of: upstream).link(of: era) { result in
+                switch result {
+                case .success(let link):
+                    let (sharing, handle) = (link.sharing, link.handle)
+                    bound.execute { exchange in exchange.become { body.value(sharing, handle) } }
+                case .failure(let error):
+                    bound.execute { $0.fail(error) }
+                }
+            }
+        }
+        return exchange
+    }
+
+    // MARK: Initialize
+
+    /// `initialize` of a caller: its session begins, upstream as the configuration says whose it is.
+    func initialize(_ call: Call, _ responder: any DownstreamResponder) -> (any DownstreamExchange)? {
+        let upstream = call.upstream
+        if upstream.eras.refusesHandshake {
+            let rejection = EraRejection.statelessOnly(call.message.envelope)
+            if let session = call.session { self.sessions.end(session) }
+            return self.refuse(rejection, call.message.envelope, call.message.body, upstream, responder, status: 200)
+        }
+        switch upstream.route {
+        case .unknown:
+            return self.deferred(call, responder) { self.initialize(call, responder) }
+        case .http(let http):
+            guard let shared = self.sharedSession(of: upstream) else { return self.start(call, http, responder) }
+            return self.initialize(call, shared, responder)
+        case .link where upstream.isShared:
+            return self.withLink(call, responder) { sharing, handle in
+                self.initializeShared(call, handle, responder)
+            }
+        case .link:
+            return self.initializeOwn(call, responder)
+        }
+    }
+
+    /// In a session that callers share over streamable HTTP.
+    private func initialize(
+        _ call: Call,
+        _ shared: SharedSession,
+        _ responder: any DownstreamResponder
+    ) -> (any DownstreamExchange)? {
+        let exchange = DeferredExchange(
+            gateway: self,
+            upstream: call.upstream,
+            message: call.message,
+            responder: responder
+        )
+        let bound = DeferredExchange.bound(exchange)
+        let state = NIOLoopBound((call, responder), eventLoop: responder.loop.eventLoop)
+        shared.whenOpen { result in
+            bound.execute { exchange in
+                switch result {
+                case .failure(let error):
+                    exchange.fail(error)
+                case .success(let initialized):
+                    let (call, responder) = state.value
+                    exchange.become {
+                        let capabilities = AnswerReader.capabilities(of: call.message.envelope, in: call.message.body)
+                        self.establish(call, initialized, responder) { session in
+                            .shared(shared, caller: shared.join(session, capabilities: capabilities))
+                        }
+                        return nil
+                    }
+                }
+            }
+        }
+        return exchange
+    }
+
+    /// In a session that callers share over a stream of messages.
+    private func initializeShared(
+        _ call: Call,
+        _ link: LinkHandle,
+        _ responder: any DownstreamResponder
+    ) -> (any DownstreamExchange)? {
+        let exchange = DeferredExchange(
+            gateway: self,
+            upstream: call.upstream,
+            message: call.message,
+            responder: responder
+        )
+        let bound = DeferredExchange.bound(exchange)
+        let state = NIOLoopBound((call, responder), eventLoop: responder.loop.eventLoop)
+        let capabilities = AnswerReader.capabilities(of: call.message.envelope, in: call.message.body)
+        let session = call.session ?? CallerSession(id: self.sessions.makeID(), principal: call.principal)
+        link.execute { link in
+            guard let initialized = link.initializeResult else {
+                let gone = link.settings.gone
+                return bound.execute { $0.fail(gone) }
+            }
+            let number = link.join(session, capabilities: capabilities)
+            let handle = link.handle
+            bound.execute { exchange in
+                var isTaken = false
+                exchange.become {
+                    isTaken = true
+                    let (call, responder) = state.value
+                    self.establish(call, initialized, responder, session) { _ in .link(handle, caller: number) }
+                    return nil
+                }
+                // The caller left meanwhile.
+                if !isTaken { handle.execute { $0.leave(number) } }
+            }
+        }
+        return exchange
+    }
+
+    /// Answers `initialize` from what the upstream said to ours, and binds the caller's session.
+    private func establish(
+        _ call: Call,
+        _ initialized: InitializeResult,
+        _ responder: any DownstreamResponder,
+        _ made: CallerSession? = nil,
+        _ binding: (CallerSession) -> CallerSession.Binding
+    ) {
+        let message = call.message
+        let requested = message.envelope.initializeVersion.map(message.text)
+        let version = initialized.negotiated(requested)
+        let session = call.session ?? made ?? CallerSession(id: self.sessions.makeID(), principal: call.principal)
+        let bound = binding(session)
+        let isOpen =
+            session.bind(bound, revision: ProtocolRevision(rawValue: version))
+            && (session.isLegacy || self.open(session, on: responder.loop))
+        if let session = call.session { self.sessions.end(session) }
+        guard isOpen else {
+            self.endUpstream(bound, of: call.upstream, on: responder.loop)
+            return self.refuseSessionLimit(message, call.upstream, responder)
+        }
+        call.upstream.metrics.requests.increment(message.method, .ok)
+        responder.respond(status: 200, body: initialized.message(id: message.idBytes ?? [], version: version)) { head in
+            head.writeStaticString("Content-Type: application/json\r\n")
+            if !session.isLegacy { head.writeString("Mcp-Session-Id: \(session.id.text)\r\n") }
+        }
+    }
+
+    private func refuseSessionLimit(
+        _ message: CallerMessage,
+        _ upstream: Upstream,
+        _ responder: any DownstreamResponder
+    ) {
+        self.count(rejected: .sessions)
+        upstream.metrics.requests.increment(message.method, .overloaded)
+        responder.respond(
+            status: 503,
+            json: ErrorAnswer.body(code: -31_009, message: "too many sessions; try again later", id: message.idBytes)
+        ) { $0.writeStaticString("Retry-After: 5\r\n") }
+    }
+
+    /// With a child or a stream of the caller's own.
+    private func initializeOwn(_ call: Call, _ responder: any DownstreamResponder) -> (any DownstreamExchange)? {
+        let upstream = call.upstream
+        let isProcess = if case .stdio = upstream.transport { true } else { false }
+        if isProcess, !self.takeChild(of: upstream, for: call.principal, on: responder.loop) {
+            if let session = call.session { self.sessions.end(session) }
+            self.refuse(
+                GatewayError(
+                    .overloaded,
+                    executed: .no,
+                    "this server runs as many children as limits.childrenPerServer allows; try again later",
+                    cause: "children"
+                ),
+                call.message,
+                upstream,
+                responder
+            )
+            return nil
+        }
+        let owner = LinkOwner(fields: String(decoding: call.principal.forwarded, as: UTF8.self))
+        let link = UpstreamLink(
+            upstream,
+            settings: upstream.linkSettings,
+            scope: .handshake,
+            owner: owner,
+            on: responder.loop
+        )
+        if isProcess { link.onClosed = { upstream.releaseChild() } }
+        let session = call.session ?? CallerSession(id: self.sessions.makeID(), principal: call.principal)
+        let capabilities = AnswerReader.capabilities(of: call.message.envelope, in: call.message.body)
+        let number = link.join(session, capabilities: capabilities)
+        let handle = link.handle
+        let loop = responder.loop
+        return self.start(call, handle, caller: number, isShared: false, responder) { [weak link] message, envelope in
+            guard let link else { return .refused(message) }
+            guard envelope.kind == .result else {
+                // It may be asked again in another way, by a new `initialize`.
+                return .refused(message)
+            }
+            let version = AnswerReader.protocolVersion(of: envelope, in: message)
+            let isBound = session.bind(
+                .link(handle, caller: number),
+                revision: version.flatMap(ProtocolRevision.init(rawValue:))
+            )
+            guard isBound, session.isLegacy || self.open(session, on: loop) else {
+                let text = "too many sessions; try again later"
+                return .refused(
+                    ByteBuffer(bytes: ErrorAnswer.body(code: -31_009, message: text, id: call.message.idBytes))
+                )
+            }
+            link.established(with: call.message.body)
+            return .established(message, session.isLegacy ? nil : session.id)
+        }
+    }
+}
+
+extension Gateway {
+    /// Takes one of the children that an upstream may have; at the limit the longest idle session of the same principal
+    /// makes room (contract §6).
+    private func takeChild(of upstream: Upstream, for principal: Principal, on loop: GatewayLoop) -> Bool {
+        if upstream.takeChild(limit: self.limits.childrenPerServer) { return true }
+        guard let idle = self.sessions.removeIdlest(of: principal) else { return false }
+        self.endUpstream(self.close(idle), of: upstream, on: loop)
+        return upstream.takeChild(limit: .max)
+    }
+}
+
+extension GatewayLoop {
+    /// Runs on the loop, from anywhere; at once if that is where the caller is.
+    func run(_ body: @escaping @Sendable () -> Void) {
+        if self.eventLoop.inEventLoop { body() } else { self.eventLoop.execute(body) }
+    }
+}

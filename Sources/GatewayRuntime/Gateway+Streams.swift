@@ -1,0 +1,246 @@
+// This source file is part of mcp-proxy.
+// SPDX-License-Identifier: Apache-2.0
+
+import GatewayModel
+import GatewayPolicy
+import GatewaySession
+import GatewayWire
+import NIOCore
+
+/// Streams and ends of sessions: GET and DELETE of streamable HTTP, and the transport of 2024-11-05.
+extension Gateway {
+    /// A GET: the stream of a handshake session, or the rest of one that broke off.
+    package func get(
+        _ request: InboundRequest,
+        from upstream: Upstream,
+        responder: any DownstreamResponder
+    ) -> (any DownstreamExchange)? {
+        guard !self.isStateless(request), !upstream.eras.refusesHandshake else {
+            return self.refuseMethod(responder)
+        }
+        var session: CallerSession?
+        switch self.session(of: request, self.principal(of: request, at: upstream)) {
+        case .found(let found): session = found
+        case .unknown: return self.refuseSession(nil, responder)
+        case .none:
+            if upstream.eras.issuesSessions == true {
+                self.count(rejected: .session)
+                responder.respond(
+                    status: 400,
+                    json: ErrorAnswer.body(code: -32_600, message: "a GET stream needs Mcp-Session-Id")
+                )
+                return nil
+            }
+        }
+        guard !self.isDraining, self.takeStream() else {
+            if let session { self.sessions.end(session) }
+            self.refuseStream(responder)
+            return nil
+        }
+        let connection = StreamConnection(gateway: self, upstream: upstream, session: session, responder: responder)
+        self.listen(request, upstream, session, connection, on: responder.loop)
+        return connection
+    }
+
+    private func refuseStream(_ responder: any DownstreamResponder) {
+        self.count(rejected: self.isDraining ? .draining : .inFlight)
+        responder.respond(
+            status: 503,
+            json: ErrorAnswer.body(code: -31_009, message: "too many streams; try again later")
+        ) { $0.writeStaticString("Retry-After: 5\r\n") }
+    }
+
+    /// Leads a connection to its stream.
+    private func listen(
+        _ request: InboundRequest,
+        _ upstream: Upstream,
+        _ session: CallerSession?,
+        _ connection: StreamConnection,
+        on loop: GatewayLoop
+    ) {
+        let wanted = request.value(.lastEventID).flatMap { EventID(String(decoding: $0, as: UTF8.self)) }
+        if let session, let wanted, wanted.stream > 0, let stream = session.stream(wanted.stream) {
+            return connection.attach(to: stream, after: wanted.event)
+        }
+        // Of a stream that is gone nothing can be sent again: from now on (protocol §1.1).
+        let after = wanted.flatMap { $0.stream == 0 ? $0.event : nil }
+        if let session, let stream = session.listener { return connection.attach(to: stream, after: after) }
+        if case .http(let http) = upstream.transport, session?.readsOwnStream != false {
+            let listening = ListenExchange(
+                gateway: self,
+                upstream: upstream,
+                http: http,
+                request: request,
+                session: session,
+                loop: loop
+            )
+            if let session, let stream = listening.stream {
+                let bound = NIOLoopBound(listening, eventLoop: loop.eventLoop)
+                _ = session.listener(
+                    orElse: .init(stream: NIOLoopBound(stream, eventLoop: loop.eventLoop)) {
+                        bound.execute { $0.end() }
+                    }
+                )
+            }
+            return listening.start(for: connection)
+        }
+        guard let session else { return connection.finish() }
+        connection.attach(to: self.makeListener(of: session, on: loop), after: nil)
+    }
+
+    /// A stream for what comes unasked over a stream of messages, or in a session that callers share.
+    private func makeListener(of session: CallerSession, on loop: GatewayLoop) -> NIOLoopBound<CallerStream> {
+        let stream = CallerStream(number: 0, loop: loop, isResumable: true, source: nil)
+        let bound = NIOLoopBound(stream, eventLoop: loop.eventLoop)
+        return session.listener(orElse: .init(stream: bound) { bound.execute { $0.finish() } }) ?? bound
+    }
+
+    /// A DELETE: the end of a handshake session.
+    package func delete(_ request: InboundRequest, at upstream: Upstream, responder: any DownstreamResponder) {
+        guard !self.isStateless(request) else {
+            _ = self.refuseMethod(responder)
+            return
+        }
+        switch self.session(of: request, self.principal(of: request, at: upstream)) {
+        case .found(let session):
+            self.end(session, on: responder.loop)
+            responder.respond(status: 204, body: nil) { _ in }
+        case .unknown:
+            _ = self.refuseSession(nil, responder)
+        case .none:
+            self.count(rejected: .session)
+            responder.respond(
+                status: 400,
+                json: ErrorAnswer.body(code: -32_600, message: "DELETE ends a session: send Mcp-Session-Id")
+            )
+        }
+    }
+
+    /// Whether a request without a body says that it is of the stateless era, which has neither GET nor DELETE.
+    private func isStateless(_ request: InboundRequest) -> Bool {
+        guard let field = request.parser.value(of: .mcpProtocolVersion) else { return false }
+        let head = request.head
+        let revision = ProtocolRevision(head.readableBytesUInt8Span.extracting(field))
+        return revision?.isStateless ?? true
+    }
+
+    private func refuseMethod(_ responder: any DownstreamResponder) -> (any DownstreamExchange)? {
+        self.count(rejected: .method)
+        responder.respond(
+            status: 405,
+            json: ErrorAnswer.body(code: -32_600, message: "the stateless era has POST only")
+        ) { $0.writeStaticString("Allow: POST\r\n") }
+        return nil
+    }
+
+    // MARK: The transport of 2024-11-05
+
+    /// `GET P/NAME/sse`: a session begins, with the one stream that it has; the first event says where messages go.
+    package func openLegacy(
+        _ request: InboundRequest,
+        at upstream: Upstream,
+        responder: any DownstreamResponder
+    ) -> (any DownstreamExchange)? {
+        guard !self.isDraining, self.takeStream() else {
+            self.refuseStream(responder)
+            return nil
+        }
+        let session = CallerSession(
+            id: self.sessions.makeID(),
+            principal: self.principal(of: request, at: upstream),
+            isLegacy: true
+        )
+        guard self.open(session, on: responder.loop),
+            self.sessions.begin(session.id, principal: session.principal) != nil
+        else {
+            self.streamEnded()
+            self.count(rejected: .sessions)
+            responder.respond(
+                status: 503,
+                json: ErrorAnswer.body(code: -31_009, message: "too many sessions; try again later")
+            ) { $0.writeStaticString("Retry-After: 5\r\n") }
+            return nil
+        }
+        let loop = responder.loop
+        let source = LegacyStreamSource(session) { self.end(session, on: loop) }
+        let stream = CallerStream(number: 0, loop: loop, isResumable: false, source: source)
+        let bound = NIOLoopBound(stream, eventLoop: loop.eventLoop)
+        session.opened(bound)
+        let connection = StreamConnection(gateway: self, upstream: upstream, session: session, responder: responder)
+        connection.attach(to: bound, after: nil)
+        let path = "\(self.listener.basePath)/\(upstream.configuration.route)/message?sessionId=\(session.id.text)"
+        stream.send(raw: ByteBuffer(string: "event: endpoint\ndata: \(path)\n\n"))
+        stream.flush()
+        return connection
+    }
+
+    /// `POST P/NAME/message?sessionId=…`: a message; what it is answered comes on the stream.
+    package func postLegacy(
+        _ request: InboundRequest,
+        to upstream: Upstream,
+        responder: any DownstreamResponder
+    ) -> (any DownstreamExchange)? {
+        let body = request.body
+        guard let session = self.legacySession(of: request, at: upstream), let messages = session.messages else {
+            return self.refuseSession(nil, responder)
+        }
+        let envelope: Envelope
+        do throws(EnvelopeError) {
+            let scan = try EnvelopeScanner(maximumDepth: self.limits.jsonDepth).scan(body.readableBytesUInt8Span)
+            guard case .message(let message) = scan else { throw EnvelopeError.noBatches }
+            envelope = message
+        } catch {
+            self.sessions.end(session)
+            return self.refuse(error, body, responder)
+        }
+        let message = CallerMessage(envelope: envelope, era: .handshake, body: body)
+        let principal = session.principal
+        guard message.isRequest else {
+            // Answered when the upstream has it, so that what comes next comes after it.
+            let call = Call(message: message, request: request, upstream: upstream, principal: principal, session: session)
+            return self.start(call, responder)
+        }
+        let call = Call(
+            message: message,
+            request: InboundRequest(copying: request),
+            upstream: upstream,
+            principal: principal,
+            session: session
+        )
+        responder.respond(status: 202, body: ByteBuffer(staticString: "Accepted")) { head in
+            head.writeStaticString("Content-Type: text/plain\r\n")
+        }
+        let back = MessageResponder(loop: responder.loop, sink: messages)
+        _ = message.method == .initialize ? self.initialize(call, back) : self.start(call, back)
+        return nil
+    }
+
+    /// A caller of the old transport has one stream for everything: what its upstream sends unasked goes there too.
+    func listen(for session: CallerSession, _ http: HTTPAccess, _ request: InboundRequest, on loop: GatewayLoop) {
+        let listening = ListenExchange(
+            gateway: self,
+            upstream: self.upstreams[session.principal.upstream],
+            http: http,
+            request: request,
+            session: session,
+            loop: loop
+        )
+        let bound = NIOLoopBound(listening, eventLoop: loop.eventLoop)
+        session.onClose { bound.execute { $0.end() } }
+        listening.start(for: nil)
+    }
+
+    private func legacySession(of request: InboundRequest, at upstream: Upstream) -> CallerSession? {
+        guard let query = request.parser.query, let text = request.bytes(query) else { return nil }
+        let pairs = String(decoding: text, as: UTF8.self).split(separator: "&")
+        let values = pairs.compactMap { $0.hasPrefix("sessionId=") ? $0.dropFirst("sessionId=".count) : nil }
+        guard values.count == 1, let value = values.first, let id = SessionID(Array(value.utf8).span),
+            let session = self.sessions.begin(id, principal: self.principal(of: request, at: upstream))
+        else { return nil }
+        guard session.isLegacy else {
+            self.sessions.end(session)
+            return nil
+        }
+        return session
+    }
+}

@@ -1,0 +1,40 @@
+// This source file is part of mcp-proxy.
+// SPDX-License-Identifier: Apache-2.0
+
+import NIOCore
+
+/// A stream of messages to and from an upstream; confined to one event loop.
+///
+/// Opened once: after its end a new one is made.
+protocol LinkChannel: AnyObject {
+    func open()
+    /// Sends one message; `completion` hears, once, of its fate as far as it concerns this message alone.
+    func send(_ message: ByteBuffer, completion: @escaping (LinkSending) -> Void)
+    /// Bytes that wait to be sent.
+    var pendingBytes: Int { get }
+    /// Whether nothing is read, because whoever it is for cannot take more.
+    var isReadingPaused: Bool { get set }
+    /// Ends it in order; the delegate hears of the end.
+    func close()
+    /// Ends it at once, since what it says makes no sense.
+    func kill()
+}
+
+/// What became of a message.
+enum LinkSending {
+    /// The upstream has all of it.
+    case sent
+    /// It could not be sent, or was refused; the channel goes on.
+    case failed(GatewayError)
+}
+
+/// Hears of a channel, on its event loop.
+protocol LinkChannelDelegate: AnyObject {
+    /// Messages may be sent from now on.
+    func channelOpened()
+    func channelReceived(_ message: ByteBuffer)
+    /// No more messages at this moment.
+    func channelPaused()
+    /// The last call; `error` says of calls in flight what happened, except whether they ran.
+    func channelClosed(_ error: GatewayError)
+}

@@ -1,0 +1,258 @@
+// This source file is part of mcp-proxy.
+// SPDX-License-Identifier: Apache-2.0
+
+import GatewayModel
+import GatewayPolicy
+import GatewayTransport
+import GatewayWire
+import NIOCore
+
+/// The HTTP+SSE transport of 2024-11-05 as a channel: messages come on one stream, and go as POSTs to the place that the
+/// stream names first.
+final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
+    private enum State {
+        /// Nothing came yet, or not the `endpoint` event.
+        case opening
+        /// The request target of POSTs.
+        case open(String)
+        case closed
+    }
+
+    var sweepIndex = -1
+    private weak var delegate: (any LinkChannelDelegate)?
+    private let upstream: Upstream
+    private let http: HTTPAccess
+    private let loop: GatewayLoop
+    private let fields: String
+    private let deadline: NIODeadline
+    private var state = State.opening
+    private var connection: UpstreamConnection?
+    private var decoder: SSEDecoder
+    private var bytes = ByteBuffer()
+    private(set) var pendingBytes = 0
+
+    /// `fields` are forwarded field lines of the one caller whose channel this is; empty for a shared one.
+    init(
+        _ upstream: Upstream,
+        _ http: HTTPAccess,
+        fields: String,
+        limits: Limits,
+        on loop: GatewayLoop,
+        delegate: any LinkChannelDelegate
+    ) {
+        self.upstream = upstream
+        self.http = http
+        self.fields = fields
+        self.loop = loop
+        self.delegate = delegate
+        self.decoder = SSEDecoder(maximumEventBytes: limits.eventBytes)
+        self.deadline = .now() + TimeAmount(limits.connectTimeout)
+    }
+
+    // MARK: Channel
+
+    func open() {
+        self.loop.sweeper.add(self)
+        self.loop.pool(of: self.upstream)?.connect(for: self, isFresh: true)
+    }
+
+    func send(_ message: ByteBuffer, completion: @escaping (LinkSending) -> Void) {
+        guard case .open(let target) = self.state else {
+            return completion(.failed(GatewayError(.upstreamClosed, executed: .no, "the stream is gone")))
+        }
+        self.pendingBytes += message.readableBytes
+        UpstreamCall.send(
+            self.http,
+            of: self.upstream,
+            target: target,
+            on: self.loop,
+            body: message,
+            fields: self.fields,
+            timeout: .seconds(30)
+        ) { [weak self] result in
+            self?.pendingBytes -= message.readableBytes
+            completion(Self.sending(result))
+        }
+    }
+
+    private static func sending(_ result: Result<UpstreamCall.Answer, TransportError>) -> LinkSending {
+        switch result {
+        case .failure(let error): .failed(GatewayError(error))
+        case .success(let answer) where (200..<300).contains(answer.status): .sent
+        case .success(let answer): .failed(GatewayError(refusedWith: answer.status))
+        }
+    }
+
+    var isReadingPaused = false {
+        didSet { self.connection?.isReadingPaused = self.isReadingPaused }
+    }
+
+    func close() { self.end(GatewayError(.upstreamClosed, executed: .unknown, "the session ended", cause: "closed")) }
+
+    func kill() { self.end(GatewayError(.upstreamProtocol, executed: .unknown, "the stream makes no sense")) }
+
+    private func end(_ error: GatewayError) {
+        if case .closed = self.state { return }
+        self.state = .closed
+        self.connection?.cancel()
+        self.connection = nil
+        self.loop.sweeper.remove(self)
+        self.delegate?.channelClosed(error)
+    }
+
+    func sweep(now: NIODeadline) {
+        guard case .opening = self.state, now >= self.deadline else { return }
+        self.end(
+            GatewayError(
+                .unreachable,
+                executed: .no,
+                "the server named no place for messages in time; is this a server of the HTTP+SSE transport?",
+                cause: "no_endpoint"
+            )
+        )
+    }
+
+    // MARK: Stream
+
+    func upstreamConnected(_ connection: UpstreamConnection) {
+        guard case .opening = self.state else { return connection.release() }
+        self.connection = connection
+        var head = self.loop.buffer(capacity: 512)
+        self.http.heads.begin(.get, target: nil, into: &head)
+        head.writeString(self.fields)
+        head.writeStaticString("\r\n")
+        connection.send(head: head, body: nil, receiver: self)
+    }
+
+    func upstreamAnswered(_ connection: UpstreamConnection) {
+        let answer = AnswerHead(connection)
+        guard answer.status != 200 || answer.mediaType != .eventStream else { return }
+        if answer.status >= 400, answer.status != 404, answer.status != 405 {
+            return self.end(GatewayError(refusedWith: answer.status))
+        }
+        let found =
+            answer.status == 405
+            ? "the server takes no GET: it speaks streamable HTTP; set transportType to streamable-http"
+            : "HTTP \(answer.status) instead of a stream of events"
+        self.end(GatewayError(.upstreamProtocol, executed: .no, found, cause: "bad_content_type", status: answer.status))
+    }
+
+    func upstreamSent(_ bytes: ByteBuffer) {
+        if self.bytes.readableBytes == 0 { self.bytes = bytes } else { self.bytes.writeImmutableBuffer(bytes) }
+        while true {
+            if case .closed = self.state { return }
+            switch self.decoder.next(in: self.bytes.readableBytesUInt8Span) {
+            case .needsMore:
+                if self.bytes.readableBytes == 0 { self.bytes = ByteBuffer() }
+                return
+            case .tooLong:
+                return self.end(
+                    GatewayError(
+                        .upstreamProtocol,
+                        executed: .yes,
+                        "an event is larger than limits.eventBytes",
+                        cause: "event_too_large"
+                    )
+                )
+            case .comment(let length), .ignored(let length):
+                self.bytes.moveReaderIndex(forwardBy: length)
+            case .event(let event):
+                let bytes = self.bytes
+                self.bytes.moveReaderIndex(forwardBy: event.length)
+                self.received(event, in: bytes)
+            }
+        }
+    }
+
+    private func received(_ event: SSEEvent, in bytes: ByteBuffer) {
+        let data = event.dataBytes(in: bytes)
+        guard case .open = self.state else { return self.opened(event, data, in: bytes) }
+        guard event.isMessage(in: bytes.readableBytesUInt8Span), let data, data.readableBytes > 0 else { return }
+        self.delegate?.channelReceived(data)
+    }
+
+    /// The first event says where messages go; never to another origin (protocol §2 C27).
+    private func opened(_ event: SSEEvent, _ data: ByteBuffer?, in bytes: ByteBuffer) {
+        let type = event.type.map { String(decoding: bytes.bytes($0), as: UTF8.self) }
+        guard type == "endpoint", let data else {
+            return self.end(
+                GatewayError(
+                    .upstreamProtocol,
+                    executed: .no,
+                    "the first event is not endpoint: this is no server of the HTTP+SSE transport",
+                    cause: "no_endpoint"
+                )
+            )
+        }
+        let location = String(buffer: data)
+        guard let url = self.http.configuration.url.resolving(location: location),
+            url.origin == self.http.configuration.url.origin, !url.hasUserInfo
+        else {
+            return self.end(
+                GatewayError(
+                    .upstreamProtocol,
+                    executed: .no,
+                    "the server wants messages to be sent to another origin",
+                    cause: "foreign_endpoint"
+                )
+            )
+        }
+        self.state = .open(url.target)
+        self.loop.sweeper.remove(self)
+        self.delegate?.channelOpened()
+    }
+
+    func upstreamPaused() { self.delegate?.channelPaused() }
+
+    func upstreamEnded() {
+        self.connection = nil
+        self.end(
+            GatewayError(.upstreamClosed, executed: .unknown, "the server ended the stream", cause: "stream_ended")
+        )
+    }
+
+    func upstreamFailed(_ error: TransportError) {
+        self.connection = nil
+        self.end(GatewayError(error))
+    }
+}
+
+extension GatewayError {
+    /// What an HTTP status of 400 and above, or a redirect, means for the message that it answers.
+    init(refusedWith status: Int) {
+        switch status {
+        case 401, 403:
+            self.init(
+                .credentialRejected,
+                executed: .no,
+                "the server refused our credentials with \(status); check its headers or tokens",
+                cause: "auth_\(status)",
+                status: status
+            )
+        case 429:
+            self.init(
+                .rateLimited,
+                executed: .no,
+                "the server limits our rate; try again later",
+                cause: "rate_limited",
+                status: status
+            )
+        case 300..<400:
+            self.init(
+                .upstreamProtocol,
+                executed: .no,
+                "the server redirects; set url to where it lives",
+                cause: "redirect",
+                status: status
+            )
+        default:
+            self.init(
+                .upstreamStatus,
+                executed: status < 500 ? .no : .unknown,
+                "the server answered HTTP \(status)",
+                cause: "http_\(status / 100)xx",
+                status: status
+            )
+        }
+    }
+}

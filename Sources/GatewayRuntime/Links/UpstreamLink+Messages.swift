@@ -1,0 +1,376 @@
+// This source file is part of mcp-proxy.
+// SPDX-License-Identifier: Apache-2.0
+
+import GatewayModel
+import GatewaySession
+import GatewayTransport
+import GatewayWire
+import Logging
+import NIOCore
+
+// MARK: - From callers
+
+extension UpstreamLink {
+    /// Sends a caller's message; the exchange hears what becomes of it.
+    ///
+    /// `caller` is nil in the stateless era, where every request stands alone.
+    func send(_ message: CallerMessage, of caller: Int?, for exchange: NIOLoopBound<LinkExchange>) {
+        guard case .open = self.state, let channel else {
+            return self.whenOpen { error in
+                if let error {
+                    exchange.execute { $0.failed(error) }
+                } else {
+                    self.send(message, of: caller, for: exchange)
+                }
+            }
+        }
+        if let caller, self.callers[caller] == nil {
+            let gone = self.settings.gone
+            return exchange.execute { $0.failed(gone) }
+        }
+        switch message.envelope.kind {
+        case .request: self.request(message, caller, exchange, channel)
+        case .notification: self.notify(message, caller, exchange, channel)
+        case .result, .error: self.respond(message, caller, exchange, channel)
+        }
+    }
+
+    private func request(
+        _ message: CallerMessage,
+        _ caller: Int?,
+        _ exchange: NIOLoopBound<LinkExchange>,
+        _ channel: any LinkChannel
+    ) {
+        let envelope = message.envelope
+        guard let id = envelope.id, let value = envelope.idValue(in: message.body) else { return }
+        if self.sharing == .shared, let caller, self.answersHere(message, caller, exchange) { return }
+        let token = envelope.progressToken.map { message.bytes($0.range) }
+        // A request of the stateless era is a caller of its own.
+        let admission = self.bridge.requested(
+            by: caller ?? self.takeStatelessCaller(),
+            id: value,
+            literal: message.bytes(id.range),
+            token: token
+        )
+        guard case .forward(let call) = admission else {
+            return exchange.execute {
+                $0.refuse(status: 400, code: -32_600, "this id is in use", outcome: .refused)
+            }
+        }
+        var edits = [MessageEdit(id.range, call)]
+        if let range = envelope.progressToken?.range { edits.append(MessageEdit(range, call)) }
+        if self.sharing == .shared, let caller, let edit = self.leveled(message, caller) { edits.append(edit) }
+        self.calls[call] = exchange
+        exchange.execute { $0.became(call) }
+        channel.send(message.body.edited(edits)) { [weak self] sending in
+            switch sending {
+            case .sent:
+                guard let self, self.calls[call] != nil else { return }
+                self.written.insert(call)
+                exchange.execute { $0.isWritten = true }
+            case .failed(let error):
+                guard let self, self.forget(call) else { return }
+                exchange.execute { $0.failed(error) }
+            }
+        }
+    }
+
+    /// In a shared session some requests are about what is kept here; true if the caller has its answer.
+    private func answersHere(_ message: CallerMessage, _ caller: Int, _ exchange: NIOLoopBound<LinkExchange>) -> Bool {
+        let uri = message.envelope.name.map { $0.decodedBytes(in: message.body.readableBytesUInt8Span) }
+        switch message.method {
+        case .resourcesSubscribe:
+            if let uri { self.bridge.subscribed(caller, to: uri) }
+            return false
+        case .resourcesUnsubscribe:
+            guard let uri, !self.bridge.unsubscribed(caller, from: uri), let id = message.idBytes else { return false }
+            let answer = ClientMessage.emptyResult(id)
+            exchange.execute { $0.received(answer, as: .answer) }
+            return true
+        default:
+            return false
+        }
+    }
+
+    /// The level that a shared session is set to: what the most curious of its callers wants.
+    private func leveled(_ message: CallerMessage, _ caller: Int) -> MessageEdit? {
+        guard message.method == .loggingSetLevel,
+            let level = AnswerReader.severity(of: message.envelope, in: message.body)
+        else { return nil }
+        let lowest = self.bridge.leveled(caller, level.value)
+        return MessageEdit(level.range, Array(#""\#(lowest.rawValue)""#.utf8))
+    }
+
+    private func notify(
+        _ message: CallerMessage,
+        _ caller: Int?,
+        _ exchange: NIOLoopBound<LinkExchange>,
+        _ channel: any LinkChannel
+    ) {
+        var body = message.body
+        switch message.method {
+        case .cancelledNotification:
+            // Whatever it names that is not in flight needs no stopping (faults F104).
+            guard let caller, let id = message.envelope.cancelledID,
+                let call = self.bridge.call(of: caller, id: id.value(in: body.readableBytesUInt8Span))
+            else { return exchange.execute { $0.taken() } }
+            body = body.edited([MessageEdit(id.range, call)])
+            self.calls[call]?.execute { $0.wasCancelled() }
+        case .initializedNotification where self.sharing == .shared,
+            .rootsListChangedNotification where self.sharing == .shared:
+            // The session was initialized by us, and its roots are nobody's in particular.
+            return exchange.execute { $0.taken() }
+        case .progressNotification where !self.isAsked(caller):
+            return exchange.execute { $0.taken() }
+        default:
+            break
+        }
+        self.sendOneWay(body, exchange, channel)
+    }
+
+    private func isAsked(_ caller: Int?) -> Bool {
+        guard let caller else { return false }
+        return self.bridge.isAsked(caller)
+    }
+
+    private func respond(
+        _ message: CallerMessage,
+        _ caller: Int?,
+        _ exchange: NIOLoopBound<LinkExchange>,
+        _ channel: any LinkChannel
+    ) {
+        guard let caller, let id = message.envelope.id, let value = message.envelope.idValue(in: message.body),
+            let literal = self.bridge.responded(by: caller, id: value)
+        else { return exchange.execute { $0.taken() } }
+        self.sendOneWay(message.body.edited([MessageEdit(id.range, literal)]), exchange, channel)
+    }
+
+    private func sendOneWay(
+        _ body: ByteBuffer,
+        _ exchange: NIOLoopBound<LinkExchange>,
+        _ channel: any LinkChannel
+    ) {
+        channel.send(body) { sending in
+            switch sending {
+            case .sent: exchange.execute { $0.taken() }
+            case .failed(let error): exchange.execute { $0.failed(error) }
+            }
+        }
+    }
+
+    /// The caller does not wait for its answer any more; `isTold`: the upstream is told to stop.
+    func withdraw(_ call: Int64, reason: StaticString, isTold: Bool) {
+        guard self.forget(call), isTold else { return }
+        self.channel?.send(ClientMessage.cancelled(Array("\(call)".utf8), reason: reason)) { _ in }
+    }
+
+    /// An upstream that does not answer several calls in a row is stuck (faults F83).
+    func timedOut(_ call: Int64, isTold: Bool) {
+        self.withdraw(call, reason: "timeout", isTold: isTold)
+        self.timeoutsInARow += 1
+        guard self.timeoutsInARow >= 3, self.settings.isProcess else { return }
+        self.timeoutsInARow = 0
+        self.settings.logger.warning(
+            "upstream does not answer and is restarted",
+            metadata: ["upstream": "\(self.upstream.name)"]
+        )
+        self.channel?.kill()
+    }
+
+    private func forget(_ call: Int64) -> Bool {
+        self.written.remove(call)
+        self.slowCallers.remove(call)
+        self.resumeReading()
+        guard self.calls.removeValue(forKey: call) != nil else { return false }
+        return self.bridge.withdraw(call)
+    }
+
+    /// A question could not be given to its caller after all.
+    func undelivered(_ question: Int64) {
+        guard let literal = self.bridge.undelivered(question) else { return }
+        self.channel?.send(ClientMessage.methodNotFound(literal)) { _ in }
+    }
+}
+
+// MARK: - From the upstream
+
+extension UpstreamLink {
+    func channelReceived(_ message: ByteBuffer) {
+        self.lastReceived = .now()
+        guard let envelope = AnswerReader.read(message, depth: self.settings.limits.jsonDepth) else {
+            return self.receivedGarbage()
+        }
+        switch envelope.kind {
+        case .result, .error: self.received(answer: message, envelope)
+        case .request: self.received(question: message, envelope)
+        case .notification: self.received(notification: message, envelope)
+        }
+    }
+
+    func channelPaused() {
+        let calls = self.unflushed
+        self.unflushed.removeAll(keepingCapacity: true)
+        for call in calls { self.calls[call]?.execute { $0.flush() } }
+    }
+
+    private func received(answer message: ByteBuffer, _ envelope: Envelope) {
+        self.timeoutsInARow = 0
+        guard let id = envelope.id, let value = envelope.idValue(in: message) else { return }
+        switch self.bridge.answered(value) {
+        case .unknown:
+            self.settings.logger.debug("answer to no call", metadata: ["upstream": "\(self.upstream.name)"])
+        case .own(let call):
+            self.ownCalls.removeValue(forKey: call)?(message)
+        case .answer(let call, let literal):
+            self.upstream.conclude(.usable)
+            self.written.remove(call)
+            self.slowCallers.remove(call)
+            guard let exchange = self.calls.removeValue(forKey: call) else { return }
+            var edits = [MessageEdit(id.range, literal)]
+            if self.sharing == .stateless, let range = AnswerReader.subscriptionID(of: envelope, in: message) {
+                edits.append(MessageEdit(range, literal))
+            }
+            let answer = message.edited(edits)
+            exchange.execute { $0.received(answer, as: .answer) }
+        }
+    }
+
+    private func received(question message: ByteBuffer, _ envelope: Envelope) {
+        guard let id = envelope.id, let value = envelope.idValue(in: message), let method = envelope.method else {
+            return
+        }
+        let literal = message.bytes(id.range)
+        if method == .ping {
+            self.channel?.send(ClientMessage.emptyResult(literal)) { _ in }
+            return
+        }
+        guard case .ask(let caller, let call, let number) = self.bridge.asked(method, id: value, literal: literal) else {
+            self.channel?.send(ClientMessage.methodNotFound(literal)) { _ in }
+            return
+        }
+        let question = message.edited([MessageEdit(id.range, number)])
+        if let call, let exchange = self.calls[call] {
+            self.unflushed.insert(call)
+            let link = self.handle
+            exchange.execute { exchange in
+                if !exchange.received(question, as: .message) { link.execute { $0.undelivered(number) } }
+            }
+        } else if self.callers[caller]?.deliver(question) != true {
+            self.undelivered(number)
+        }
+    }
+
+    private func received(notification message: ByteBuffer, _ envelope: Envelope) {
+        let bytes = message.readableBytesUInt8Span
+        switch envelope.method {
+        case .progressNotification:
+            guard let token = envelope.progressToken, let own = self.bridge.progressed(token.value(in: bytes)) else {
+                return
+            }
+            let progress = message.edited([MessageEdit(token.range, own.token)])
+            self.unflushed.insert(own.call)
+            self.calls[own.call]?.execute { $0.received(progress, as: .progress) }
+        case .cancelledNotification:
+            guard let id = envelope.cancelledID, let own = self.bridge.cancelled(id.value(in: bytes)) else { return }
+            self.deliver(message.edited([MessageEdit(id.range, own.id)]), to: own.audience)
+        case .messageNotification:
+            let severity = AnswerReader.severity(of: envelope, in: message)?.value
+            self.deliver(message, to: self.bridge.logged(severity))
+        case .toolsListChangedNotification, .promptsListChangedNotification, .resourcesListChangedNotification,
+            .resourcesUpdatedNotification, .subscriptionsAcknowledgedNotification, .tasksNotification:
+            if self.sharing == .stateless { return self.deliverSubscribed(message, envelope) }
+            if envelope.method == .resourcesUpdatedNotification {
+                let uri = envelope.name.map { $0.decodedBytes(in: bytes) }
+                return self.deliver(message, to: uri.map { self.bridge.updated($0) } ?? .nobody(isLogged: false))
+            }
+            self.deliver(message, to: self.bridge.listChanged)
+        default:
+            if envelope.subscriptionID != nil { return self.deliverSubscribed(message, envelope) }
+            self.deliver(message, to: self.bridge.unknownNotification)
+        }
+    }
+
+    /// What belongs to a `subscriptions/listen`: its caller knows it under its own id.
+    private func deliverSubscribed(_ message: ByteBuffer, _ envelope: Envelope) {
+        guard let id = envelope.subscriptionID,
+            case .integer(let call) = id.value(in: message.readableBytesUInt8Span),
+            let literal = self.bridge.literal(of: call)
+        else { return }
+        self.deliver(message.edited([MessageEdit(id.range, literal)]), to: .call(call))
+    }
+
+    private func deliver(_ message: ByteBuffer, to audience: SessionBridge.Audience) {
+        switch audience {
+        case .call(let call):
+            self.unflushed.insert(call)
+            self.calls[call]?.execute { $0.received(message, as: .message) }
+        case .caller(let caller, let call):
+            if let call, let exchange = self.calls[call] {
+                self.unflushed.insert(call)
+                exchange.execute { $0.received(message, as: .message) }
+            } else {
+                self.callers[caller]?.deliver(message)
+            }
+        case .callers(let callers):
+            for caller in callers { self.callers[caller]?.deliver(message) }
+        case .nobody(let isLogged):
+            guard isLogged else { return }
+            self.settings.logger.debug(
+                "upstream log message",
+                metadata: [
+                    "upstream": "\(self.upstream.name)",
+                    "text": "\(String(decoding: message.readableBytesView.prefix(500), as: UTF8.self))",
+                ]
+            )
+        }
+    }
+
+    private func receivedGarbage() {
+        self.settings.logger.debug("line is no message", metadata: ["upstream": "\(self.upstream.name)"])
+        guard self.badLines.exceeds(at: .now()) else { return }
+        self.settings.logger.warning(
+            "upstream writes what is no message and is restarted",
+            metadata: ["upstream": "\(self.upstream.name)"]
+        )
+        self.channel?.kill()
+    }
+}
+
+// MARK: - Time
+
+extension UpstreamLink: Sweepable {
+    /// Callers that do not take what is for them hold up the upstream, but where others wait only for a while.
+    func isSlow(_ call: Int64, _ isSlow: Bool) {
+        if isSlow { self.slowCallers.add(call, now: .now()) } else { self.slowCallers.remove(call) }
+        self.resumeReading()
+    }
+
+    private func resumeReading() {
+        let patience: TimeAmount? = self.sharing == .exclusive ? nil : SlowCallers.patience
+        let isPaused = self.slowCallers.holdsUp(now: .now(), patience: patience)
+        if let channel, channel.isReadingPaused != isPaused { channel.isReadingPaused = isPaused }
+    }
+
+    func sweep(now: NIODeadline) {
+        if !self.slowCallers.isEmpty { self.resumeReading() }
+        guard case .open = self.state, self.owner == nil, !self.isPinging,
+            let interval = self.upstream.configuration.pingInterval, now - self.lastReceived >= TimeAmount(interval)
+        else { return }
+        self.isPinging = true
+        let identity = self.settings.identity
+        let isStateless = self.sharing == .stateless
+        self.send(
+            own: { isStateless ? ClientMessage.discover(id: $0, identity) : ClientMessage.ping(id: $0) },
+            timeout: .seconds(10)
+        ) { [weak self] answer in
+            guard let self, self.isPinging else { return }
+            self.isPinging = false
+            guard answer == nil, case .open = self.state else { return }
+            self.settings.logger.warning(
+                "upstream does not answer a ping and is restarted",
+                metadata: ["upstream": "\(self.upstream.name)"]
+            )
+            self.channel?.kill()
+        }
+    }
+}

@@ -1,0 +1,434 @@
+// This source file is part of mcp-proxy.
+// SPDX-License-Identifier: Apache-2.0
+
+import GatewayModel
+import GatewayObservability
+import GatewayPolicy
+import GatewaySession
+import GatewayStdio
+import GatewayTransport
+import GatewayWire
+import Logging
+import NIOCore
+
+/// An upstream session over a stream of messages, a child process or an HTTP+SSE stream, and everybody who uses it: one
+/// caller's session, or all callers of an era.
+///
+/// Opened when it is wanted, and again when it was lost; which caller a message is for is decided by the machine in
+/// `bridge`. Confined to its event loop; callers on other event loops reach it through a `LinkHandle`.
+final class UpstreamLink {
+    /// Told whether the link is open, once.
+    typealias Waiter = (GatewayError?) -> Void
+
+    enum State {
+        /// Not wanted yet, or waiting to be opened again.
+        case idle
+        case opening
+        case open
+        case over
+    }
+
+    let upstream: Upstream
+    let loop: GatewayLoop
+    let settings: LinkSettings
+    /// Whose link it is; a link for all learns its era when it opens.
+    private(set) var sharing: SessionBridge.Sharing?
+    private let scope: EraProbe.Scope
+    /// The caller's own `initialize` and header fields, for a link of its own.
+    let owner: LinkOwner?
+    private(set) var state = State.idle
+    /// What the upstream answered to our own `initialize`.
+    private(set) var initializeResult: InitializeResult?
+
+    var bridge: SessionBridge.StateMachine
+    var callers: [Int: CallerSession] = [:]
+    private var nextCaller = 1
+    private var nextStatelessCaller = -1
+    var calls: [Int64: NIOLoopBound<LinkExchange>] = [:]
+    var ownCalls: [Int64: (ByteBuffer?) -> Void] = [:]
+    var written: Set<Int64> = []
+    /// Calls to which messages went since the channel last paused.
+    var unflushed: Set<Int64> = []
+
+    private(set) var channel: (any LinkChannel)?
+    private var opening: LinkOpening.StateMachine?
+    private var supervisor = ProcessSupervisor.StateMachine(generator: SystemRandomNumberGenerator())
+    private var waiters: [Waiter] = []
+    private var closing: [() -> Void] = []
+    private var reopening: Scheduled<Void>?
+    private var starts = 0
+    /// Whether the last channel got as far as to be used, and how it ended.
+    private var wasOpen = false
+    private var lastFailure: GatewayError?
+    private let origin = NIODeadline.now()
+    var lastReceived = NIODeadline.now()
+    var slowCallers = SlowCallers()
+    var badLines = RateWindow(limit: 1_000, interval: .minutes(1))
+    var timeoutsInARow = 0
+    var sweepIndex = -1
+    var isPinging = false
+    /// Called when the link is closed for good and its upstream gone.
+    var onClosed: (() -> Void)?
+
+    init(
+        _ upstream: Upstream,
+        settings: LinkSettings,
+        scope: EraProbe.Scope,
+        owner: LinkOwner? = nil,
+        on loop: GatewayLoop
+    ) {
+        self.upstream = upstream
+        self.settings = settings
+        self.scope = scope
+        self.owner = owner
+        self.loop = loop
+        self.sharing = owner == nil ? nil : .exclusive
+        self.bridge = SessionBridge.StateMachine(sharing: owner == nil ? .shared : .exclusive)
+    }
+
+    var handle: LinkHandle { LinkHandle(self, eventLoop: self.loop.eventLoop) }
+    private var now: Duration { Duration(NIODeadline.now() - self.origin) }
+
+    // MARK: Opening
+
+    /// Tells `waiter` when the link is open, or why it is not.
+    func whenOpen(_ waiter: @escaping Waiter) {
+        switch self.state {
+        case .open: return waiter(nil)
+        case .over: return waiter(self.settings.gone)
+        case .opening: self.waiters.append(waiter)
+        case .idle:
+            self.waiters.append(waiter)
+            self.obey(self.supervisor.demanded(now: self.now))
+            // It may be too early for another start.
+            if case .idle = self.state { self.failWaitersUnlessSoon() }
+        }
+    }
+
+    /// What ran will run again in a moment; what never came up is not waited for.
+    private func failWaitersUnlessSoon() {
+        let delay = self.supervisor.nextStart.map { $0 - self.now }
+        if let delay, self.wasOpen, delay <= .seconds(2) { return }
+        self.failWaiters(self.failure(retryAfter: delay))
+    }
+
+    private func obey(_ action: ProcessSupervisor.Action) {
+        switch action {
+        case .spawn:
+            self.openChannel()
+        case .wait(let until):
+            let delay = until - self.now
+            self.failWaitersUnlessSoon()
+            self.reopening?.cancel()
+            let link = self.handle
+            self.reopening = self.loop.eventLoop.scheduleTask(in: TimeAmount(max(delay, .milliseconds(1)))) {
+                let link = link.value
+                link.obey(link.supervisor.timerFired(now: link.now))
+            }
+        case .reportFailed:
+            self.settings.logger.error(
+                "upstream failed too often; it is tried again when somebody calls it",
+                metadata: ["upstream": "\(self.upstream.name)"]
+            )
+            self.failWaiters(self.failure(retryAfter: nil))
+        case .none:
+            break
+        }
+    }
+
+    /// Why the link is not open, for calls that meet it so.
+    private func failure(retryAfter delay: Duration?) -> GatewayError {
+        var error = self.lastFailure ?? self.settings.gone
+        error.executed = .no
+        error.retryAfterMilliseconds = delay.map { Int($0.components.seconds) * 1000 + 1000 }
+        return error
+    }
+
+    private func openChannel() {
+        guard case .idle = self.state else { return }
+        self.state = .opening
+        if self.opening == nil { self.opening = LinkOpening.StateMachine(scope: self.scope) }
+        if self.starts > 0, self.settings.isProcess { self.upstream.metrics.childRestarts.increment() }
+        self.starts += 1
+        if self.sweepIndex < 0 { self.loop.sweeper.add(self) }
+        let channel = self.settings.makeChannel(self, owner: self.owner)
+        self.channel = channel
+        channel.open()
+    }
+
+    func channelOpened() {
+        guard case .opening = self.state else { return }
+        self.lastReceived = .now()
+        if let owner {
+            // The first time its caller's own `initialize` comes next; after that the caller knows nothing of a loss.
+            guard let initialize = owner.initialize else { return self.opened() }
+            return self.send(own: initialize, timeout: self.settings.openingTimeout) { [weak self] answer in
+                guard let self, case .opening = self.state else { return }
+                guard answer != nil else { return self.openingFailed() }
+                self.channel?.send(ClientMessage.initialized) { _ in }
+                self.opened()
+            }
+        }
+        guard let action = self.opening?.started() else { return }
+        self.obey(action)
+    }
+
+    private func obey(_ action: LinkOpening.Action) {
+        switch action {
+        case .sendDiscover:
+            self.send(own: { ClientMessage.discover(id: $0, self.settings.identity) }, timeout: .seconds(10)) {
+                [weak self] in self?.discovered($0)
+            }
+        case .sendInitialize:
+            let identity = self.settings.identity
+            self.send(
+                own: { ClientMessage.initialize(id: $0, identity, capabilities: ClientMessage.sharedCapabilities) },
+                timeout: self.settings.openingTimeout
+            ) { [weak self] in self?.initialized($0) }
+        case .restart:
+            self.openChannel()
+        case .openedHandshake:
+            self.sharing = .shared
+            self.channel?.send(ClientMessage.initialized) { _ in }
+            self.opened()
+        case .openedStateless(let versions):
+            self.sharing = .stateless
+            self.bridge.becameStateless()
+            self.upstream.learn { eras in
+                eras.stateless = true
+                eras.statelessVersions = versions
+            }
+            self.opened()
+        case .fail:
+            self.openingFailed()
+        }
+    }
+
+    private func discovered(_ message: ByteBuffer?) {
+        let answer: LinkOpening.Answer
+        if let message, let envelope = AnswerReader.read(message, depth: self.settings.limits.jsonDepth) {
+            if envelope.kind == .result, let versions = AnswerReader.supportedVersions(of: envelope, in: message) {
+                answer = .discovered(versions: versions)
+            } else if envelope.errorCode == -32_022 {
+                answer = .discovered(versions: AnswerReader.refusedVersions(of: envelope, in: message))
+            } else {
+                answer = .other
+            }
+        } else {
+            answer = .silence
+        }
+        guard case .opening = self.state, let action = self.opening?.answered(answer) else { return }
+        self.obey(action)
+    }
+
+    private func initialized(_ message: ByteBuffer?) {
+        var answer = LinkOpening.Answer.silence
+        if let message, let envelope = AnswerReader.read(message, depth: self.settings.limits.jsonDepth) {
+            if let result = InitializeResult(message, envelope) {
+                self.initializeResult = result
+                self.upstream.learn { eras in
+                    eras.handshake = true
+                    eras.issuesSessions = true
+                    eras.handshakeVersions = [result.version]
+                    if self.scope == .both, eras.stateless == nil { eras.stateless = false }
+                }
+                answer = .initialized
+            } else {
+                answer = envelope.errorCode == -32_022 ? .unsupportedVersion : .other
+                // The other era has a link of its own and works: this one is not spoken.
+                if self.scope == .handshake { self.upstream.learn { if $0.stateless == true { $0.handshake = false } } }
+            }
+        }
+        guard case .opening = self.state, let action = self.opening?.answered(answer) else { return }
+        self.obey(action)
+    }
+
+    private func opened() {
+        self.state = .open
+        self.opening = nil
+        self.obey(self.supervisor.becameReady(now: self.now))
+        self.upstream.conclude(.usable)
+        self.restoreSubscriptions()
+        let waiters = self.waiters
+        self.waiters = []
+        for waiter in waiters { waiter(nil) }
+    }
+
+    /// What it says is not the protocol, or nothing came in time.
+    private func openingFailed() {
+        self.openingFailure = GatewayError(
+            self.settings.isProcess ? .upstreamProtocol : .unreachable,
+            executed: .no,
+            "the server does not answer initialize: is it an MCP server?",
+            cause: "no_handshake"
+        )
+        self.channel?.kill()
+    }
+
+    private var openingFailure: GatewayError?
+
+    private func failWaiters(_ error: GatewayError) {
+        let waiters = self.waiters
+        self.waiters = []
+        for waiter in waiters { waiter(error) }
+    }
+
+    /// The upstream session that all share was opened anew: what callers asked it for is asked for again.
+    private func restoreSubscriptions() {
+        guard self.sharing == .shared else { return }
+        for uri in self.bridge.resources {
+            self.send(own: { ClientMessage.subscription(.resourcesSubscribe, id: $0, uri: uri) }, timeout: .seconds(30)) {
+                _ in
+            }
+        }
+        guard let severity = self.bridge.severity else { return }
+        self.send(own: { ClientMessage.setLevel(severity, id: $0) }, timeout: .seconds(30)) { _ in }
+    }
+
+    // MARK: The end of a channel
+
+    func channelClosed(_ error: GatewayError) {
+        let wasOpening = if case .opening = self.state { true } else { false }
+        let error = self.openingFailure ?? error
+        self.channel = nil
+        self.openingFailure = nil
+        self.slowCallers = SlowCallers()
+        self.isPinging = false
+        if self.state != .over { self.state = .idle }
+        self.loseCalls(error)
+        guard self.state != .over else { return self.closed() }
+        // A process that died of the question about its era is started again at once, and not asked.
+        if wasOpening, case .restart? = self.opening?.ended() { return self.openChannel() }
+        self.opening = nil
+        self.wasOpen = !wasOpening
+        self.lastFailure = error
+        if wasOpening { self.failWaiters(self.failure(retryAfter: nil)) }
+        let ended: UpstreamVerdict = self.settings.isProcess ? .exited : .unreachable
+        self.upstream.conclude(error.reason == .credentialRejected ? .rejected : ended)
+        let action = self.supervisor.ended(now: self.now)
+        // One caller's link is opened again when the caller wants something.
+        let isWanted = self.owner == nil && self.upstream.configuration.autoReconnect
+        if isWanted || !self.waiters.isEmpty { self.obey(action) }
+    }
+
+    private func loseCalls(_ error: GatewayError) {
+        for call in self.bridge.upstreamLost() {
+            guard let exchange = self.calls.removeValue(forKey: call) else { continue }
+            var own = error
+            if own.executed == .unknown, !self.written.contains(call) { own.executed = .no }
+            exchange.execute { [own] exchange in exchange.failed(own) }
+        }
+        self.calls = [:]
+        self.written = []
+        let own = self.ownCalls
+        self.ownCalls = [:]
+        for completion in own.values { completion(nil) }
+    }
+
+    /// Ends the link for good; `completion` hears when its upstream is gone.
+    func close(_ completion: @escaping () -> Void = {}) {
+        if case .over = self.state, self.channel == nil { return completion() }
+        self.closing.append(completion)
+        guard self.state != .over else { return }
+        self.state = .over
+        self.reopening?.cancel()
+        self.failWaiters(self.settings.gone)
+        self.loseCalls(self.settings.gone)
+        if let channel { channel.close() } else { self.closed() }
+    }
+
+    private func closed() {
+        self.onClosed?()
+        self.onClosed = nil
+        if self.sweepIndex >= 0 { self.loop.sweeper.remove(self) }
+        let closing = self.closing
+        self.closing = []
+        for completion in closing { completion() }
+    }
+
+    // MARK: Callers
+
+    /// A caller's session uses the link from now on; the number stands for it.
+    func join(_ session: CallerSession, capabilities: Set<SessionBridge.Capability>) -> Int {
+        let number = self.nextCaller
+        self.nextCaller += 1
+        self.callers[number] = session
+        self.bridge.joined(number, capabilities: capabilities)
+        return number
+    }
+
+    /// A number for a request that stands alone.
+    func takeStatelessCaller() -> Int {
+        defer { self.nextStatelessCaller -= 1 }
+        return self.nextStatelessCaller
+    }
+
+    /// A caller's session is over: nothing of it goes on.
+    func leave(_ caller: Int) {
+        self.callers[caller] = nil
+        let departure = self.bridge.left(caller)
+        for call in departure.cancelled {
+            self.calls.removeValue(forKey: call)?.execute { $0.failed($0.settings.gone) }
+            self.written.remove(call)
+            self.channel?.send(ClientMessage.cancelled(Array("\(call)".utf8), reason: "session ended")) { _ in }
+        }
+        for id in departure.unanswered { self.channel?.send(ClientMessage.methodNotFound(id)) { _ in } }
+        guard case .open = self.state else { return }
+        for uri in departure.unsubscribed {
+            self.send(own: { ClientMessage.subscription(.resourcesUnsubscribe, id: $0, uri: uri) }, timeout: .seconds(30)) {
+                _ in
+            }
+        }
+    }
+
+    /// The caller's own `initialize` was answered: with it a lost link can be opened again.
+    func established(with initialize: ByteBuffer) { self.owner?.initialize = initialize }
+
+    // MARK: Messages of the gateway
+
+    func send(
+        own make: (String) -> ByteBuffer,
+        timeout: TimeAmount,
+        completion: @escaping (ByteBuffer?) -> Void
+    ) {
+        let call = self.bridge.requestedByGateway()
+        self.ownCalls[call] = completion
+        self.channel?.send(make("\(call)")) { [weak self] sending in
+            if case .failed = sending { self?.endOwn(call, nil) }
+        }
+        let link = self.handle
+        self.loop.eventLoop.scheduleTask(in: timeout) { link.value.endOwn(call, nil) }
+    }
+
+    private func send(own message: ByteBuffer, timeout: TimeAmount, completion: @escaping (ByteBuffer?) -> Void) {
+        guard let envelope = AnswerReader.read(message, depth: self.settings.limits.jsonDepth), let id = envelope.id
+        else { return completion(nil) }
+        self.send(
+            own: { message.edited([MessageEdit(id.range, Array($0.utf8))]) },
+            timeout: timeout,
+            completion: completion
+        )
+    }
+
+    func endOwn(_ call: Int64, _ answer: ByteBuffer?) {
+        _ = self.bridge.withdraw(call)
+        self.ownCalls.removeValue(forKey: call)?(answer)
+    }
+}
+
+extension UpstreamLink: LinkChannelDelegate {}
+
+/// A link as other event loops see it.
+typealias LinkHandle = NIOLoopBound<UpstreamLink>
+
+/// The caller that a link is for.
+final class LinkOwner {
+    /// Forwarded field lines.
+    let fields: String
+    /// The message that opened the session, once it was answered.
+    var initialize: ByteBuffer?
+
+    init(fields: String) {
+        self.fields = fields
+    }
+}

@@ -1,0 +1,401 @@
+// This source file is part of mcp-proxy.
+// SPDX-License-Identifier: Apache-2.0
+
+import GatewayModel
+import GatewayPolicy
+import GatewaySession
+import GatewayTransport
+import GatewayWire
+import Logging
+import NIOCore
+import Synchronization
+
+/// The one session at a streamable-HTTP upstream that all its handshake callers share (contract §2, `isolation`).
+///
+/// It is opened by us, when the first caller wants it. Ids are ours on the way up, so that callers that count alike do not
+/// meet there. What comes on the answer of a call belongs to its caller; what comes unasked goes to whom the machine
+/// names. Behind one short lock, since callers live on all event loops.
+final class SharedSession: Sendable {
+    typealias Waiter = @Sendable (Result<InitializeResult, GatewayError>) -> Void
+
+    private struct State: ~Copyable {
+        var bridge = SessionBridge.StateMachine(sharing: .shared)
+        var callers: [Int: CallerSession] = [:]
+        var nextCaller = 1
+        var opening = Opening.closed
+        var isOver = false
+    }
+
+    private enum Opening: Sendable {
+        case closed
+        case opening([Waiter])
+        case open(HTTPUpstreamSession?, InitializeResult)
+    }
+
+    let upstream: Upstream
+    let http: HTTPAccess
+    /// Where the session is opened and its stream read.
+    private let home: GatewayLoop
+    private let state = Mutex(State())
+
+    init(_ upstream: Upstream, _ http: HTTPAccess, home: GatewayLoop) {
+        self.upstream = upstream
+        self.http = http
+        self.home = home
+    }
+
+    /// The upstream session; nil before it is open, and where the upstream issues none.
+    var session: HTTPUpstreamSession? {
+        self.state.withLock { state in
+            if case .open(let session, _) = state.opening { session } else { nil }
+        }
+    }
+
+    /// Whether messages can be sent in it.
+    var isOpen: Bool {
+        self.state.withLock { state in
+            if case .open = state.opening { true } else { false }
+        }
+    }
+
+    // MARK: Opening
+
+    /// Tells `waiter` the upstream's answer to our `initialize`, now or when there is one; called on any event loop.
+    func whenOpen(_ waiter: @escaping Waiter) {
+        let (result, isFirst): (InitializeResult?, Bool) = self.state.withLock { state in
+            switch state.opening {
+            case .open(_, let result): return (result, false)
+            case .opening(let waiters):
+                state.opening = .opening(waiters + [waiter])
+                return (nil, false)
+            case .closed:
+                state.opening = .opening([waiter])
+                return (nil, true)
+            }
+        }
+        if let result { return waiter(.success(result)) }
+        if isFirst { self.home.eventLoop.execute { self.open() } }
+    }
+
+    private func open() {
+        let message = ClientMessage.initialize(
+            id: "0",
+            self.upstream.identity,
+            capabilities: ClientMessage.sharedCapabilities
+        )
+        UpstreamCall.send(self.http, of: self.upstream, on: self.home, body: message, timeout: .seconds(30)) { result in
+            switch result {
+            case .failure(let error):
+                self.opened(.failure(GatewayError(error)))
+            case .success(let answer) where answer.status >= 300:
+                self.opened(.failure(GatewayError(refusedWith: answer.status)))
+            case .success(let answer):
+                guard let envelope = AnswerReader.read(answer.body, depth: 64),
+                    let initialized = InitializeResult(answer.body, envelope)
+                else { return self.opened(.failure(Self.noHandshake)) }
+                self.initialized(initialized, id: answer.sessionID, message)
+            }
+        }
+    }
+
+    private static let noHandshake = GatewayError(
+        .upstreamProtocol,
+        executed: .no,
+        "the server does not answer initialize: is it an MCP server?",
+        cause: "no_handshake"
+    )
+
+    private func initialized(_ result: InitializeResult, id: String?, _ message: ByteBuffer) {
+        let session = id.map {
+            HTTPUpstreamSession(id: $0, revision: result.revision, initialize: message, forwarded: [])
+        }
+        UpstreamCall.send(
+            self.http,
+            of: self.upstream,
+            on: self.home,
+            body: ClientMessage.initialized,
+            session: id,
+            fields: result.revision?.headerLine ?? "",
+            timeout: .seconds(10)
+        ) { _ in
+            self.opened(.success((session, result)))
+            SharedListening(self, on: self.home).start()
+        }
+    }
+
+    private func opened(_ result: Result<(HTTPUpstreamSession?, InitializeResult), GatewayError>) {
+        let waiters: [Waiter] = self.state.withLock { state in
+            guard case .opening(let waiters) = state.opening else { return [] }
+            state.opening =
+                switch result {
+                case .success((let session, let initialized)): .open(session, initialized)
+                case .failure: .closed
+                }
+            return waiters
+        }
+        for waiter in waiters { waiter(result.map(\.1)) }
+    }
+
+    /// The upstream session could not be kept: the next caller opens another.
+    func lost() {
+        self.state.withLock { state in
+            if case .open = state.opening { state.opening = .closed }
+        }
+    }
+
+    var isOver: Bool { self.state.withLock { $0.isOver } }
+
+    /// Ends it; returns the upstream session that is to be ended.
+    func close() -> HTTPUpstreamSession? {
+        self.state.withLock { state in
+            defer { state.opening = .closed }
+            state.isOver = true
+            if case .open(let session, _) = state.opening { return session }
+            return nil
+        }
+    }
+
+    // MARK: Callers
+
+    /// A caller's session uses it from now on; the number stands for it.
+    func join(_ session: CallerSession, capabilities: Set<SessionBridge.Capability>) -> Int {
+        self.state.withLock { state in
+            let number = state.nextCaller
+            state.nextCaller += 1
+            state.callers[number] = session
+            state.bridge.joined(number, capabilities: capabilities)
+            return number
+        }
+    }
+
+    /// A caller's session is over: the upstream is told to stop what it left behind.
+    func leave(_ caller: Int) {
+        let departure = self.state.withLock { state in
+            state.callers[caller] = nil
+            return state.bridge.left(caller)
+        }
+        for call in departure.cancelled {
+            self.send(ClientMessage.cancelled(Array("\(call)".utf8), reason: "session ended"))
+        }
+        for id in departure.unanswered { self.send(ClientMessage.methodNotFound(id)) }
+        for uri in departure.unsubscribed {
+            self.send(ClientMessage.subscription(.resourcesUnsubscribe, id: #""gateway""#, uri: uri))
+        }
+    }
+
+    /// Sends a message of the gateway whose fate changes nothing.
+    private func send(_ message: ByteBuffer) {
+        let session = self.session
+        self.home.eventLoop.execute {
+            UpstreamCall.notify(
+                self.http,
+                of: self.upstream,
+                on: self.home,
+                body: message,
+                session: session?.id,
+                revision: session?.revision
+            )
+        }
+    }
+
+    // MARK: Calls
+
+    /// What to do with a caller's message.
+    enum Admission {
+        /// Send it as it is.
+        case plain
+        /// Send it under other ids.
+        case call(SharedCall)
+        /// A message with other ids that gets no answer.
+        case edited(ByteBuffer)
+        /// The caller has its answer.
+        case answered(ByteBuffer)
+        /// It concerns nothing that is there.
+        case taken
+        /// Its id is in use.
+        case duplicate
+    }
+
+    func admit(_ message: CallerMessage, of caller: Int) -> Admission {
+        let body = message.body
+        let envelope = message.envelope
+        switch envelope.kind {
+        case .request:
+            return self.admit(request: message, of: caller)
+        case .notification:
+            switch message.method {
+            case .cancelledNotification:
+                guard let id = envelope.cancelledID else { return .taken }
+                let value = id.value(in: body.readableBytesUInt8Span)
+                guard let call = self.state.withLock({ $0.bridge.call(of: caller, id: value) }) else { return .taken }
+                return .edited(body.edited([MessageEdit(id.range, call)]))
+            case .initializedNotification, .rootsListChangedNotification:
+                return .taken
+            case .progressNotification where !self.state.withLock({ $0.bridge.isAsked(caller) }):
+                return .taken
+            default:
+                return .plain
+            }
+        case .result, .error:
+            guard let id = envelope.id, let value = envelope.idValue(in: body),
+                let literal = self.state.withLock({ $0.bridge.responded(by: caller, id: value) })
+            else { return .taken }
+            return .edited(body.edited([MessageEdit(id.range, literal)]))
+        }
+    }
+
+    private func admit(request message: CallerMessage, of caller: Int) -> Admission {
+        let envelope = message.envelope
+        guard let id = envelope.id, let value = envelope.idValue(in: message.body) else { return .plain }
+        let uri = envelope.name.map { $0.decodedBytes(in: message.body.readableBytesUInt8Span) }
+        let level =
+            message.method == .loggingSetLevel ? AnswerReader.severity(of: envelope, in: message.body) : nil
+        let literal = message.bytes(id.range)
+        let token = envelope.progressToken.map { message.bytes($0.range) }
+        var edits: [MessageEdit] = []
+        let admission: SessionBridge.Admission? = self.state.withLock { state in
+            if message.method == .resourcesUnsubscribe, let uri, !state.bridge.unsubscribed(caller, from: uri) {
+                return nil
+            }
+            if message.method == .resourcesSubscribe, let uri { state.bridge.subscribed(caller, to: uri) }
+            if let level {
+                let lowest = state.bridge.leveled(caller, level.value)
+                edits.append(MessageEdit(level.range, Array(#""\#(lowest.rawValue)""#.utf8)))
+            }
+            return state.bridge.requested(by: caller, id: value, literal: literal, token: token)
+        }
+        switch admission {
+        case nil: return .answered(ClientMessage.emptyResult(literal))
+        case .duplicate?: return .duplicate
+        case .forward(let call)?:
+            edits.append(MessageEdit(id.range, call))
+            if let range = envelope.progressToken?.range { edits.append(MessageEdit(range, call)) }
+            return .call(SharedCall(self, call: call, literal: literal, body: message.body.edited(edits)))
+        }
+    }
+
+    func ended(_ call: Int64) { _ = self.state.withLock { $0.bridge.withdraw(call) } }
+
+    // MARK: From the upstream
+
+    /// What an upstream's message becomes for the callers that it is for; `call` is the one on whose answer it came.
+    ///
+    /// Returns what goes on that answer; what is for others is sent there.
+    func route(_ message: ByteBuffer, _ envelope: Envelope, during call: Int64?) -> ByteBuffer? {
+        switch envelope.kind {
+        case .result, .error: nil
+        case .request: self.route(question: message, envelope, during: call)
+        case .notification: self.route(notification: message, envelope, during: call)
+        }
+    }
+
+    private func route(question message: ByteBuffer, _ envelope: Envelope, during call: Int64?) -> ByteBuffer? {
+        guard let id = envelope.id, let value = envelope.idValue(in: message), let method = envelope.method else {
+            return nil
+        }
+        let literal = message.bytes(id.range)
+        if method == .ping {
+            self.send(ClientMessage.emptyResult(literal))
+            return nil
+        }
+        let (question, caller) = self.state.withLock { state -> (SessionBridge.Question, CallerSession?) in
+            let question = state.bridge.asked(method, id: value, literal: literal, during: call)
+            guard case .ask(let caller, _, _) = question else { return (question, nil) }
+            return (question, state.callers[caller])
+        }
+        guard case .ask(_, _, let number) = question else {
+            self.send(ClientMessage.methodNotFound(literal))
+            return nil
+        }
+        let own = message.edited([MessageEdit(id.range, number)])
+        if call != nil { return own }
+        if caller?.deliver(own) != true, let literal = self.state.withLock({ $0.bridge.undelivered(number) }) {
+            self.send(ClientMessage.methodNotFound(literal))
+        }
+        return nil
+    }
+
+    private func route(notification message: ByteBuffer, _ envelope: Envelope, during call: Int64?) -> ByteBuffer? {
+        let bytes = message.readableBytesUInt8Span
+        var edited = message
+        let audience: SessionBridge.Audience
+        switch envelope.method {
+        case .progressNotification:
+            guard let token = envelope.progressToken,
+                let own = self.state.withLock({ $0.bridge.progressed(token.value(in: bytes)) }), own.call == call
+            else { return nil }
+            return message.edited([MessageEdit(token.range, own.token)])
+        case .cancelledNotification:
+            guard let id = envelope.cancelledID,
+                let own = self.state.withLock({ $0.bridge.cancelled(id.value(in: bytes)) })
+            else { return nil }
+            edited = message.edited([MessageEdit(id.range, own.id)])
+            audience = own.audience
+        case .messageNotification:
+            let severity = AnswerReader.severity(of: envelope, in: message)?.value
+            audience = self.state.withLock { $0.bridge.logged(severity, during: call) }
+        case .toolsListChangedNotification, .promptsListChangedNotification, .resourcesListChangedNotification:
+            audience = self.state.withLock { $0.bridge.listChanged }
+        case .resourcesUpdatedNotification:
+            guard let uri = envelope.name?.decodedBytes(in: bytes) else { return nil }
+            audience = self.state.withLock { $0.bridge.updated(uri) }
+        default:
+            // What comes on a call's own answer is for its caller, whatever it is.
+            if call != nil { return message }
+            audience = self.state.withLock { $0.bridge.unknownNotification }
+        }
+        switch audience {
+        case .caller, .call:
+            if call != nil { return edited }
+            if case .caller(let number, _) = audience { self.deliver(edited, to: [number]) }
+        case .callers(let callers):
+            self.deliver(edited, to: callers)
+        case .nobody:
+            break
+        }
+        return nil
+    }
+
+    private func deliver(_ message: ByteBuffer, to callers: [Int]) {
+        let sessions = self.state.withLock { state in callers.compactMap { state.callers[$0] } }
+        for session in sessions { session.deliver(message) }
+    }
+}
+
+/// A call in a session that callers share: its ids there, and the way back.
+struct SharedCall {
+    private let session: SharedSession
+    private let call: Int64
+    /// The id as its caller wrote it.
+    private let literal: [UInt8]
+    /// The message under ids of ours.
+    let body: ByteBuffer
+
+    init(_ session: SharedSession, call: Int64, literal: [UInt8], body: ByteBuffer) {
+        self.session = session
+        self.call = call
+        self.literal = literal
+        self.body = body
+    }
+
+    /// The id that the upstream knows, as JSON text.
+    var idBytes: [UInt8] { Array(String(self.call).utf8) }
+
+    func isAnswered(by envelope: Envelope, in message: ByteBuffer) -> Bool {
+        envelope.isResponse && envelope.idValue(in: message) == .integer(self.call)
+    }
+
+    /// The answer under the caller's own id.
+    func restored(_ message: ByteBuffer, _ envelope: Envelope) -> ByteBuffer {
+        guard let id = envelope.id else { return message }
+        return message.edited([MessageEdit(id.range, self.literal)])
+    }
+
+    /// What a message that came on the call's answer is to its caller; nil: nothing.
+    func along(_ message: ByteBuffer, _ envelope: Envelope) -> ByteBuffer? {
+        self.session.route(message, envelope, during: self.call)
+    }
+
+    /// The call is over.
+    func end() { self.session.ended(self.call) }
+}

@@ -1,0 +1,170 @@
+// This source file is part of mcp-proxy.
+// SPDX-License-Identifier: Apache-2.0
+
+import GatewaySession
+import NIOCore
+
+/// A stream of events to a caller, which outlives its connection for a while (protocol §1.1).
+///
+/// Its events have ids of ours; what was sent last is kept, so that a caller that lost its connection asks for the rest
+/// by `Last-Event-ID`, on whatever connection and event loop. Confined to the event loop on which it was made.
+final class CallerStream {
+    /// How long a stream waits for its caller to come back.
+    static let patience = TimeAmount.seconds(60)
+    /// Above this an outlet on another event loop counts as full.
+    static let remoteWindow = 64 * 1024
+
+    /// The stream of its session: 0 is the one of a GET, the others answer a POST.
+    let number: Int
+    let loop: GatewayLoop
+    /// Whether events have ids and are kept.
+    private let isResumable: Bool
+    private var replay = ReplayBuffer<ByteBuffer>()
+    private var outlet: (any StreamOutlet)?
+    /// Kept alive by the stream until either ends.
+    private var source: (any StreamSource)?
+    private(set) var isFinished = false
+    private var expiry: Scheduled<Void>?
+    /// Called when nobody can come back for it any more.
+    private let onEnd: () -> Void
+
+    init(
+        number: Int,
+        loop: GatewayLoop,
+        isResumable: Bool,
+        source: (any StreamSource)?,
+        onEnd: @escaping () -> Void = {}
+    ) {
+        self.number = number
+        self.loop = loop
+        self.isResumable = isResumable
+        self.source = source
+        self.onEnd = onEnd
+    }
+
+    var hasOutlet: Bool { self.outlet != nil }
+    /// Without an outlet what is sent goes into the bounded memory of the stream.
+    var isWritable: Bool { self.outlet?.isWritable ?? true }
+
+    // MARK: Sending
+
+    /// Sends one message.
+    func send(_ message: ByteBuffer) {
+        guard !self.isFinished, self.outlet != nil || self.isResumable else { return }
+        var event = self.loop.buffer(capacity: message.readableBytes + 64)
+        EventText.append(message, id: self.nextID, to: &event)
+        self.send(event: event)
+    }
+
+    /// Sends an event with an id and nothing else.
+    func prime() {
+        guard let id = self.nextID else { return }
+        var event = self.loop.buffer(capacity: 32)
+        EventText.appendPriming(id: id, to: &event)
+        self.send(event: event)
+    }
+
+    /// Sends bytes that are no event and not kept: a comment, the first event of the old transport.
+    func send(raw bytes: ByteBuffer) { self.outlet?.send(bytes) }
+
+    private var nextID: EventIDText? {
+        self.isResumable ? EventIDText(stream: self.number, event: self.replay.next) : nil
+    }
+
+    private func send(event: ByteBuffer) {
+        if self.isResumable { self.replay.append(event, size: event.readableBytes) }
+        guard let outlet else { return }
+        outlet.send(event)
+        guard !outlet.isWritable else { return self.overdue = 0 }
+        // What comes unasked has nobody that could be made to wait for a caller who does not read.
+        self.overdue += event.readableBytes
+        if self.source == nil, self.overdue > Self.overdueLimit {
+            self.outlet = nil
+            outlet.reset()
+            self.detached()
+        }
+    }
+
+    /// Bytes that may pile up for a caller that does not read.
+    private static let overdueLimit = 1024 * 1024
+    private var overdue = 0
+
+    func flush() { self.outlet?.flush() }
+
+    /// Nothing more comes; what was not taken yet can still be asked for.
+    func finish() {
+        guard !self.isFinished else { return }
+        self.isFinished = true
+        guard let outlet else { return self.source = nil }
+        self.outlet = nil
+        outlet.finish()
+        self.end()
+    }
+
+    /// Breaks the connection and forgets the stream.
+    func reset() {
+        self.isFinished = true
+        let outlet = self.outlet
+        self.outlet = nil
+        outlet?.reset()
+        self.end()
+    }
+
+    // MARK: Connections
+
+    /// Gives the stream a connection, in place of the one that it has; first goes what came after `event`.
+    func attach(_ outlet: any StreamOutlet, after event: Int? = nil) {
+        self.expiry?.cancel()
+        self.expiry = nil
+        let before = self.outlet
+        self.outlet = outlet
+        before?.finish()
+        if let event {
+            for event in self.replay.events(after: event) { outlet.send(event) }
+            outlet.flush()
+        }
+        if self.isFinished {
+            self.outlet = nil
+            outlet.finish()
+            self.end()
+        } else {
+            self.source?.streamBecameWritable()
+        }
+    }
+
+    /// The connection is gone.
+    ///
+    /// Does nothing if another took its place meanwhile.
+    func detach(_ outlet: any StreamOutlet) {
+        guard self.outlet === outlet else { return }
+        self.outlet = nil
+        self.detached()
+    }
+
+    private func detached() {
+        guard self.isResumable else {
+            self.source?.streamExpired()
+            return self.end()
+        }
+        self.source?.streamBecameWritable()
+        let stream = NIOLoopBound(self, eventLoop: self.loop.eventLoop)
+        self.expiry = self.loop.eventLoop.scheduleTask(in: Self.patience) { stream.value.expire() }
+    }
+
+    func outletBecameWritable() { self.source?.streamBecameWritable() }
+
+    private func expire() {
+        guard self.outlet == nil else { return }
+        self.expiry = nil
+        self.isFinished = true
+        self.source?.streamExpired()
+        self.end()
+    }
+
+    private func end() {
+        self.expiry?.cancel()
+        self.expiry = nil
+        self.source = nil
+        self.onEnd()
+    }
+}

@@ -1,0 +1,208 @@
+// This source file is part of mcp-proxy.
+// SPDX-License-Identifier: Apache-2.0
+
+import GatewayModel
+import GatewayObservability
+import NIOCore
+
+/// A GET of a caller: the connection that a stream writes to, wherever either lives.
+///
+/// Confined to the event loop of the connection.
+final class StreamConnection: DownstreamExchange, StreamOutlet {
+    private let gateway: Gateway
+    private let upstream: Upstream
+    private let session: CallerSession?
+    private let loop: GatewayLoop
+    private var responder: (any DownstreamResponder)?
+    /// Tells the stream that the connection is gone.
+    private var onLeave: (() -> Void)?
+    /// Tells the stream that the connection takes bytes again.
+    private var onWritable: (() -> Void)?
+    private var hasBegun = false
+    private var lastSent: NIODeadline
+    private var blockedSince: NIODeadline?
+
+    /// The session was taken into use for it, and a place among the streams; both are given back when it ends.
+    init(gateway: Gateway, upstream: Upstream, session: CallerSession?, responder: any DownstreamResponder) {
+        self.gateway = gateway
+        self.upstream = upstream
+        self.session = session
+        self.responder = responder
+        self.loop = responder.loop
+        self.lastSent = .now()
+        upstream.metrics.streams.add(1)
+    }
+
+    // MARK: Streams
+
+    /// Connects to a stream, which sends what came after `event` first.
+    func attach(to stream: NIOLoopBound<CallerStream>, after event: Int?) {
+        self.begin()
+        if stream.eventLoop === self.loop.eventLoop {
+            let stream = stream.value
+            self.onLeave = { [weak self] in if let self { stream.detach(self) } }
+            self.onWritable = { stream.outletBecameWritable() }
+            stream.attach(self, after: event)
+        } else {
+            let connection = NIOLoopBound(self, eventLoop: self.loop.eventLoop)
+            let outlet = RemoteOutlet(connection, stream)
+            self.onLeave = { outlet.left() }
+            self.onWritable = { outlet.acknowledge() }
+            stream.execute { $0.attach(outlet, after: event) }
+        }
+    }
+
+    /// Sends the head of the answer.
+    func begin() {
+        guard !self.hasBegun else { return }
+        self.hasBegun = true
+        self.responder?
+            .begin(status: 200, length: nil) { head in
+                head.writeStaticString("Content-Type: text/event-stream\r\nCache-Control: no-store\r\n")
+                head.writeStaticString("X-Accel-Buffering: no\r\n")
+            }
+        self.responder?.flush()
+    }
+
+    /// Answers the GET with something else than a stream.
+    func refuse(status: Int, code: Int, _ text: String, fields: (inout ByteBuffer) -> Void = { _ in }) {
+        self.responder?.respond(status: status, json: ErrorAnswer.body(code: code, message: text), fields: fields)
+        self.leave()
+    }
+
+    // MARK: Outlet
+
+    var isWritable: Bool { self.responder?.isWritable ?? true }
+
+    func send(_ bytes: ByteBuffer) {
+        guard let responder else { return }
+        responder.send(bytes)
+        self.lastSent = .now()
+        if !responder.isWritable, self.blockedSince == nil { self.blockedSince = self.lastSent }
+    }
+
+    func flush() { self.responder?.flush() }
+
+    func finish() {
+        self.onLeave = nil
+        self.begin()
+        self.responder?.finish()
+        self.leave()
+    }
+
+    func reset() {
+        self.onLeave = nil
+        self.responder?.reset()
+        self.leave()
+    }
+
+    // MARK: Caller
+
+    func downstreamLeft(isClosed: Bool) {
+        if !isClosed { self.responder?.finish() }
+        self.responder = nil
+        self.leave()
+    }
+
+    func downstreamBecameWritable() {
+        self.blockedSince = nil
+        self.onWritable?()
+    }
+
+    func sweep(now: NIODeadline) {
+        self.finishIfIdle()
+        if let blockedSince, now - blockedSince >= TimeAmount(self.gateway.limits.slowReader) {
+            self.responder?.reset()
+            return self.leave()
+        }
+        if self.hasBegun, self.blockedSince == nil, now - self.lastSent >= CallerExchange.keepAliveInterval {
+            self.send(CallerExchange.keepAlive)
+            self.responder?.flush()
+        }
+    }
+
+    func drain() {
+        // What such a caller is answered comes on its stream alone, so that stays for as long as there are calls.
+        guard let session, session.isLegacy else { return self.finish() }
+        self.isDraining = true
+        self.finishIfIdle()
+    }
+
+    private var isDraining = false
+
+    private func finishIfIdle() {
+        guard self.isDraining, let session, self.gateway.sessions.uses(of: session) <= 1 else { return }
+        self.finish()
+    }
+
+    private var isOver = false
+
+    private func leave() {
+        guard !self.isOver else { return }
+        self.isOver = true
+        self.responder = nil
+        let onLeave = self.onLeave
+        self.onLeave = nil
+        self.onWritable = nil
+        onLeave?()
+        self.upstream.metrics.streams.subtract(1)
+        self.gateway.streamEnded()
+        if let session { self.gateway.sessions.end(session) }
+    }
+}
+
+/// A connection as a stream on another event loop sees it: bytes hop over, and come to a stop when as many as fill a
+/// window are on their way.
+///
+/// Unchecked because each half is touched on one event loop only: `sent` and what `StreamOutlet` asks for on that of the
+/// stream, `left` and `acknowledge` on that of the connection, which reach the other half by hops.
+private final class RemoteOutlet: StreamOutlet, @unchecked Sendable {
+    private let connection: NIOLoopBound<StreamConnection>
+    private let stream: NIOLoopBound<CallerStream>
+    /// Bytes that the connection has not taken yet; on the stream's event loop.
+    private var pending = 0
+    /// Bytes that arrived and are not acknowledged; on the connection's event loop.
+    private var arrived = 0
+
+    init(_ connection: NIOLoopBound<StreamConnection>, _ stream: NIOLoopBound<CallerStream>) {
+        self.connection = connection
+        self.stream = stream
+    }
+
+    var isWritable: Bool { self.pending < CallerStream.remoteWindow }
+
+    func send(_ bytes: ByteBuffer) {
+        self.pending += bytes.readableBytes
+        self.connection.execute { connection in
+            connection.send(bytes)
+            self.arrived += bytes.readableBytes
+            if connection.isWritable { self.acknowledge() }
+        }
+    }
+
+    func flush() { self.connection.execute { $0.flush() } }
+    func finish() { self.connection.execute { $0.finish() } }
+    func reset() { self.connection.execute { $0.reset() } }
+
+    /// The connection took what arrived.
+    func acknowledge() {
+        let count = self.arrived
+        guard count > 0 else { return }
+        self.arrived = 0
+        self.stream.execute { stream in
+            let wasWritable = self.isWritable
+            self.pending -= count
+            if !wasWritable, self.isWritable { stream.outletBecameWritable() }
+        }
+    }
+
+    func left() { self.stream.execute { $0.detach(self) } }
+}
+
+extension NIOLoopBound {
+    /// Runs on the value's event loop, from anywhere; at once if that is where the caller is.
+    func execute(_ body: @escaping @Sendable (Value) -> Void) {
+        if self.eventLoop.inEventLoop { return body(self.value) }
+        self.eventLoop.execute { body(self.value) }
+    }
+}

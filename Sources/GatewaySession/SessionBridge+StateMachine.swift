@@ -1,0 +1,289 @@
+// This source file is part of mcp-proxy.
+// SPDX-License-Identifier: Apache-2.0
+
+package import GatewayWire
+
+extension SessionBridge {
+    package struct StateMachine: ~Copyable {
+        private struct Caller {
+            var capabilities: Set<Capability>
+            var severity: LogSeverity?
+            var resources: Set<[UInt8]> = []
+            /// Its calls in flight, oldest first.
+            var calls: [Int64] = []
+        }
+
+        private struct Call {
+            /// nil: the gateway's own.
+            var caller: Int?
+            var id: MessageIDValue?
+            var literal: [UInt8]
+            var token: [UInt8]?
+        }
+
+        private struct PendingQuestion {
+            var caller: Int
+            var id: MessageIDValue
+            var literal: [UInt8]
+        }
+
+        private struct CallerMessageID: Hashable {
+            var caller: Int
+            var id: MessageIDValue
+        }
+
+        private var sharing: Sharing
+        private var next: Int64 = 1
+        private var callers: [Int: Caller] = [:]
+        /// Those with calls in flight.
+        private var busyCallers: Set<Int> = []
+        private var calls: [Int64: Call] = [:]
+        private var callIDs: [CallerMessageID: Int64] = [:]
+        private var questions: [Int64: PendingQuestion] = [:]
+        private var questionIDs: [MessageIDValue: Int64] = [:]
+
+        package init(sharing: Sharing) {
+            self.sharing = sharing
+        }
+
+        /// The upstream turned out to speak the stateless era, before anybody joined.
+        package mutating func becameStateless() { self.sharing = .stateless }
+
+        package var callCount: Int { self.calls.count }
+        package var callerCount: Int { self.callers.count }
+        package func callCount(of caller: Int) -> Int { self.callers[caller]?.calls.count ?? 0 }
+
+        // MARK: Callers
+
+        package mutating func joined(_ caller: Int, capabilities: Set<Capability>) {
+            self.callers[caller] = Caller(capabilities: capabilities)
+        }
+
+        package mutating func left(_ caller: Int) -> Departure {
+            var departure = Departure()
+            guard let gone = self.callers[caller] else { return departure }
+            for call in gone.calls where self.withdraw(call) { departure.cancelled.append(call) }
+            for (id, question) in self.questions where question.caller == caller {
+                departure.unanswered.append(question.literal)
+                self.questionIDs[question.id] = nil
+                self.questions[id] = nil
+            }
+            self.callers[caller] = nil
+            departure.unsubscribed = gone.resources.filter { resource in
+                !self.callers.values.contains { $0.resources.contains(resource) }
+            }
+            return departure
+        }
+
+        // MARK: What callers send
+
+        /// A request of a caller; `literal` and `token` are its id and progress token as written.
+        package mutating func requested(
+            by caller: Int,
+            id: MessageIDValue,
+            literal: [UInt8],
+            token: [UInt8]?
+        ) -> Admission {
+            let key = CallerMessageID(caller: caller, id: id)
+            guard self.callIDs[key] == nil else { return .duplicate }
+            let call = self.takeNumber()
+            self.calls[call] = Call(caller: caller, id: id, literal: literal, token: token)
+            self.callIDs[key] = call
+            self.callers[caller]?.calls.append(call)
+            if self.callers[caller] != nil { self.busyCallers.insert(caller) }
+            return .forward(call: call)
+        }
+
+        /// A request of the gateway itself.
+        package mutating func requestedByGateway() -> Int64 {
+            let call = self.takeNumber()
+            self.calls[call] = Call(caller: nil, id: nil, literal: [], token: nil)
+            return call
+        }
+
+        /// A caller's response; nil if nobody asked it that: else the id that the upstream wrote.
+        package mutating func responded(by caller: Int, id: MessageIDValue) -> [UInt8]? {
+            guard case .integer(let number) = id, let question = self.questions[number], question.caller == caller
+            else { return nil }
+            self.questions[number] = nil
+            self.questionIDs[question.id] = nil
+            return question.literal
+        }
+
+        /// The call that a caller's `notifications/cancelled` names; nil if it is not in flight.
+        package func call(of caller: Int, id: MessageIDValue) -> Int64? {
+            self.callIDs[CallerMessageID(caller: caller, id: id)]
+        }
+
+        /// Whether a caller owes the upstream an answer, so that progress that it reports may concern one.
+        package func isAsked(_ caller: Int) -> Bool { self.questions.values.contains { $0.caller == caller } }
+
+        /// A caller wants messages of this severity and above; returns the least severe that anybody wants.
+        package mutating func leveled(_ caller: Int, _ severity: LogSeverity) -> LogSeverity {
+            self.callers[caller]?.severity = severity
+            return self.severity ?? severity
+        }
+
+        /// The least severe messages that anybody wants; nil if nobody said.
+        package var severity: LogSeverity? { self.callers.values.compactMap(\.severity).min() }
+
+        package mutating func subscribed(_ caller: Int, to resource: [UInt8]) {
+            self.callers[caller]?.resources.insert(resource)
+        }
+
+        /// Returns whether nobody subscribes to it any more.
+        package mutating func unsubscribed(_ caller: Int, from resource: [UInt8]) -> Bool {
+            self.callers[caller]?.resources.remove(resource)
+            return !self.callers.values.contains { $0.resources.contains(resource) }
+        }
+
+        /// Everything that somebody subscribes to.
+        package var resources: Set<[UInt8]> {
+            self.callers.values.reduce(into: []) { $0.formUnion($1.resources) }
+        }
+
+        /// Forgets a call that its caller gave up or that took too long; false if it is over already.
+        package mutating func withdraw(_ call: Int64) -> Bool { self.remove(call) != nil }
+
+        // MARK: What the upstream sends
+
+        /// A response with this id; every call is answered once.
+        package mutating func answered(_ id: MessageIDValue) -> Response {
+            guard case .integer(let number) = id, let call = self.remove(number) else { return .unknown }
+            return call.caller == nil ? .own(call: number) : .answer(call: number, id: call.literal)
+        }
+
+        /// A request; `literal` is its id as written, `call` the one on whose own stream it came, if it came on one.
+        package mutating func asked(
+            _ method: MCPMethod,
+            id: MessageIDValue,
+            literal: [UInt8],
+            during call: Int64? = nil
+        ) -> Question {
+            guard let caller = self.addressee(of: method, during: call), self.questionIDs[id] == nil else { return .refuse }
+            let number = self.takeNumber()
+            self.questions[number] = PendingQuestion(caller: caller, id: id, literal: literal)
+            self.questionIDs[id] = number
+            return .ask(caller: caller, call: call ?? self.callers[caller]?.calls.last, id: number)
+        }
+
+        private func addressee(of method: MCPMethod, during call: Int64?) -> Int? {
+            switch self.sharing {
+            case .stateless:
+                return nil
+            case .exclusive:
+                return self.callers.keys.first
+            case .shared:
+                guard let capability = Capability(method), let caller = self.caller(during: call),
+                    self.callers[caller]?.capabilities.contains(capability) == true
+                else { return nil }
+                return caller
+            }
+        }
+
+        /// Whom something concerns: the caller of the call on whose stream it came, else the only one that it can be.
+        private func caller(during call: Int64?) -> Int? {
+            if let call { return self.calls[call]?.caller }
+            return self.onlyBusyCaller
+        }
+
+        /// The one caller that has calls in flight; nil if there are more, or none.
+        private var onlyBusyCaller: Int? {
+            self.busyCallers.count == 1 ? self.busyCallers.first : nil
+        }
+
+        /// Takes back a question that could not be delivered; the id as the upstream wrote it, or nil if it is over.
+        package mutating func undelivered(_ id: Int64) -> [UInt8]? {
+            guard let question = self.questions.removeValue(forKey: id) else { return nil }
+            self.questionIDs[question.id] = nil
+            return question.literal
+        }
+
+        /// The id of a call as its caller wrote it; nil if it is over.
+        package func literal(of call: Int64) -> [UInt8]? { self.calls[call]?.literal }
+
+        /// Progress with this token: the call, and the token that its caller wrote.
+        package func progressed(_ token: MessageIDValue) -> (call: Int64, token: [UInt8])? {
+            guard case .integer(let number) = token, let own = self.calls[number]?.token else { return nil }
+            return (number, own)
+        }
+
+        /// The upstream takes a question back; the id under which its caller knows it.
+        package mutating func cancelled(_ id: MessageIDValue) -> (audience: Audience, id: Int64)? {
+            guard let number = self.questionIDs.removeValue(forKey: id),
+                let question = self.questions.removeValue(forKey: number)
+            else { return nil }
+            return (.caller(question.caller, call: self.callers[question.caller]?.calls.last), number)
+        }
+
+        /// A log message of this severity (nil: unknown), on the stream of `call` if it came on one.
+        package func logged(_ severity: LogSeverity?, during call: Int64? = nil) -> Audience {
+            switch self.sharing {
+            case .exclusive:
+                return self.owner
+            case .shared:
+                guard let caller = self.caller(during: call), let entry = self.callers[caller] else {
+                    return .nobody(isLogged: true)
+                }
+                if let wanted = entry.severity, let severity, severity < wanted { return .nobody(isLogged: false) }
+                return .caller(caller, call: call ?? entry.calls.last)
+            case .stateless:
+                // Only a call that asked for messages gets any, so the only one in flight is the one.
+                return self.calls.count == 1 ? self.calls.keys.first.map(Audience.call) ?? .nobody(isLogged: true)
+                    : .nobody(isLogged: true)
+            }
+        }
+
+        /// A list changed.
+        package var listChanged: Audience {
+            self.sharing == .exclusive ? self.owner : .callers(self.callers.keys.sorted())
+        }
+
+        /// A resource changed.
+        package func updated(_ resource: [UInt8]) -> Audience {
+            guard self.sharing != .exclusive else { return self.owner }
+            return .callers(self.callers.filter { $0.value.resources.contains(resource) }.keys.sorted())
+        }
+
+        /// A notification that the gateway knows nothing about.
+        package var unknownNotification: Audience {
+            self.sharing == .exclusive ? self.owner : .nobody(isLogged: false)
+        }
+
+        private var owner: Audience {
+            guard let (number, caller) = self.callers.first else { return .nobody(isLogged: true) }
+            return .caller(number, call: caller.calls.last)
+        }
+
+        /// The upstream session is gone, and with it every call and question; returns the calls.
+        ///
+        /// Callers stay, with what they subscribed to.
+        package mutating func upstreamLost() -> [Int64] {
+            let lost = self.calls.keys.sorted()
+            self.calls.removeAll()
+            self.callIDs.removeAll()
+            self.questions.removeAll()
+            self.questionIDs.removeAll()
+            for number in self.busyCallers { self.callers[number]?.calls.removeAll() }
+            self.busyCallers.removeAll()
+            return lost
+        }
+
+        private mutating func remove(_ number: Int64) -> Call? {
+            guard let call = self.calls.removeValue(forKey: number) else { return nil }
+            if let caller = call.caller {
+                if let id = call.id { self.callIDs[CallerMessageID(caller: caller, id: id)] = nil }
+                if let index = self.callers[caller]?.calls.firstIndex(of: number) {
+                    self.callers[caller]?.calls.remove(at: index)
+                }
+                if self.callers[caller]?.calls.isEmpty == true { self.busyCallers.remove(caller) }
+            }
+            return call
+        }
+
+        private mutating func takeNumber() -> Int64 {
+            defer { self.next += 1 }
+            return self.next
+        }
+    }
+}

@@ -1,0 +1,93 @@
+// This source file is part of mcp-proxy.
+// SPDX-License-Identifier: Apache-2.0
+
+package import GatewayWire
+
+// Several callers count their requests from 0, and an upstream that all of them use would mix them up. So every request
+// gets an id of ours, unique on this upstream session for ever, which is its progress token as well; what comes back is
+// led to the one caller that it belongs to, under the id that this caller wrote. What belongs to nobody is dropped: a
+// late answer, an answer to an id that was never given out, progress of a call that is over (faults S8, F27).
+//
+// What the upstream asks of its client goes to a caller only if there is no doubt which one is meant: the one that owns
+// the session, or, where all share it, the only one with calls in flight, if it said that it can (protocol §3). If there
+// is none, the upstream is told at once that nobody will answer, so that it never waits in vain.
+
+/// Leads messages between one upstream session and the callers that use it.
+///
+/// Pure: callers are numbers that the driver gives out, messages are ids.
+package enum SessionBridge {
+    /// What servers may ask of a caller, if it declared the capability (MCP, Lifecycle, Capability Negotiation).
+    package enum Capability: Hashable, Sendable {
+        case sampling
+        case elicitation
+        case roots
+
+        /// The capability that a request of a server needs; nil: none, or nobody knows.
+        package init?(_ method: MCPMethod) {
+            switch method {
+            case .samplingCreateMessage: self = .sampling
+            case .elicitationCreate: self = .elicitation
+            case .rootsList: self = .roots
+            default: return nil
+            }
+        }
+    }
+
+    /// Whom the upstream session belongs to.
+    package enum Sharing: Sendable {
+        /// One caller's session.
+        case exclusive
+        /// All callers of the handshake era.
+        case shared
+        /// Callers of the stateless era, of which each request stands alone.
+        case stateless
+    }
+
+    /// What to do with a caller's request.
+    package enum Admission: Hashable, Sendable {
+        /// Send it under this id, which is its progress token too.
+        case forward(call: Int64)
+        /// The caller uses this id already (JSON-RPC: an id must not be used again while it is in flight).
+        case duplicate
+    }
+
+    /// What an upstream's response is.
+    package enum Response: Hashable, Sendable {
+        /// The answer to a call; `id` is what its caller wrote.
+        case answer(call: Int64, id: [UInt8])
+        /// The answer to a request of the gateway itself.
+        case own(call: Int64)
+        /// Nobody waits for it.
+        case unknown
+    }
+
+    /// What to do with an upstream's request.
+    package enum Question: Hashable, Sendable {
+        /// Give it to this caller under this id, on the stream of `call` if there is one.
+        case ask(caller: Int, call: Int64?, id: Int64)
+        /// Nobody can answer: -32601.
+        case refuse
+    }
+
+    /// Who gets a notification.
+    package enum Audience: Hashable, Sendable {
+        /// The caller of a call, on its stream.
+        case call(Int64)
+        /// One caller, on the stream of `call` if there is one.
+        case caller(Int, call: Int64?)
+        /// Each of these, on the stream that it keeps open.
+        case callers([Int])
+        /// Nobody; `isLogged`: it is written to our log.
+        case nobody(isLogged: Bool)
+    }
+
+    /// What a caller leaves behind.
+    package struct Departure: Hashable, Sendable {
+        /// Calls that the upstream is told to stop.
+        package var cancelled: [Int64] = []
+        /// Requests of the upstream, by the id that it wrote, that nobody will answer.
+        package var unanswered: [[UInt8]] = []
+        /// Resources that nobody subscribes to any more.
+        package var unsubscribed: [[UInt8]] = []
+    }
+}
