@@ -114,6 +114,13 @@ final class TestChild: Sendable {
             .get()
     }
 
+    /// A test that failed leaves nothing running.
+    deinit {
+        guard self.inbox.now.ending == nil else { return }
+        let child = self.child
+        self.eventLoop.execute { child.value.kill() }
+    }
+
     /// A started child that runs a script.
     static func running(_ script: String, lineLimit: Int = 16 * 1024 * 1024) async throws -> TestChild {
         let child = try await TestChild("sh", ["-c", script], lineLimit: lineLimit)
@@ -149,8 +156,8 @@ final class TestChild: Sendable {
     }
 
     /// Waits for a number of lines and gives all there are.
-    func lines(_ count: Int = 1) async throws -> [String] {
-        try await self.inbox.wait("\(count) lines") { news in
+    func lines(_ count: Int = 1, seconds: Int64 = 20) async throws -> [String] {
+        try await self.inbox.wait("\(count) lines", seconds: seconds) { news in
             news.lines.count >= count ? news.texts : nil
         }
     }
