@@ -76,7 +76,7 @@ let gatewayTargets: [Target] = [
     module(
         "GatewayRuntime",
         [
-            "GatewayWire", "GatewayPolicy", "GatewaySession", "GatewayModel", "GatewayObservability",
+            "CGatewayProcess", "GatewayWire", "GatewayPolicy", "GatewaySession", "GatewayModel", "GatewayObservability",
             "GatewayTransport", "GatewayStdio", nioCore, nioPosix, logging, collections,
         ]
     ),
@@ -102,7 +102,8 @@ let gatewayTargets: [Target] = [
     tests(
         of: "GatewayServer",
         [
-            "GatewayWire", "GatewaySession", "GatewayModel", "GatewayObservability", "GatewayRuntime", nioCore, nioPosix,
+            "GatewayWire", "GatewaySession", "GatewayModel", "GatewayObservability", "GatewayRuntime", nioCore,
+            nioPosix,
             logging,
         ]
     ),

@@ -7,6 +7,10 @@
 
 #include "CGatewayProcess.h"
 
+#if defined(__linux__)
+#include <malloc.h>
+#endif
+
 #include <dlfcn.h>
 #include <string.h>
 
@@ -29,4 +33,10 @@ int gateway_has_shared_swift_runtime(void) {
         return 0;
     }
     return strstr(runtime.dli_fname, "libswiftCore") != NULL;
+}
+
+void gateway_release_free_memory(void) {
+#if defined(__GLIBC__)
+    malloc_trim(0);
+#endif
 }

@@ -90,7 +90,13 @@ extension Gateway {
 
     /// A stream for what comes unasked over a stream of messages, or in a session that callers share.
     private func makeListener(of session: CallerSession, on loop: GatewayLoop) -> NIOLoopBound<CallerStream> {
-        let stream = CallerStream(number: 0, loop: loop, isResumable: true, source: nil)
+        let stream = CallerStream(
+            number: 0,
+            loop: loop,
+            isResumable: true,
+            isPrimed: session.isPrimed,
+            source: nil
+        )
         let bound = NIOLoopBound(stream, eventLoop: loop.eventLoop)
         return session.listener(orElse: .init(stream: bound) { bound.execute { $0.finish() } }) ?? bound
     }
@@ -197,7 +203,13 @@ extension Gateway {
         let principal = session.principal
         guard message.isRequest else {
             // Answered when the upstream has it, so that what comes next comes after it.
-            let call = Call(message: message, request: request, upstream: upstream, principal: principal, session: session)
+            let call = Call(
+                message: message,
+                request: request,
+                upstream: upstream,
+                principal: principal,
+                session: session
+            )
             return self.start(call, responder)
         }
         let call = Call(

@@ -1,6 +1,7 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
+import CGatewayProcess
 package import GatewayModel
 package import GatewayObservability
 package import GatewayPolicy
@@ -117,16 +118,17 @@ package final class Gateway: Sendable {
         await withCheckedContinuation { continuation in
             let home = self.home(of: upstream)
             home.eventLoop.execute {
-                home.links(of: upstream).start { error in
-                    let verdict: EraProbe.Verdict =
-                        switch error?.reason {
-                        case nil: .usable
-                        case .credentialRejected?: .rejected
-                        case .unreachable?: .unreachable
-                        default: .unusable
-                        }
-                    continuation.resume(returning: verdict)
-                }
+                home.links(of: upstream)
+                    .start { error in
+                        let verdict: EraProbe.Verdict =
+                            switch error?.reason {
+                            case nil: .usable
+                            case .credentialRejected?: .rejected
+                            case .unreachable?, .upstreamClosed?, .upstreamTimeout?: .unreachable
+                            default: .unusable
+                            }
+                        continuation.resume(returning: verdict)
+                    }
             }
         }
     }
@@ -147,9 +149,23 @@ package final class Gateway: Sendable {
         while !Task.isCancelled {
             // Cancelled or not, the loop condition decides.
             try? await Task.sleep(for: interval)
-            for session in self.sessions.expire() {
-                let loop = self.home(of: self.upstreams[session.principal.upstream])
-                loop.eventLoop.execute { self.end(session, on: loop) }
+            let expired = self.sessions.expire()
+            await self.end(expired)
+            // What thousands of sessions needed is not kept for the next thousands.
+            if expired.count >= Self.manySessions { gateway_release_free_memory() }
+        }
+    }
+
+    private static let manySessions = 256
+    /// Sessions that are ended upstream at a time: a crowd that leaves together must not come back as a flood.
+    private static let endsAtATime = 32
+
+    private func end(_ sessions: [CallerSession]) async {
+        await withTaskGroup(of: Void.self) { group in
+            for (index, session) in sessions.enumerated() {
+                if index >= Self.endsAtATime { await group.next() }
+                let upstream = self.upstreams[session.principal.upstream]
+                group.addTask { await self.endUpstream(self.close(session), of: upstream, timeout: .seconds(10)) }
             }
         }
     }
@@ -168,11 +184,15 @@ package final class Gateway: Sendable {
                 await withDiscardingTaskGroup { ends in
                     for session in sessions.prefix(Self.closeLimit) {
                         let upstream = self.upstreams[session.principal.upstream]
-                        ends.addTask { await self.endUpstream(self.close(session), of: upstream, timeout: TimeAmount(limit)) }
+                        ends.addTask {
+                            await self.endUpstream(self.close(session), of: upstream, timeout: TimeAmount(limit))
+                        }
                     }
                     for upstream in self.upstreams {
                         guard let session = self.sharedSessions[upstream.index]?.close() else { continue }
-                        ends.addTask { await self.endUpstream(.http(session), of: upstream, timeout: TimeAmount(limit)) }
+                        ends.addTask {
+                            await self.endUpstream(.http(session), of: upstream, timeout: TimeAmount(limit))
+                        }
                     }
                     for loop in self.loops { ends.addTask { await Self.closeLinks(of: loop) } }
                 }

@@ -89,5 +89,7 @@ package enum SessionBridge {
         package var unanswered: [[UInt8]] = []
         /// Resources that nobody subscribes to any more.
         package var unsubscribed: [[UInt8]] = []
+
+        package init() {}
     }
 }

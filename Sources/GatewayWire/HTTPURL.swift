@@ -109,6 +109,16 @@ package struct HTTPURL: Hashable, Sendable {
         return HTTPURL(location)
     }
 
+    /// Reads a reference against this URL (RFC 3986 §5.2), as far as servers write them: an absolute URL, an absolute path,
+    /// a path beside this one, or a query alone; anything else nil.
+    package func resolving(reference: some StringProtocol) -> HTTPURL? {
+        if reference.contains("://") || reference.hasPrefix("/") { return self.resolving(location: reference) }
+        if reference.hasPrefix("?") { return HTTPURL("\(self.origin)\(self.path)\(reference)") }
+        guard !reference.isEmpty, !reference.hasPrefix("#"), !reference.hasPrefix(".") else { return nil }
+        let folder = self.path.lastIndex(of: "/").map { self.path[...$0] } ?? "/"
+        return HTTPURL("\(self.origin)\(folder)\(reference)")
+    }
+
     /// Unreserved, sub-delims, `%` and `:` (RFC 3986 §3.2.1).
     private static func isUserInfo(_ byte: UInt8) -> Bool {
         switch byte {

@@ -141,4 +141,28 @@ import Testing
         eras.stateless = true
         #expect(!eras.refusesStateless && eras.refusesHandshake)
     }
+
+    @Test(
+        "A server that takes no POST is asked for the old transport, where the configuration leaves the transport open",
+        arguments: [
+            ([.noSuchTransport, .noSuchTransport, .endpoint], true, EraProbe.Verdict.usable, true),
+            ([.noSuchTransport, .noSuchTransport, .other], true, .unusable, false),
+            ([.noSuchTransport, .noSuchTransport], false, .unusable, false),
+            ([.other, .other], true, .unusable, false),
+            ([.noSuchTransport, .initialized(version: "2025-06-18", hasSession: true)], true, .usable, false),
+            ([.discovered(versions: ["2026-07-28"]), .noSuchTransport], true, .usable, false),
+        ] as [([EraProbe.Answer], Bool, EraProbe.Verdict, Bool)]
+    )
+    func eventStream(answers: [EraProbe.Answer], admits: Bool, verdict: EraProbe.Verdict, isEventStream: Bool) {
+        var machine = EraProbe.StateMachine(scope: .both, admitsEventStream: admits)
+        var action = machine.start()
+        for answer in answers { action = machine.answered(answer) }
+        guard case .conclude(let conclusion) = action else {
+            Issue.record("no conclusion but \(action)")
+            return
+        }
+        #expect(conclusion.verdict == verdict)
+        #expect(conclusion.isEventStream == isEventStream)
+        if isEventStream { #expect(conclusion.eras.handshake == true && conclusion.eras.stateless == false) }
+    }
 }

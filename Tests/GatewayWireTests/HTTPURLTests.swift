@@ -143,4 +143,18 @@ import Testing
         let origin = try #require(WebOrigin(text))
         #expect(origin.isLoopback == expected)
     }
+
+    @Test(
+        "A reference is read against the URL that it came from",
+        arguments: [
+            ("messages?s=1", "http://h:8080/a/messages?s=1"), ("/m?s=1", "http://h:8080/m?s=1"),
+            ("?s=1", "http://h:8080/a/sse?s=1"), ("http://other/x", "http://other/x"), ("//other/x", nil), ("", nil),
+            ("../m", nil), ("#f", nil), ("a b", nil), ("m\r\nX: y", nil),
+        ] as [(String, String?)]
+    )
+    func references(reference: String, expected: String?) throws {
+        let url = try #require(HTTPURL("http://h:8080/a/sse?key=1"))
+        let resolved = url.resolving(reference: reference)
+        #expect(resolved.map { "\($0.origin)\($0.target)" } == expected)
+    }
 }

@@ -11,4 +11,7 @@ int gateway_set_undumpable(void);
 /// Whether the Swift runtime is a shared library, 1 or 0, rather than linked into the program.
 int gateway_has_shared_swift_runtime(void);
 
+/// Gives memory that is free back to the system, where the allocator would keep it.
+void gateway_release_free_memory(void);
+
 #endif

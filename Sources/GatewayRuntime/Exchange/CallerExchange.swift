@@ -246,7 +246,6 @@ class CallerExchange: DownstreamExchange, Sweepable, StreamSource {
         let stream = session.makeAnswerStream(on: self.loop, source: self)
         self.stream = stream
         stream.attach(responder)
-        if session.isPrimed { stream.prime() }
     }
 
     /// Whether events carry ids of ours, so that they are written anew.

@@ -58,7 +58,13 @@ final class ListenExchange: UpstreamReceiver, StreamSource {
         self.loop = loop
         self.decoder = SSEDecoder(maximumEventBytes: gateway.limits.eventBytes)
         guard session?.isLegacy != true else { return }
-        self.stream = CallerStream(number: 0, loop: loop, isResumable: session != nil, source: self)
+        self.stream = CallerStream(
+            number: 0,
+            loop: loop,
+            isResumable: session != nil,
+            isPrimed: session?.isPrimed == true,
+            source: self
+        )
     }
 
     /// Asks the upstream; `connection` gets the stream when there is one, or a refusal.

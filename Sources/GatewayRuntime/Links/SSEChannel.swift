@@ -26,6 +26,7 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
     private let fields: String
     private let deadline: NIODeadline
     private var state = State.opening
+    private var hasAnswered = false
     private var connection: UpstreamConnection?
     private var decoder: SSEDecoder
     private var bytes = ByteBuffer()
@@ -104,7 +105,8 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
         guard case .opening = self.state, now >= self.deadline else { return }
         self.end(
             GatewayError(
-                .unreachable,
+                // Whoever answered and then said nothing is up, and no server of this transport.
+                self.hasAnswered ? .upstreamProtocol : .unreachable,
                 executed: .no,
                 "the server named no place for messages in time; is this a server of the HTTP+SSE transport?",
                 cause: "no_endpoint"
@@ -126,15 +128,21 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
 
     func upstreamAnswered(_ connection: UpstreamConnection) {
         let answer = AnswerHead(connection)
+        self.hasAnswered = true
         guard answer.status != 200 || answer.mediaType != .eventStream else { return }
-        if answer.status >= 400, answer.status != 404, answer.status != 405 {
-            return self.end(GatewayError(refusedWith: answer.status))
+        switch answer.status {
+        case 404, 405:
+            let text =
+                "the server answered HTTP \(answer.status) to GET: it may speak streamable HTTP; see transportType"
+            self.end(GatewayError(.upstreamStatus, executed: .no, text, cause: "http_4xx", status: answer.status))
+        case 300...:
+            self.end(GatewayError(refusedWith: answer.status))
+        default:
+            let text = "HTTP \(answer.status) with something else than a stream of events"
+            self.end(
+                GatewayError(.upstreamProtocol, executed: .no, text, cause: "bad_content_type", status: answer.status)
+            )
         }
-        let found =
-            answer.status == 405
-            ? "the server takes no GET: it speaks streamable HTTP; set transportType to streamable-http"
-            : "HTTP \(answer.status) instead of a stream of events"
-        self.end(GatewayError(.upstreamProtocol, executed: .no, found, cause: "bad_content_type", status: answer.status))
     }
 
     func upstreamSent(_ bytes: ByteBuffer) {
@@ -185,7 +193,7 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
             )
         }
         let location = String(buffer: data)
-        guard let url = self.http.configuration.url.resolving(location: location),
+        guard let url = self.http.configuration.url.resolving(reference: location),
             url.origin == self.http.configuration.url.origin, !url.hasUserInfo
         else {
             return self.end(

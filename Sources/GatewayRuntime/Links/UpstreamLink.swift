@@ -60,6 +60,8 @@ final class UpstreamLink {
     /// Whether the last channel got as far as to be used, and how it ended.
     private var wasOpen = false
     private var lastFailure: GatewayError?
+    /// What was to be done when the channel ended and nobody wanted it.
+    private var postponed: ProcessSupervisor.Action?
     private let origin = NIODeadline.now()
     var lastReceived = NIODeadline.now()
     var slowCallers = SlowCallers()
@@ -99,7 +101,9 @@ final class UpstreamLink {
         case .opening: self.waiters.append(waiter)
         case .idle:
             self.waiters.append(waiter)
-            self.obey(self.supervisor.demanded(now: self.now))
+            let postponed = self.postponed
+            self.postponed = nil
+            self.obey(postponed ?? self.supervisor.demanded(now: self.now))
             // It may be too early for another start.
             if case .idle = self.state { self.failWaitersUnlessSoon() }
         }
@@ -176,11 +180,13 @@ final class UpstreamLink {
     private func obey(_ action: LinkOpening.Action) {
         switch action {
         case .sendDiscover:
+            // swift-format-ignore: OnlyOneTrailingClosureArgument
             self.send(own: { ClientMessage.discover(id: $0, self.settings.identity) }, timeout: .seconds(10)) {
                 [weak self] in self?.discovered($0)
             }
         case .sendInitialize:
             let identity = self.settings.identity
+            // swift-format-ignore: OnlyOneTrailingClosureArgument
             self.send(
                 own: { ClientMessage.initialize(id: $0, identity, capabilities: ClientMessage.sharedCapabilities) },
                 timeout: self.settings.openingTimeout
@@ -277,11 +283,14 @@ final class UpstreamLink {
     private func restoreSubscriptions() {
         guard self.sharing == .shared else { return }
         for uri in self.bridge.resources {
-            self.send(own: { ClientMessage.subscription(.resourcesSubscribe, id: $0, uri: uri) }, timeout: .seconds(30)) {
+            // swift-format-ignore: OnlyOneTrailingClosureArgument
+            self.send(own: { ClientMessage.subscription(.resourcesSubscribe, id: $0, uri: uri) }, timeout: .seconds(30))
+            {
                 _ in
             }
         }
         guard let severity = self.bridge.severity else { return }
+        // swift-format-ignore: OnlyOneTrailingClosureArgument
         self.send(own: { ClientMessage.setLevel(severity, id: $0) }, timeout: .seconds(30)) { _ in }
     }
 
@@ -303,12 +312,21 @@ final class UpstreamLink {
         self.wasOpen = !wasOpening
         self.lastFailure = error
         if wasOpening { self.failWaiters(self.failure(retryAfter: nil)) }
-        let ended: UpstreamVerdict = self.settings.isProcess ? .exited : .unreachable
-        self.upstream.conclude(error.reason == .credentialRejected ? .rejected : ended)
+        self.upstream.conclude(self.verdict(error))
         let action = self.supervisor.ended(now: self.now)
         // One caller's link is opened again when the caller wants something.
         let isWanted = self.owner == nil && self.upstream.configuration.autoReconnect
-        if isWanted || !self.waiters.isEmpty { self.obey(action) }
+        if isWanted || !self.waiters.isEmpty { self.obey(action) } else { self.postponed = action }
+    }
+
+    /// What the end of a channel says of the upstream.
+    private func verdict(_ error: GatewayError) -> UpstreamVerdict {
+        switch error.reason {
+        case .childExited: .exited
+        case .credentialRejected: .rejected
+        case .upstreamProtocol, .upstreamStatus, .rateLimited: self.settings.isProcess ? .exited : .unusable
+        default: .unreachable
+        }
     }
 
     private func loseCalls(_ error: GatewayError) {
@@ -375,7 +393,11 @@ final class UpstreamLink {
         for id in departure.unanswered { self.channel?.send(ClientMessage.methodNotFound(id)) { _ in } }
         guard case .open = self.state else { return }
         for uri in departure.unsubscribed {
-            self.send(own: { ClientMessage.subscription(.resourcesUnsubscribe, id: $0, uri: uri) }, timeout: .seconds(30)) {
+            // swift-format-ignore: OnlyOneTrailingClosureArgument
+            self.send(
+                own: { ClientMessage.subscription(.resourcesUnsubscribe, id: $0, uri: uri) },
+                timeout: .seconds(30)
+            ) {
                 _ in
             }
         }
@@ -393,9 +415,10 @@ final class UpstreamLink {
     ) {
         let call = self.bridge.requestedByGateway()
         self.ownCalls[call] = completion
-        self.channel?.send(make("\(call)")) { [weak self] sending in
-            if case .failed = sending { self?.endOwn(call, nil) }
-        }
+        self.channel?
+            .send(make("\(call)")) { [weak self] sending in
+                if case .failed = sending { self?.endOwn(call, nil) }
+            }
         let link = self.handle
         self.loop.eventLoop.scheduleTask(in: timeout) { link.value.endOwn(call, nil) }
     }

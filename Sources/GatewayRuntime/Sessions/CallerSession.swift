@@ -149,9 +149,13 @@ package final class CallerSession: Sendable {
             defer { state.nextStream += 1 }
             return state.nextStream
         }
-        let stream = CallerStream(number: number, loop: loop, isResumable: true, source: source) { [weak self] in
-            self?.state.withLock { $0.streams[number] = nil }
-        }
+        let stream = CallerStream(
+            number: number,
+            loop: loop,
+            isResumable: true,
+            isPrimed: self.isPrimed,
+            source: source
+        ) { [weak self] in self?.state.withLock { $0.streams[number] = nil } }
         self.state.withLock { state in
             if !state.isOver { state.streams[number] = NIOLoopBound(stream, eventLoop: loop.eventLoop) }
         }

@@ -19,12 +19,16 @@ final class CallerStream {
     let loop: GatewayLoop
     /// Whether events have ids and are kept.
     private let isResumable: Bool
+    /// Whether a connection that begins anew gets an event with an id and nothing else first.
+    private let isPrimed: Bool
     private var replay = ReplayBuffer<ByteBuffer>()
     private var outlet: (any StreamOutlet)?
     /// Kept alive by the stream until either ends.
     private var source: (any StreamSource)?
     private(set) var isFinished = false
     private var expiry: Scheduled<Void>?
+    /// Whether a connection was lost before the end.
+    private var wasLost = false
     /// Called when nobody can come back for it any more.
     private let onEnd: () -> Void
 
@@ -32,12 +36,14 @@ final class CallerStream {
         number: Int,
         loop: GatewayLoop,
         isResumable: Bool,
+        isPrimed: Bool = false,
         source: (any StreamSource)?,
         onEnd: @escaping () -> Void = {}
     ) {
         self.number = number
         self.loop = loop
         self.isResumable = isResumable
+        self.isPrimed = isPrimed
         self.source = source
         self.onEnd = onEnd
     }
@@ -56,8 +62,7 @@ final class CallerStream {
         self.send(event: event)
     }
 
-    /// Sends an event with an id and nothing else.
-    func prime() {
+    private func prime() {
         guard let id = self.nextID else { return }
         var event = self.loop.buffer(capacity: 32)
         EventText.appendPriming(id: id, to: &event)
@@ -75,7 +80,10 @@ final class CallerStream {
         if self.isResumable { self.replay.append(event, size: event.readableBytes) }
         guard let outlet else { return }
         outlet.send(event)
-        guard !outlet.isWritable else { return self.overdue = 0 }
+        guard !outlet.isWritable else {
+            self.overdue = 0
+            return
+        }
         // What comes unasked has nobody that could be made to wait for a caller who does not read.
         self.overdue += event.readableBytes
         if self.source == nil, self.overdue > Self.overdueLimit {
@@ -95,10 +103,11 @@ final class CallerStream {
     func finish() {
         guard !self.isFinished else { return }
         self.isFinished = true
-        guard let outlet else { return self.source = nil }
+        self.source = nil
+        guard let outlet else { return }
         self.outlet = nil
         outlet.finish()
-        self.end()
+        self.endUnlessLost()
     }
 
     /// Breaks the connection and forgets the stream.
@@ -122,11 +131,14 @@ final class CallerStream {
         if let event {
             for event in self.replay.events(after: event) { outlet.send(event) }
             outlet.flush()
+        } else if self.isPrimed {
+            self.prime()
+            outlet.flush()
         }
         if self.isFinished {
             self.outlet = nil
             outlet.finish()
-            self.end()
+            self.endUnlessLost()
         } else {
             self.source?.streamBecameWritable()
         }
@@ -146,9 +158,19 @@ final class CallerStream {
             self.source?.streamExpired()
             return self.end()
         }
+        self.wasLost = true
         self.source?.streamBecameWritable()
+        self.startExpiry()
+    }
+
+    private func startExpiry() {
         let stream = NIOLoopBound(self, eventLoop: self.loop.eventLoop)
         self.expiry = self.loop.eventLoop.scheduleTask(in: Self.patience) { stream.value.expire() }
+    }
+
+    /// A caller that lost a connection may lose the next one as well: the stream stays for a while after its end.
+    private func endUnlessLost() {
+        if self.wasLost { self.startExpiry() } else { self.end() }
     }
 
     func outletBecameWritable() { self.source?.streamBecameWritable() }

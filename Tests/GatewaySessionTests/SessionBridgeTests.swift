@@ -1,0 +1,276 @@
+// This source file is part of mcp-proxy.
+// SPDX-License-Identifier: Apache-2.0
+
+import GatewaySession
+import GatewayWire
+import Testing
+
+@Suite("Session bridge") struct SessionBridgeTests {
+    private static func bytes(_ text: String) -> [UInt8] { Array(text.utf8) }
+
+    private static func call(
+        _ machine: inout SessionBridge.StateMachine,
+        _ caller: Int,
+        _ id: Int64,
+        token: String? = nil
+    ) -> Int64? {
+        let admission = machine.requested(
+            by: caller,
+            id: .integer(id),
+            literal: Self.bytes("\(id)"),
+            token: token.map(Self.bytes)
+        )
+        guard case .forward(let call) = admission else { return nil }
+        return call
+    }
+
+    // MARK: Calls
+
+    @Test("Callers that use the same ids get their own answers, once, under the id that they wrote")
+    func sameIDs() {
+        var machine = SessionBridge.StateMachine(sharing: .shared)
+        machine.joined(1, capabilities: [])
+        machine.joined(2, capabilities: [])
+        let one = machine.requested(by: 1, id: .integer(0), literal: Self.bytes("0"), token: nil)
+        let two = machine.requested(by: 2, id: .integer(0), literal: Self.bytes("0"), token: nil)
+        let text = machine.requested(by: 2, id: .string(Self.bytes("0")), literal: Self.bytes("\"0\""), token: nil)
+        #expect(one == .forward(call: 1) && two == .forward(call: 2) && text == .forward(call: 3))
+        #expect(machine.answered(.integer(3)) == .answer(call: 3, id: Self.bytes("\"0\"")))
+        #expect(machine.answered(.integer(2)) == .answer(call: 2, id: Self.bytes("0")))
+        #expect(machine.answered(.integer(2)) == .unknown)
+        #expect(machine.answered(.string(Self.bytes("1"))) == .unknown)
+        #expect(machine.answered(.integer(1)) == .answer(call: 1, id: Self.bytes("0")))
+        #expect(machine.callCount == 0)
+    }
+
+    @Test("An id of a caller that is in flight is not used again, and free when it is over")
+    func duplicates() {
+        var machine = SessionBridge.StateMachine(sharing: .exclusive)
+        machine.joined(1, capabilities: [])
+        #expect(Self.call(&machine, 1, 7) == 1)
+        #expect(Self.call(&machine, 1, 7) == nil)
+        #expect(machine.call(of: 1, id: .integer(7)) == 1)
+        #expect(machine.call(of: 2, id: .integer(7)) == nil)
+        _ = machine.answered(.integer(1))
+        #expect(Self.call(&machine, 1, 7) == 2)
+        let withdrawn = machine.withdraw(2)
+        let again = machine.withdraw(2)
+        #expect(withdrawn && !again)
+        #expect(machine.answered(.integer(2)) == .unknown)
+        #expect(Self.call(&machine, 1, 7) == 3)
+    }
+
+    @Test("Progress goes to the caller of its token, as that wrote it, and to nobody when the call is over")
+    func progress() {
+        var machine = SessionBridge.StateMachine(sharing: .shared)
+        machine.joined(1, capabilities: [])
+        let call = Self.call(&machine, 1, 1, token: #""t""#) ?? 0
+        let silent = Self.call(&machine, 1, 2) ?? 0
+        #expect(machine.progressed(.integer(call))?.token == Self.bytes(#""t""#))
+        #expect(machine.progressed(.integer(call))?.call == call)
+        #expect(machine.progressed(.integer(silent)) == nil)
+        #expect(machine.progressed(.string(Self.bytes("t"))) == nil)
+        _ = machine.answered(.integer(call))
+        #expect(machine.progressed(.integer(call)) == nil)
+    }
+
+    @Test("A lost upstream takes every call with it and no caller")
+    func lost() {
+        var machine = SessionBridge.StateMachine(sharing: .shared)
+        machine.joined(1, capabilities: [.roots])
+        machine.subscribed(1, to: Self.bytes("file:///a"))
+        _ = Self.call(&machine, 1, 1)
+        let own = machine.requestedByGateway()
+        _ = machine.asked(.rootsList, id: .integer(9), literal: Self.bytes("9"))
+        #expect(machine.upstreamLost() == [1, own])
+        #expect(machine.callCount == 0 && machine.callerCount == 1)
+        #expect(machine.responded(by: 1, id: .integer(3)) == nil)
+        #expect(machine.resources == [Self.bytes("file:///a")])
+        #expect(machine.answered(.integer(1)) == .unknown)
+        #expect(Self.call(&machine, 1, 1) != nil)
+    }
+
+    // MARK: Questions
+
+    @Test("On a shared session a question goes to the only caller with calls in flight, if it can answer it")
+    func questions() {
+        var machine = SessionBridge.StateMachine(sharing: .shared)
+        machine.joined(1, capabilities: [.sampling])
+        machine.joined(2, capabilities: [.elicitation])
+        func ask(_ method: MCPMethod, _ id: Int64) -> SessionBridge.Question {
+            machine.asked(method, id: .integer(id), literal: Self.bytes("\(id)"))
+        }
+        #expect(ask(.samplingCreateMessage, 1) == .refuse)
+        let call = Self.call(&machine, 1, 1)
+        #expect(ask(.elicitationCreate, 2) == .refuse)
+        #expect(ask(.other, 3) == .refuse)
+        guard case .ask(1, call, let id) = ask(.samplingCreateMessage, 4) else {
+            Issue.record("not asked")
+            return
+        }
+        // Nobody else answers for it, and it is answered once.
+        #expect(machine.responded(by: 2, id: .integer(id)) == nil)
+        #expect(machine.isAsked(1) && !machine.isAsked(2))
+        #expect(machine.responded(by: 1, id: .integer(id)) == Self.bytes("4"))
+        #expect(machine.responded(by: 1, id: .integer(id)) == nil)
+        let other = Self.call(&machine, 2, 1)
+        #expect(ask(.samplingCreateMessage, 5) == .refuse)
+        // What comes on a call's own stream is for that call's caller.
+        #expect(
+            machine.asked(.elicitationCreate, id: .integer(6), literal: Self.bytes("6"), during: other)
+                == .ask(caller: 2, call: other, id: id + 2)
+        )
+    }
+
+    @Test("On a session of its own a caller is asked whatever it is, and a stateless upstream may not ask")
+    func owner() {
+        var own = SessionBridge.StateMachine(sharing: .exclusive)
+        own.joined(1, capabilities: [])
+        #expect(
+            own.asked(.other, id: .string(Self.bytes("q")), literal: Self.bytes("\"q\""))
+                == .ask(caller: 1, call: nil, id: 1)
+        )
+        // The same id twice is a mistake of the upstream.
+        #expect(own.asked(.other, id: .string(Self.bytes("q")), literal: Self.bytes("\"q\"")) == .refuse)
+        #expect(own.cancelled(.string(Self.bytes("q")))?.id == 1)
+        #expect(own.cancelled(.string(Self.bytes("q"))) == nil)
+        var stateless = SessionBridge.StateMachine(sharing: .shared)
+        stateless.becameStateless()
+        _ = Self.call(&stateless, -1, 1)
+        #expect(stateless.asked(.samplingCreateMessage, id: .integer(1), literal: Self.bytes("1")) == .refuse)
+    }
+
+    @Test("Who leaves takes its calls along, and its questions are given back unanswered")
+    func leaving() {
+        var machine = SessionBridge.StateMachine(sharing: .shared)
+        machine.joined(1, capabilities: [.roots])
+        machine.joined(2, capabilities: [])
+        machine.subscribed(1, to: Self.bytes("a"))
+        machine.subscribed(1, to: Self.bytes("b"))
+        machine.subscribed(2, to: Self.bytes("b"))
+        let call = Self.call(&machine, 1, 1) ?? 0
+        _ = machine.asked(.rootsList, id: .integer(5), literal: Self.bytes("5"))
+        let departure = machine.left(1)
+        #expect(departure.cancelled == [call])
+        #expect(departure.unanswered == [Self.bytes("5")])
+        #expect(departure.unsubscribed == [Self.bytes("a")])
+        #expect(machine.answered(.integer(call)) == .unknown)
+        #expect(machine.left(1) == SessionBridge.Departure())
+        #expect(machine.callerCount == 1)
+    }
+
+    // MARK: Notifications
+
+    @Test("A log message goes to the only caller that it can concern, if that wants it")
+    func logs() {
+        var machine = SessionBridge.StateMachine(sharing: .shared)
+        machine.joined(1, capabilities: [])
+        machine.joined(2, capabilities: [])
+        #expect(machine.logged(.error) == .nobody(isLogged: true))
+        let call = Self.call(&machine, 1, 1)
+        #expect(machine.logged(.debug) == .caller(1, call: call))
+        #expect(machine.leveled(1, .warning) == .warning)
+        #expect(machine.leveled(2, .debug) == .debug)
+        #expect(machine.severity == .debug)
+        #expect(machine.logged(.notice) == .nobody(isLogged: false))
+        #expect(machine.logged(.warning) == .caller(1, call: call))
+        let other = Self.call(&machine, 2, 1)
+        #expect(machine.logged(.error) == .nobody(isLogged: true))
+        #expect(machine.logged(.debug, during: other) == .caller(2, call: other))
+    }
+
+    @Test("Changes go to all, changed resources to who subscribed, and what nobody knows to the owner alone")
+    func changes() {
+        var machine = SessionBridge.StateMachine(sharing: .shared)
+        for caller in 1...3 { machine.joined(caller, capabilities: []) }
+        machine.subscribed(3, to: Self.bytes("a"))
+        machine.subscribed(2, to: Self.bytes("a"))
+        #expect(machine.listChanged == .callers([1, 2, 3]))
+        #expect(machine.updated(Self.bytes("a")) == .callers([2, 3]))
+        #expect(machine.updated(Self.bytes("b")) == .callers([]))
+        #expect(machine.unknownNotification == .nobody(isLogged: false))
+        let isLast = machine.unsubscribed(2, from: Self.bytes("a"))
+        #expect(!isLast)
+        #expect(machine.updated(Self.bytes("a")) == .callers([3]))
+        var own = SessionBridge.StateMachine(sharing: .exclusive)
+        own.joined(7, capabilities: [])
+        #expect(own.listChanged == .caller(7, call: nil))
+        #expect(own.updated(Self.bytes("b")) == .caller(7, call: nil))
+        #expect(own.unknownNotification == .caller(7, call: nil))
+    }
+
+    // MARK: All of it
+
+    @Test("Whatever happens in whatever order, an answer goes to its asker alone", arguments: 0..<50)
+    func randomWalk(seed: UInt64) {
+        var random = SplitMix(seed)
+        var machine = SessionBridge.StateMachine(sharing: .shared)
+        /// What should be in flight: call → caller and id.
+        var model: [Int64: (caller: Int, id: Int64)] = [:]
+        var callers: Set<Int> = []
+        var next = 0
+        for _ in 0..<2_000 {
+            switch Int.random(in: 0..<10, using: &random) {
+            case 0:
+                next += 1
+                machine.joined(next, capabilities: [.roots])
+                callers.insert(next)
+            case 1:
+                guard let caller = callers.randomElement(using: &random) else { continue }
+                callers.remove(caller)
+                let gone = model.filter { $0.value.caller == caller }.keys.sorted()
+                let departure = machine.left(caller)
+                #expect(departure.cancelled.sorted() == gone)
+                for call in gone { model[call] = nil }
+            case 2...5:
+                guard let caller = callers.randomElement(using: &random) else { continue }
+                let id = Int64.random(in: 0..<8, using: &random)
+                let call = Self.call(&machine, caller, id)
+                let isInFlight = model.values.contains { $0.caller == caller && $0.id == id }
+                #expect((call == nil) == isInFlight)
+                if let call {
+                    #expect(model[call] == nil)
+                    model[call] = (caller, id)
+                }
+            case 6, 7:
+                let call = model.keys.randomElement(using: &random) ?? 0
+                let response = machine.answered(.integer(call))
+                if let entry = model.removeValue(forKey: call) {
+                    #expect(response == .answer(call: call, id: Self.bytes("\(entry.id)")))
+                } else {
+                    #expect(response == .unknown)
+                }
+            case 8:
+                guard Int.random(in: 0..<20, using: &random) == 0 else { continue }
+                #expect(machine.upstreamLost() == model.keys.sorted())
+                model = [:]
+            default:
+                let busy = Set(model.values.map(\.caller))
+                let id = Int64.random(in: 0..<1_000_000, using: &random)
+                let question = machine.asked(.rootsList, id: .integer(id), literal: Self.bytes("\(id)"))
+                if case .ask(let caller, _, let number) = question {
+                    #expect(busy == [caller])
+                    #expect(machine.responded(by: caller, id: .integer(number)) == Self.bytes("\(id)"))
+                } else {
+                    #expect(busy.count != 1)
+                }
+            }
+            #expect(machine.callCount == model.count && machine.callerCount == callers.count)
+        }
+    }
+
+    /// A small generator whose sequence depends on the seed alone.
+    struct SplitMix: RandomNumberGenerator {
+        private var state: UInt64
+
+        init(_ seed: UInt64) { self.state = seed }
+
+        mutating func next() -> UInt64 {
+            self.state &+= 0x9e37_79b9_7f4a_7c15
+            var value = self.state
+            value = (value ^ (value >> 30)) &* 0xbf58_476d_1ce4_e5b9
+            value = (value ^ (value >> 27)) &* 0x94d0_49bb_1331_11eb
+            return value ^ (value >> 31)
+        }
+    }
+}
