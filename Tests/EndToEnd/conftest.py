@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from harness import routes as route_kinds
 from harness.clients import Clients
 from harness.gateway import Gateway, binary
-from harness.processes import FIXTURES, PEERS, Everything, Upstream
+from harness.processes import FIXTURES, PEERS, Everything, StdioEverything, Upstream
 
 DEADLINE = 60
 
@@ -83,8 +83,8 @@ def clients() -> Iterator[Clients]:
 class Servers(dict):
     """The everything servers by flavor, started when first wanted."""
 
-    def __missing__(self, flavor: str) -> Everything:
-        self[flavor] = Everything(flavor)
+    def __missing__(self, flavor: str) -> Everything | StdioEverything:
+        self[flavor] = StdioEverything(flavor) if flavor.endswith("-stdio") else Everything(flavor)
         return self[flavor]
 
 
