@@ -46,13 +46,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leaves out what needs a gateway where only other ways are asked for; puts the long tests first."""
 
-    def needs_gateway(item: pytest.Item) -> bool:
-        started = {"gateway", "gateway_of", "command"} & set(item.fixturenames)
-        return bool(started) or item.get_closest_marker("gateway_only") is not None
+    there_is_one = "proxy" in config.getoption("--routes").split(",")
 
-    if "proxy" not in config.getoption("--routes").split(","):
-        config.hook.pytest_deselected(items=[item for item in items if needs_gateway(item)])
-        items[:] = [item for item in items if not needs_gateway(item)]
+    def cannot_run(item: pytest.Item) -> bool:
+        started = {"gateway", "gateway_of", "command"} & set(item.fixturenames)
+        marked = item.get_closest_marker("gateway_only") is not None
+        other_way = hasattr(item, "callspec") and item.callspec.params.get("route_kind", "proxy") != "proxy"
+        return marked and other_way or not there_is_one and (marked or bool(started))
+
+    config.hook.pytest_deselected(items=[item for item in items if cannot_run(item)])
+    items[:] = [item for item in items if not cannot_run(item)]
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
