@@ -113,7 +113,7 @@ async def test_what_was_missed(gateway, kind, finished):
     assert "result" in answer.reply(7)
     assert answer.messages()[-1] == answer.reply(7), "the answer is the last event"
     assert not {event["id"] for event in events} & {event["id"] for event in came}
-    again = await resumed(caller, events[0]["id"])
+    again = await resumed(caller, progress_in(events)[0]["id"])
     assert steps_in(parse_events(again.body)) == list(range(5, 12)), "and once more, from a later one"
 
 

@@ -44,7 +44,6 @@ FAILS = {
     "post-hang": ({"upstream_timeout"}, UNKNOWN),
     "post-reset": ({"upstream_closed"}, UNKNOWN),
     "post-400": ({"upstream_status"}, REFUSED),
-    "post-404": ({"upstream_status"}, REFUSED),
     "post-413": ({"upstream_status"}, REFUSED),
     "post-500": ({"upstream_status"}, UNKNOWN),
     "post-503": ({"upstream_status"}, UNKNOWN),
@@ -70,7 +69,7 @@ NO_SESSION = {
     "get-redirect": {"upstream_protocol"},
     "get-hang": {"upstream_timeout", "unreachable"},
 }
-OTHERWISE_TESTED = {"answer-in-post", "post-404-once", "endpoint-twice"}
+OTHERWISE_TESTED = {"answer-in-post", "post-404", "post-404-once", "endpoint-twice"}
 SLOW = {"no-endpoint", "get-hang"}
 
 
@@ -196,6 +195,16 @@ async def test_session_forgotten_by_the_upstream(gateway_at, sse):
     answer = await caller.call("fault", {"nonce": nonce}, id=7)
     assert json.loads(text_of(answer.reply(7))) == {"nonce": nonce}
     assert [call["executed"] for call in calls(sse, nonce)] == [False, True]
+
+
+async def test_session_refused_again(gateway_at, sse):
+    """Where the fresh session is unknown too, the caller's ends, so that it initialises anew; nothing ran."""
+    gateway, nonce = gateway_at("post-404"), secrets.token_hex(8)
+    caller = await Caller.open(gateway, "sse")
+    answer = await caller.call("fault", {"nonce": nonce}, id=7)
+    if answer.status != 404:
+        gateway_error(answer, 7, "handshake", "sse", {"upstream_status"}, REFUSED)
+    assert [call["executed"] for call in calls(sse, nonce)] in ([False], [False, False])
 
 
 async def test_standing_stream(gateway_at, sse):

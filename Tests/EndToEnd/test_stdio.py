@@ -6,6 +6,7 @@ The program's journal is the ledger: a call never reaches it twice, and `execute
 """
 
 import asyncio
+import hashlib
 import json
 import os
 import secrets
@@ -337,6 +338,9 @@ async def test_what_the_program_is_given(child_of, tmp_path):
     assert {name for name in given if not name.startswith(("LC_", "XDG_"))} <= ALLOWED | OWN
     assert given["OWN"] == env["OWN"] and given["LC_TIME"] == "C" and given["XDG_DATA_HOME"] == "/x"
     assert given["PATH"] == os.environ["PATH"]
+    secrets_of = {"E2E_SECRET": "child", "E2E_EXPANDED": "environment"}
+    for name, kind in secrets_of.items():
+        assert given[name] == hashlib.sha256(gateway.canaries.make(kind).encode()).hexdigest(), name
     assert report["cwd"] == str(tmp_path) and report["argv"][-len(arguments) :] == arguments
     assert set(report["descriptors"]) == {"0", "1", "2"}, report["descriptors"]
     assert report["group"] == report["pid"], "it leads its own group"
@@ -351,7 +355,7 @@ async def test_what_the_program_is_given(child_of, tmp_path):
         (["SHARED_ONE", "NOT_SET"], {"SHARED_ONE"}),
         (False, set()),
     ],
-    ids=str,
+    ids=["all", "by-prefix", "by-name", "none"],
 )
 async def test_inherited_environment(child_of, inherit, names):
     """`inheritEnv` passes on what it names, and nothing beside the allow-list otherwise."""

@@ -11,6 +11,7 @@ JOURNAL gets a JSON line for each start, line read, end of input and SIGTERM; a 
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import resource
@@ -109,8 +110,10 @@ def report():
             descriptors[name] = os.readlink(f"/proc/self/fd/{name}")
     mask = os.umask(0o77)
     os.umask(mask)
+    # A test knows its secrets by their digest, and searches all answers for the secrets themselves.
+    secret = {name: hashlib.sha256(os.environb[name.encode()]).hexdigest() for name in os.environ if name.startswith("E2E_")}
     return {
-        "env": dict(os.environ),
+        "env": {**os.environ, **secret},
         "cwd": os.getcwd(),
         "argv": sys.argv,
         "descriptors": descriptors,
@@ -266,10 +269,6 @@ def fault(id, arguments, token):
         reply = request(id, "ping", {})
         send(result(id, json.dumps(reply)))
     else:
-        if name == "closes-stdin":
-            os.close(0)
-        if name == "never-reads-stdin":
-            reading.clear()
         send(answer)
 
 
@@ -294,6 +293,11 @@ def handle(line):
         tools = [{"name": name, "inputSchema": {"type": "object"}} for name in TOOLS]
         send({"jsonrpc": "2.0", "id": id, "result": {"tools": tools}})
     elif method == "tools/call":
+        # Here, since a read that waits in this thread would still take one more line.
+        if params["name"] == "fault" and mode.name == "closes-stdin":
+            os.close(0)
+        if params["name"] == "fault" and mode.name == "never-reads-stdin":
+            reading.clear()
         arguments = (id, params["name"], params.get("arguments", {}), params.get("_meta", {}).get("progressToken"))
         threading.Thread(target=call, args=arguments, daemon=True).start()
     elif mode.name != "silent-discover":
@@ -315,8 +319,6 @@ def read_lines():
             wait_for_ever()  # we closed it ourselves
         if not data:
             return
-        if not reading.is_set():
-            continue
         *lines, rest = (rest + data).split(b"\n")
         for line in lines:
             yield line

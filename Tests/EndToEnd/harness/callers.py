@@ -52,8 +52,7 @@ class Caller:
         return caller
 
     def fields(self, body: Any) -> dict[str, str]:
-        one = body[0] if isinstance(body, list) else body
-        fields = headers_of("handshake", one, self.token, self.session)
+        fields = headers_of("handshake", body if isinstance(body, dict) else {}, self.token, self.session)
         if "MCP-Protocol-Version" in fields:
             fields["MCP-Protocol-Version"] = self.version
         return fields
