@@ -9,7 +9,7 @@ import secrets
 import time
 
 import pytest
-from harness.callers import CLIENT, Caller, messages_of, text_of
+from harness.callers import CLIENT, Caller, messages_of, text_of, works
 from harness.errors import gateway_error, gateway_reply
 from harness.processes import FIXTURES, Everything, Upstream, until
 from harness.wire import message
@@ -103,12 +103,6 @@ def calls(sse, nonce):
 def test_table_is_complete(sse):
     """Every fault that the upstream knows has its row."""
     assert set(sse.control("/control/faults")) == {*WORKS, *FAILS, *NO_SESSION} | OTHERWISE_TESTED
-
-
-async def works(caller):
-    began = time.monotonic()
-    assert "result" in await caller.ask("echo", {"text": "again"}), "the next call"
-    assert time.monotonic() - began < AT_ONCE, f"{time.monotonic() - began:.2f} s"
 
 
 @pytest.mark.parametrize("fault", WORKS)

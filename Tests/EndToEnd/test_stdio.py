@@ -6,7 +6,6 @@ The program's journal is the ledger: a call never reaches it twice, and `execute
 """
 
 import asyncio
-import hashlib
 import json
 import os
 import secrets
@@ -14,8 +13,7 @@ import subprocess
 import time
 
 import pytest
-from harness.callers import Caller, call_of, text_of
-from harness.children import FaultChild
+from harness.callers import Caller, text_of, works
 from harness.errors import gateway_error
 from harness.processes import FIXTURES, PYTHON, until
 from harness.wire import message, post
@@ -77,7 +75,6 @@ OTHERWISE_TESTED = {
     "slow-start",
     "silent-discover",
 }
-SLOW_TO_END = {"ignores-sigterm", "ignores-eof", "ignores-both"}
 
 
 def test_table_is_complete():
@@ -89,44 +86,12 @@ def test_table_is_complete():
     assert set(modes.stdout.split()) == rows
 
 
-@pytest.fixture
-def child_of(tmp_path, gateway_of):
-    """Starts a gateway with one misbehaving program as `child`. Afterwards nothing of the program's group is left."""
-    started = []
-
-    def start(mode, *arguments, wait=True, limits=None, environment=None, **more):
-        child = FaultChild(tmp_path, mode, *arguments, **more)
-        options = {"pingInterval": 0}
-        gateway = gateway_of({"child": child.entry}, limits=limits, log_level="debug", options=options, env=environment)
-        started.append((gateway, child))
-        if wait:
-            gateway.wait_until_ready()
-        return gateway, child
-
-    yield start
-    try:
-        for gateway, child in started:
-            took = gateway.stop()
-            assert took < (8 if child.mode in SLOW_TO_END else 4), f"{took:.1f} s to stop"
-            assert not child.left(), "processes of the program's group are left"
-    finally:
-        for _, child in started:
-            child.sweep()
-
-
 async def in_flight(caller, child, seconds, id):
     """A call of another caller that the program has in its hands; a task for its answer."""
     nonce = secrets.token_hex(8)
     task = asyncio.create_task(caller.call("slow", {"seconds": seconds, "nonce": nonce}, id=id))
     await until("the program has it", lambda: child.executed(nonce))
     return task
-
-
-async def works(caller, deadline=AT_ONCE):
-    """Asserts that a call of this caller works, in time."""
-    began = time.monotonic()
-    assert "result" in await caller.ask("echo", {"text": "again"}), "the next call"
-    assert time.monotonic() - began < deadline, f"{time.monotonic() - began:.2f} s"
 
 
 @pytest.mark.parametrize("mode", WORKS)
@@ -314,88 +279,6 @@ async def test_program_that_ignores_the_probe(child_of):
     caller = await Caller.open(gateway, "child")
     await works(caller)
     assert child.starts() == 1, "on the same process"
-
-
-OURS = {
-    "AWS_SECRET_ACCESS_KEY": "not for children",
-    "HTTP_PROXY": "http://127.0.0.1:1",
-    "SHARED_ONE": "1",
-    "SHARED_TWO": "2",
-    "LC_TIME": "C",
-    "XDG_DATA_HOME": "/x",
-}
-ALLOWED = {"PATH", "HOME", "USER", "LANG", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS"}
-OWN = {"OWN", "OPENAI_API_KEY", "E2E_SECRET", "E2E_EXPANDED"}
-
-
-async def test_what_the_program_is_given(child_of, tmp_path):
-    """The environment of the allow-list and its own `env`, three descriptors, a group of its own, no shell's doing."""
-    arguments = ["; touch pwned", "$HOME", "`id`", "two  words", "", "*"]
-    env = {"OWN": "v\u00e4l ue $HOME", "OPENAI_API_KEY": "ours"}
-    gateway, child = child_of("report-env", *arguments, environment=OURS, cwd=str(tmp_path), env=env)
-    report = json.loads(text_of(await (await Caller.open(gateway, "child")).ask("report-env")))
-    given = report["env"]
-    assert {name for name in given if not name.startswith(("LC_", "XDG_"))} <= ALLOWED | OWN
-    assert given["OWN"] == env["OWN"] and given["LC_TIME"] == "C" and given["XDG_DATA_HOME"] == "/x"
-    assert given["PATH"] == os.environ["PATH"]
-    secrets_of = {"E2E_SECRET": "child", "E2E_EXPANDED": "environment"}
-    for name, kind in secrets_of.items():
-        assert given[name] == hashlib.sha256(gateway.canaries.make(kind).encode()).hexdigest(), name
-    assert report["cwd"] == str(tmp_path) and report["argv"][-len(arguments) :] == arguments
-    assert set(report["descriptors"]) == {"0", "1", "2"}, report["descriptors"]
-    assert report["group"] == report["pid"], "it leads its own group"
-    assert report["umask"] == "077" and report["core"] == 0
-
-
-@pytest.mark.parametrize(
-    "inherit,names",
-    [
-        (True, {"AWS_SECRET_ACCESS_KEY", "HTTP_PROXY", "SHARED_ONE", "SHARED_TWO"}),
-        (["SHARED_*"], {"SHARED_ONE", "SHARED_TWO"}),
-        (["SHARED_ONE", "NOT_SET"], {"SHARED_ONE"}),
-        (False, set()),
-    ],
-    ids=["all", "by-prefix", "by-name", "none"],
-)
-async def test_inherited_environment(child_of, inherit, names):
-    """`inheritEnv` passes on what it names, and nothing beside the allow-list otherwise."""
-    gateway, child = child_of("report-env", environment=OURS, inheritEnv=inherit)
-    report = json.loads(text_of(await (await Caller.open(gateway, "child")).ask("report-env")))
-    assert names == {name for name in report["env"] if name in OURS and not name.startswith(("LC_", "XDG_"))}
-    assert not any(name.startswith("SWIFT_") for name in report["env"])
-
-
-async def test_signals_of_the_program(child_of, tmp_path):
-    """No signal is blocked or ignored that the program did not ask to."""
-    status = tmp_path / "status"
-    child = FaultChild(tmp_path, "ok")
-    script = ["-c", 'grep ^Sig /proc/self/status >"$0"; exec "$@"', str(status), child.entry["command"], *child.entry["args"]]
-    gateway, _ = child_of("ok", command="/bin/sh", args=script)
-    await works(await Caller.open(gateway, "child"))
-    masks = dict(line.split(":\t") for line in status.read_text().splitlines())
-    assert int(masks["SigBlk"], 16) == 0 and int(masks["SigIgn"], 16) == 0, masks
-
-
-async def test_flood_on_stderr(child_of):
-    """It is drained as fast as it comes, logged at 64 KiB a second at the most, and a secret in it is masked."""
-    gateway, child = child_of("stderr-flood")
-    caller = await Caller.open(gateway, "child")
-    before, began = len(gateway.child.err), time.monotonic()
-    assert "result" in await caller.ask("fault")
-    took = time.monotonic() - began
-    assert took < 15
-    assert len(gateway.child.err) - before < (took + 2) * 4 * 64 * 1024, "escaped and labelled, but still bounded"
-
-
-async def test_control_characters_on_stderr(child_of):
-    """What the program writes is data in the log: no control character of its reaches a terminal."""
-    gateway, child = child_of("stderr-control-chars")
-    caller = await Caller.open(gateway, "child")
-    assert "result" in await caller.ask("fault")
-    await until("it is logged", lambda: gateway.log("bell"))
-    written = bytes(gateway.child.err).replace(b"\n", b"")
-    assert not [byte for byte in set(written) if byte < 0x20 or byte == 0x7F]
-    assert "\u202e" not in written.decode(), "nor one that turns the direction of text"
 
 
 async def test_flood_on_stdout(child_of):

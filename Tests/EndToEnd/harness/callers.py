@@ -5,6 +5,7 @@
 import asyncio
 import itertools
 import json
+import time
 from typing import Any, AsyncIterator
 
 from .wire import HANDSHAKE, LONGEST_WAIT, Answer, Wire, headers_of, message, post, split
@@ -192,6 +193,13 @@ class SSECaller:
 
     async def __aexit__(self, *_: Any) -> None:
         self.close()
+
+
+async def works(caller: Caller, deadline: float = 2) -> None:
+    """Asserts that the next call of this caller works, in the time that a fresh process or stream may take."""
+    began = time.monotonic()
+    assert "result" in await caller.ask("echo", {"text": "again"}), "the next call"
+    assert time.monotonic() - began < deadline, f"{time.monotonic() - began:.2f} s"
 
 
 async def messages_of(wire: Wire, answer: Answer, deadline: float = LONGEST_WAIT) -> AsyncIterator[dict[str, Any]]:
