@@ -9,7 +9,7 @@ import secrets
 import time
 
 import pytest
-from harness.callers import CAPABILITIES, Caller, SSECaller, call_of, text_of
+from harness.callers import CAPABILITIES, Caller, SSECaller, call_of, messages_of, text_of
 from harness.children import FaultChild
 from harness.errors import gateway_reply
 from harness.processes import until
@@ -208,12 +208,28 @@ async def test_slow_upstream_holds_nobody_up(gateway):
 @pytest.mark.long
 @pytest.mark.deadline(KEEP_ALIVE * 3)
 async def test_keep_alive(gateway):
-    """A silent stream has a comment every 15 s."""
-    async with await SSECaller.open(gateway, "child") as caller:
-        began, before = time.monotonic(), len(caller.answer.body)
-        await until("a comment", lambda: len(caller.answer.body) > before, KEEP_ALIVE + 3)
-        assert time.monotonic() - began > KEEP_ALIVE - 8
-        assert bytes(caller.answer.body[before:]).startswith(b":"), caller.answer.body[before:]
+    """Every silent stream has a comment each 15 s: that of SSE, GET, and a call under way."""
+    streamable = await Caller.open(gateway, "child")
+    slowly = call_of("labelled", {"label": "x", "steps": 2, "interval": KEEP_ALIVE + 3}, id=1, token=1)
+    async with await SSECaller.open(gateway, "child") as caller, await streamable.send(slowly) as call:
+        under_way = await call.head()
+        await anext(messages_of(call, under_way))
+        wire, standing = await streamable.stream()
+        asyncio.create_task(wire.rest(standing))
+        rest = asyncio.create_task(call.rest(under_way))
+        answers = [caller.answer, standing, under_way]
+        await asyncio.sleep(1)  # what the beginning of a stream brings
+        before = [len(answer.body) for answer in answers]
+
+        def comments():
+            return [bytes(answer.body[start:]) for answer, start in zip(answers, before)]
+
+        began = time.monotonic()
+        await until("a comment on each", lambda: all(comments()), KEEP_ALIVE + 2)
+        assert time.monotonic() - began > KEEP_ALIVE / 2
+        assert all(comment.startswith(b":") for comment in comments()), comments()
+        rest.cancel()
+        wire.abort()
 
 
 async def test_streams_end_at_the_stop(gateway_of, child):

@@ -73,6 +73,33 @@ async def test_killed_in_the_middle_of_traffic(gateway_of, child_of):
     assert gateway.metric("child_restarts_total", server="child") == 3
 
 
+@pytest.mark.parametrize("recovers", [True, False])
+async def test_killed_while_idle(gateway_of, child_of, recovers):
+    """With `autoReconnect` a program that ended is started again by itself; without it, by the next call."""
+    child = child_of("ok")
+    options = {"pingInterval": 0, "autoReconnect": recovers, "reconnectInterval": "1s"}
+    gateway = gateway_of({"child": child.entry}, options=options)
+    gateway.wait_until_ready()
+    caller = await Caller.open(gateway, "child")
+    assert "result" in await caller.ask("echo")
+    os.kill(child.pid(), signal.SIGKILL)
+    if recovers:
+        await until("it is started again", lambda: child.starts() == 2, 5)
+    else:
+        await until("it is gone", lambda: not child.left())
+    assert "result" in await caller.ask("echo")
+    assert child.starts() == 2
+
+
+async def test_pings_when_idle(gateway_of, child_of):
+    """A program that nothing was asked of for `pingInterval` is asked whether it is there."""
+    child = child_of("ok")
+    gateway = gateway_of({"child": child.entry}, options={"pingInterval": "1s"})
+    gateway.wait_until_ready()
+    await until("it is asked, more than once", lambda: len(child.messages("ping")) >= 2, 6)
+    assert gateway.get("/_readyz")[0] == 200
+
+
 async def test_session_outlives_its_program(gateway_of, child_of):
     """With a child of its own, too, a session goes on: the next call is served by a fresh process within 2 s."""
     child = child_of("exit-mid-call", options={"isolation": "session"})
