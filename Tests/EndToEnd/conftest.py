@@ -17,7 +17,7 @@ from harness import routes as route_kinds
 from harness.children import FaultChild
 from harness.clients import Clients
 from harness.gateway import Gateway, binary
-from harness.processes import FIXTURES, PEERS, Everything, StdioEverything, Upstream
+from harness.processes import FIXTURES, PEERS, Everything, StdioEverything, Upstream, poll
 
 DEADLINE = 60
 
@@ -178,7 +178,7 @@ def child_of(tmp_path: Path, gateway_of: Any) -> Iterator[Any]:
         for gateway, child in started:
             took = gateway.stop()
             assert took < (8 if child.mode.startswith("ignores") else 4), f"{took:.1f} s to stop"
-            assert not child.left(), "processes of the program's group are left"
+            poll("nothing is left of the program's group", lambda: not child.left(), 1)  # the killed need a moment to end
     finally:
         for _, child in started:
             child.sweep()
