@@ -14,9 +14,10 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from harness import routes as route_kinds
+from harness.children import FaultChild
 from harness.clients import Clients
 from harness.gateway import Gateway, binary
-from harness.processes import FIXTURES, PEERS, Everything, Upstream
+from harness.processes import FIXTURES, PEERS, Everything, StdioEverything, Upstream, poll
 
 DEADLINE = 60
 
@@ -46,13 +47,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leaves out what needs a gateway where only other ways are asked for; puts the long tests first."""
 
-    def needs_gateway(item: pytest.Item) -> bool:
-        started = {"gateway", "gateway_of", "command"} & set(item.fixturenames)
-        return bool(started) or item.get_closest_marker("gateway_only") is not None
+    there_is_one = "proxy" in config.getoption("--routes").split(",")
 
-    if "proxy" not in config.getoption("--routes").split(","):
-        config.hook.pytest_deselected(items=[item for item in items if needs_gateway(item)])
-        items[:] = [item for item in items if not needs_gateway(item)]
+    def cannot_run(item: pytest.Item) -> bool:
+        started = {"gateway", "gateway_of", "child_of", "command"} & set(item.fixturenames)
+        marked = item.get_closest_marker("gateway_only") is not None
+        other_way = hasattr(item, "callspec") and item.callspec.params.get("route_kind", "proxy") != "proxy"
+        return marked and other_way or not there_is_one and (marked or bool(started))
+
+    config.hook.pytest_deselected(items=[item for item in items if cannot_run(item)])
+    items[:] = [item for item in items if not cannot_run(item)]
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
@@ -83,8 +87,8 @@ def clients() -> Iterator[Clients]:
 class Servers(dict):
     """The everything servers by flavor, started when first wanted."""
 
-    def __missing__(self, flavor: str) -> Everything:
-        self[flavor] = Everything(flavor)
+    def __missing__(self, flavor: str) -> Everything | StdioEverything:
+        self[flavor] = StdioEverything(flavor) if flavor.endswith("-stdio") else Everything(flavor)
         return self[flavor]
 
 
@@ -150,6 +154,34 @@ def gateway_of(tmp_path: Path) -> Iterator[Any]:
             except AssertionError as error:
                 failures.append(str(error))
     assert not failures, "\n".join(failures)
+
+
+@pytest.fixture
+def child_of(tmp_path: Path, gateway_of: Any) -> Iterator[Any]:
+    """Starts a gateway with one misbehaving program as `child`: `child_of(mode, *arguments, **entry)`.
+
+    Afterwards nothing of the program's process group is left.
+    """
+    started: list[tuple[Gateway, FaultChild]] = []
+
+    def start(mode, *arguments, wait=True, limits=None, environment=None, **more):
+        child = FaultChild(tmp_path, mode, *arguments, **more)
+        options = {"pingInterval": 0}
+        gateway = gateway_of({"child": child.entry}, limits=limits, log_level="debug", options=options, env=environment)
+        started.append((gateway, child))
+        if wait:
+            gateway.wait_until_ready()
+        return gateway, child
+
+    yield start
+    try:
+        for gateway, child in started:
+            took = gateway.stop()
+            assert took < (8 if child.mode.startswith("ignores") else 4), f"{took:.1f} s to stop"
+            poll("nothing is left of the program's group", lambda: not child.left(), 1)  # the killed need a moment to end
+    finally:
+        for _, child in started:
+            child.sweep()
 
 
 @pytest.fixture(scope="session")

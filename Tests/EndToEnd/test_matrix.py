@@ -3,9 +3,12 @@
 """Official clients against official servers, feature by feature: through the gateway as if it were not there."""
 
 import pytest
-from harness.clients import CLIENTS
+from harness.clients import CLIENTS, SSE_CLIENTS
 
-SERVERS = ["2x", "2x-json", "1x", "1x-stateless"]
+HTTP_SERVERS = ["2x", "2x-json", "1x", "1x-stateless"]
+SSE_SERVERS = ["2x-sse", "1x-sse"]
+STDIO_SERVERS = ["2x-stdio", "1x-stdio"]
+SERVERS = [*HTTP_SERVERS, *SSE_SERVERS, *STDIO_SERVERS]
 ROWS = [
     "tools",
     "unicode",
@@ -31,13 +34,14 @@ HANDSHAKE_VERSIONS = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"]
 
 
 def era(client: str, server: str) -> str:
-    """The era in which the two meet."""
-    return "stateless" if client in ("2x-auto", "2x-2026") and server.startswith("2x") else "handshake"
+    """The era in which the two meet: 2026-07-28 has no HTTP+SSE."""
+    both = client in ("2x-auto", "2x-2026") and server in ("2x", "2x-json", "2x-stdio")
+    return "stateless" if both else "handshake"
 
 
 def possible(client: str, server: str, row: str) -> bool:
     """Whether the two can do this with nothing between them; `direct` proves each yes."""
-    if client == "2x-2026" and server.startswith("1x"):
+    if client == "2x-2026" and era(client, server) == "handshake":
         return False  # they do not meet at all: test_version_refused
     if row == "ping":
         return era(client, server) == "handshake"  # removed in 2026-07-28
@@ -45,32 +49,81 @@ def possible(client: str, server: str, row: str) -> bool:
         return server != "2x-json"  # one JSON answer has no room for notifications
     if row in ("elicitation", "sampling"):
         # A server's question needs a stream to go out on and a session to come back to; 2026-07-28 asks in the result.
-        return era(client, server) == "stateless" or server in ("2x", "1x")
+        return era(client, server) == "stateless" or server not in ("2x-json", "1x-stateless")
     if row == "subscription":
         return server != "1x-stateless"
+    if row in ("result_1_mib", "argument_1_mib"):
+        return not client.startswith("2x") or client not in SSE_CLIENTS  # the SDK 2.x takes no SSE event above 1 MiB
     return True
 
 
-CASES = [
-    pytest.param(client, server, row, id=f"{client}-to-{server}-{row}", marks=pytest.mark.xdist_group(server))
-    for server in SERVERS
-    for client in CLIENTS
-    for row in ROWS
-    if possible(client, server, row)
-]
+def cases(clients, servers):
+    return [
+        pytest.param(client, server, row, id=f"{client}-to-{server}-{row}", marks=pytest.mark.xdist_group(server))
+        for server in servers
+        for client in clients
+        for row in ROWS
+        if possible(client, server, row)
+    ]
 
 
-@pytest.mark.parametrize("client,server,row", CASES)
-def test_feature(clients, routes, route_kind, client, server, row):
-    """A client does what it could do without a proxy."""
+def run(clients, routes, route_kind, client, server, row):
     route = routes.get(route_kind, server)
-    result = clients.run(client, row, route.url(server), route.token)
+    result = clients.run(client, row, route.url(server, "sse" if client in SSE_CLIENTS else "mcp"), route.token)
     if row == "tools":
         assert result == era(client, server)
 
 
+@pytest.mark.parametrize("client,server,row", cases(CLIENTS, HTTP_SERVERS))
+def test_feature(clients, routes, route_kind, client, server, row):
+    """A client does what it could do without a proxy."""
+    run(clients, routes, route_kind, client, server, row)
+
+
+@pytest.mark.parametrize("client,server,row", cases([c for c in SSE_CLIENTS if c != "2x-auto-sse"], SSE_SERVERS))
+def test_feature_over_sse(clients, routes, route_kind, client, server, row):
+    """The same over the transport of 2024-11-05, on both sides."""
+    run(clients, routes, route_kind, client, server, row)
+
+
+ACROSS = [
+    *cases(CLIENTS, [*SSE_SERVERS, *STDIO_SERVERS]),
+    *cases(SSE_CLIENTS, [*HTTP_SERVERS, *STDIO_SERVERS]),
+    *cases(["2x-auto-sse"], SSE_SERVERS),  # alone these two would speak 2026-07-28 over SSE, which no revision knows
+]
+
+
 @pytest.mark.gateway_only
-@pytest.mark.parametrize("server", [pytest.param(s, marks=pytest.mark.xdist_group(s)) for s in ("1x", "1x-stateless")])
+@pytest.mark.parametrize("client,server,row", ACROSS)
+def test_feature_across_transports(clients, routes, route_kind, client, server, row):
+    """What a server does for clients of its own transport it does for those of the others."""
+    run(clients, routes, route_kind, client, server, row)
+
+
+@pytest.mark.parametrize(
+    "client,server",
+    [
+        pytest.param(client, server, marks=pytest.mark.xdist_group(server))
+        for server in STDIO_SERVERS
+        for client in CLIENTS
+        if possible(client, server, "tools")
+    ],
+)
+def test_features_of_a_program(clients, servers, client, server):
+    """The control: what a client can do with a server that it starts itself, in one session."""
+    rows = [row for row in ROWS if possible(client, server, row)]
+    clients.run(client, "several", servers[server].url, names=rows)
+
+
+@pytest.mark.gateway_only
+@pytest.mark.parametrize(
+    "server",
+    [
+        pytest.param(server, marks=pytest.mark.xdist_group(server))
+        for server in SERVERS
+        if era("2x-2026", server) == "handshake"
+    ],
+)
 def test_version_refused(clients, routes, route_kind, server):
     """A client that insists on 2026-07-28 learns from a handshake-only server's gateway which versions there are."""
     route = routes.get(route_kind, server)

@@ -4,6 +4,7 @@
 
 Reads one JSON object a line, `{"row", "url", "token", "mode", "arguments"}`, and answers each with `{"ok": value}` or
 `{"error": traceback}`. `mode` is one of the 2.x SDK's (legacy, auto, 2026-07-28); the 1.x SDK knows only the handshake.
+The URL says the transport: `stdio:` and a configuration entry in JSON, SSE where the path ends with `/sse`, else streamable HTTP.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ import json
 import logging
 import sys
 import traceback
+import urllib.parse
 import warnings
 from typing import Any, AsyncIterator, Callable
 
@@ -20,13 +22,17 @@ import rows
 try:
     import httpx2 as httpx
     import mcp_types as types
-    from mcp import Client
+    from mcp import Client, StdioServerParameters
+    from mcp.client.sse import sse_client
+    from mcp.client.stdio import stdio_client
     from mcp.client.streamable_http import streamable_http_client
 
     SDK = 2
 except ImportError:
     import httpx
-    from mcp import ClientSession, types
+    from mcp import ClientSession, StdioServerParameters, types
+    from mcp.client.sse import sse_client
+    from mcp.client.stdio import stdio_client
     from mcp.client.streamable_http import streamable_http_client
     from pydantic import AnyUrl
 
@@ -117,42 +123,44 @@ def plain(value: Any) -> Any:
     return value.model_dump(by_alias=True, mode="json", exclude_none=True) if hasattr(value, "model_dump") else value
 
 
-def http_client(token: str, headers: dict[str, str]) -> Any:
-    all_headers = {"Authorization": f"Bearer {token}", **headers} if token else headers
-    return httpx.AsyncClient(headers=all_headers, timeout=httpx.Timeout(30, read=300), trust_env=False)
+@contextlib.asynccontextmanager
+async def streams(url: str, headers: dict[str, str]) -> AsyncIterator[tuple[Any, Any]]:
+    """The SDK's transport to this URL."""
+    if url.startswith("stdio:"):
+        entry = json.loads(url.removeprefix("stdio:"))
+        server = StdioServerParameters(command=entry["command"], args=entry["args"], env=entry.get("env"))
+        async with stdio_client(server) as (read, write):
+            yield read, write
+    elif urllib.parse.urlsplit(url).path.endswith("/sse"):
+        async with sse_client(url, headers, timeout=30) as (read, write):
+            yield read, write
+    else:
+        async with httpx.AsyncClient(headers=headers, timeout=httpx.Timeout(30, read=300), trust_env=False) as http:
+            unlimited = {"max_sse_event_size": None} if SDK == 2 else {}
+            async with streamable_http_client(url, http_client=http, **unlimited) as (read, write, *_):
+                yield read, write
 
 
 @contextlib.asynccontextmanager
 async def connect(url: str, token: str, mode: str, headers: dict[str, str] | None = None) -> AsyncIterator[Peer]:
     """Connects, and ends the session when left."""
     peer = Peer(None, "handshake")
+    transport = streams(url, {**({"Authorization": f"Bearer {token}"} if token else {}), **(headers or {})})
+    callbacks = {
+        "sampling_callback": peer.on_sampling,
+        "elicitation_callback": peer.on_elicitation,
+        "logging_callback": peer.on_log,
+        "message_handler": peer.on_message,
+    }
     async with contextlib.AsyncExitStack() as stack:
-        http = await stack.enter_async_context(http_client(token, headers or {}))
         if SDK == 2:
-            client = Client(
-                streamable_http_client(url, http_client=http, max_sse_event_size=None),
-                mode=mode,
-                sampling_callback=peer.on_sampling,
-                elicitation_callback=peer.on_elicitation,
-                logging_callback=peer.on_log,
-                log_level="info",
-                message_handler=peer.on_message,
-                cache=None,
-            )
+            client = Client(transport, mode=mode, log_level="info", cache=None, **callbacks)
             peer.handle = await stack.enter_async_context(client)
             peer.era = "stateless" if client.protocol_version >= "2026" else "handshake"
         else:
-            read, write, _ = await stack.enter_async_context(streamable_http_client(url, http_client=http))
-            session = ClientSession(
-                read,
-                write,
-                sampling_callback=peer.on_sampling,
-                elicitation_callback=peer.on_elicitation,
-                logging_callback=peer.on_log,
-                message_handler=peer.on_message,
-            )
-            peer.handle = await stack.enter_async_context(session)
-            await session.initialize()
+            read, write = await stack.enter_async_context(transport)
+            peer.handle = await stack.enter_async_context(ClientSession(read, write, **callbacks))
+            await peer.handle.initialize()
         yield peer
 
 

@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """One MCP server with a bit of everything: what everything_server_1x.py and everything_server_2x.py have in common.
 
-Beside `/mcp` it answers `GET /control/journal[?nonce=TEXT][&clear=1]` with all that reached it, and
-`POST /control/forget` by forgetting every session, as a restart would.
+It serves streamable HTTP at `/mcp`, with `--sse` the old HTTP+SSE at `/sse`, with `--stdio` its own stdin and stdout.
+Over HTTP it answers `GET /control/journal[?nonce=TEXT][&clear=1]` with all that reached it, and `POST /control/forget`
+by forgetting every session, as a restart would. With `--journal FILE` what the tools do is also a line each in the file.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import asyncio
 import hashlib
 import json
 import logging
+import os
 import socket
 import time
 from typing import Any, Callable
@@ -28,9 +30,13 @@ class Journal:
     def __init__(self) -> None:
         self.requests: list[dict[str, Any]] = []
         self.tools: list[dict[str, Any]] = []
+        self.file: str = ""
 
     def tool(self, name: str, phase: str, nonce: str) -> None:
-        self.tools.append({"tool": name, "phase": phase, "nonce": nonce, "t": time.monotonic()})
+        self.tools.append({"tool": name, "phase": phase, "nonce": nonce, "pid": os.getpid(), "t": time.monotonic()})
+        if self.file:
+            with open(self.file, "a") as lines:
+                lines.write(json.dumps(self.tools[-1]) + "\n")
 
     def view(self, nonce: str, clear: bool) -> dict[str, Any]:
         picked = {
@@ -242,21 +248,28 @@ def register(server: Any, Context: type, Completion: type, ToolError: type[Excep
 
 
 def serve(make_server: Callable[[argparse.Namespace], tuple[Any, Any]]) -> None:
-    """Serves until killed; the first line on stdout is `{"port": N}`.
+    """Serves until killed, or over stdio until its stdin ends. Over HTTP the first line on stdout is `{"port": N}`.
 
-    `make_server` gives the server and its ASGI application.
+    `make_server` gives the server and a function that makes its ASGI application.
     """
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--stateless", action="store_true", help="issue no session ids")
     parser.add_argument("--json", action="store_true", help="answer with JSON instead of SSE")
+    parser.add_argument("--sse", action="store_true", help="the transport of 2024-11-05")
+    parser.add_argument("--stdio", action="store_true")
+    parser.add_argument("--journal", default="", help="a file for what the tools did")
     options = parser.parse_args()
+    JOURNAL.file = options.journal
     logging.disable(logging.CRITICAL)
-    server, app = make_server(options)
+    server, make_app = make_server(options)
+    if options.stdio:
+        return asyncio.run(server.run_stdio_async())
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(("127.0.0.1", options.port))
     listener.listen(1024)
     print(json.dumps({"port": listener.getsockname()[1]}), flush=True)
+    app = server.sse_app() if options.sse else make_app()
     config = uvicorn.Config(JournalMiddleware(app, server), log_level="critical", timeout_graceful_shutdown=0)
     uvicorn.Server(config).run(sockets=[listener])

@@ -1,6 +1,6 @@
 # This source file is part of mcp-proxy.
 # SPDX-License-Identifier: Apache-2.0
-"""The everything server on the last official SDK 1.x: handshake only, with or without sessions. See everything.py."""
+"""The everything server on the last official SDK 1.x: handshake only, with or without sessions, SSE, stdio. See everything.py."""
 
 import argparse
 from typing import Any
@@ -36,7 +36,7 @@ def make_server(options: argparse.Namespace) -> tuple[Any, Any]:
     async def subscribed(uri: Any) -> None:
         return None
 
-    return server, server.streamable_http_app()
+    return server, server.streamable_http_app
 
 
 serve(make_server)

@@ -1,6 +1,6 @@
 # This source file is part of mcp-proxy.
 # SPDX-License-Identifier: Apache-2.0
-"""The everything server on the official SDK 2.x: both eras, stateful handshake sessions. See everything.py."""
+"""The everything server on the official SDK 2.x: both eras; streamable HTTP, SSE, stdio. See everything.py."""
 
 import argparse
 import warnings
@@ -41,7 +41,10 @@ def make_server(options: argparse.Namespace) -> tuple[Any, Any]:
         return EmptyResult()
 
     server._lowlevel_server.add_request_handler("resources/subscribe", SubscribeRequestParams, subscribed)
-    return server, server.streamable_http_app(json_response=options.json, stateless_http=options.stateless)
+    def make_app() -> Any:
+        return server.streamable_http_app(json_response=options.json, stateless_http=options.stateless)
+
+    return server, make_app
 
 
 serve(make_server)

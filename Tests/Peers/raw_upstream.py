@@ -5,6 +5,9 @@
     POST /fast?ms=N      answers any request after N milliseconds with its own arguments; notifications with 202
     /sessions            handshake with session ids; GET streams are held open; DELETE ends a session
     /amnesia             issues session ids and knows none of them
+    /events              like /sessions, but answers calls with a stream of `count` progress notifications, `ms` apart and
+                         padded to `bytes`, and the result. Each event has an id; after `breaks` of them the connection
+                         ends, and GET with Last-Event-ID goes on (`resume` false: 405), with `retry` of so many ms
     /listen              2026-07-28 only: answers server/discover, holds subscriptions/listen open
 
     GET /control/journal what arrived, and how many streams are open;   /control/broadcast sends every open stream an
@@ -24,6 +27,8 @@ from typing import Any
 
 HANDSHAKE = "2025-11-25"
 STATELESS = "2026-07-28"
+SESSIONS = ("/sessions", "/events", "/amnesia")
+"""The paths that issue session ids; the last knows none of them."""
 
 
 class Upstream:
@@ -33,6 +38,7 @@ class Upstream:
         self.journal: list[dict[str, Any]] = []
         self.sessions: set[str] = set()
         self.streams: dict[asyncio.StreamWriter, Any] = {}
+        self.calls: list[dict[str, Any]] = []
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -49,7 +55,10 @@ class Upstream:
                     self.reply(writer, 200, await self.control(url.path.rpartition("/")[2]))
                 elif method == "POST":
                     await self.post(reader, writer, url.path, query, fields, json.loads(body))
-                elif method == "GET" and url.path == "/sessions" and fields.get("mcp-session-id") in self.sessions:
+                elif method == "GET" and url.path == "/events" and "last-event-id" in fields:
+                    self.note(method, url.path, fields, {})
+                    await self.resume(writer, fields["last-event-id"])
+                elif method == "GET" and url.path in SESSIONS[:2] and fields.get("mcp-session-id") in self.sessions:
                     self.note(method, url.path, fields, {})
                     await self.hold(reader, writer, None)
                     return
@@ -73,6 +82,7 @@ class Upstream:
             "path": path,
             "session": fields.get("mcp-session-id"),
             "version": fields.get("mcp-protocol-version"),
+            "last": fields.get("last-event-id"),
             "rpc": message.get("method"),
             "id": message.get("id"),
             "executed": False,
@@ -93,14 +103,14 @@ class Upstream:
         entry = self.note("POST", path, fields, message)
         session = fields.get("mcp-session-id")
         rpc = message.get("method")
-        if path in ("/sessions", "/amnesia") and rpc != "initialize" and session not in self.sessions:
+        if path in SESSIONS and rpc != "initialize" and session not in self.sessions:
             error = {"code": -32001 if session else -32600, "message": "Session not found"}
             return self.reply(writer, 404 if session else 400, {"jsonrpc": "2.0", "id": None, "error": error})
         if "id" not in message:
             return self.reply(writer, 202, None)
         if rpc == "initialize" and path != "/listen":
-            issued = f"upstream-{secrets.token_hex(8)}" if path in ("/sessions", "/amnesia") else ""
-            if path == "/sessions":
+            issued = f"upstream-{secrets.token_hex(8)}" if path in SESSIONS else ""
+            if path in SESSIONS[:2]:
                 self.sessions.add(issued)
             result = {
                 "protocolVersion": HANDSHAKE,
@@ -120,6 +130,9 @@ class Upstream:
         if path == "/listen" and rpc == "subscriptions/listen":
             return await self.hold(reader, writer, message)
         entry["executed"] = True
+        if path == "/events" and rpc == "tools/call":
+            self.calls.append(message)
+            return await self.play(writer, len(self.calls) - 1, 0)
         if "ms" in query:
             await asyncio.sleep(int(query["ms"]) / 1000)
         text = json.dumps(message.get("params", {}).get("arguments", {}), ensure_ascii=False)
@@ -144,6 +157,35 @@ class Upstream:
         await writer.drain()
         await reader.read(1)
         raise ConnectionError
+
+    async def play(self, writer: asyncio.StreamWriter, call: int, start: int) -> None:
+        """The events of a call of /events from this one on, up to its answer or to where it breaks."""
+        message = self.calls[call]
+        params = message["params"]
+        wanted = {"count": 0, "ms": 0, "bytes": 0, "breaks": 0, "retry": 0, **params["arguments"]}
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n")
+        if wanted["retry"]:
+            writer.write(b"retry: %d\n\n" % wanted["retry"])
+        for n in range(start, wanted["count"] + 1):
+            if wanted["breaks"] and start == 0 and n == wanted["breaks"]:
+                break
+            if n < wanted["count"]:
+                token = params.get("_meta", {}).get("progressToken")
+                progress = {"progressToken": token, "progress": n, "message": f"{n} " + "x" * wanted["bytes"]}
+                data: Any = {"jsonrpc": "2.0", "method": "notifications/progress", "params": progress}
+            else:
+                data = answer(message, {"content": [{"type": "text", "text": "done"}]})
+            writer.write(f"id: up-{call}-{n}\nevent: message\ndata: {json.dumps(data)}\n\n".encode())
+            await writer.drain()
+            await asyncio.sleep(wanted["ms"] / 1000)
+        await writer.drain()
+        raise ConnectionError
+
+    async def resume(self, writer: asyncio.StreamWriter, last: str) -> None:
+        _, call, n = last.split("-")
+        if not self.calls[int(call)]["params"]["arguments"].get("resume", True):
+            return self.reply(writer, 405, {"error": "no"})
+        await self.play(writer, int(call), int(n) + 1)
 
     def event(self, writer: asyncio.StreamWriter, listen: Any, method: str) -> None:
         params = {} if listen is None else {"_meta": {"io.modelcontextprotocol/subscriptionId": listen["id"]}}

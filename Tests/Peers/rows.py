@@ -220,3 +220,29 @@ async def same_ids(connect: Callable, clients: int, calls: int) -> None:
 
 
 same_ids.connects_itself = True
+
+
+async def several(peer: Any, names: list[str]) -> None:
+    """Rows one after the other in one session."""
+    for name in names:
+        peer.log.clear()
+        peer.questions.clear()
+        try:
+            await globals()[name](peer)
+        except BaseException as error:
+            error.add_note(f"in row {name}")
+            raise
+
+
+async def any_tools(peer: Any) -> list[str]:
+    listed = await peer.request("list_tools")
+    return sorted(tool["name"] for tool in listed["tools"])
+
+
+async def any_call(peer: Any, tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    return await peer.call(tool, arguments)
+
+
+async def any_prompts(peer: Any) -> list[str]:
+    listed = await peer.request("list_prompts")
+    return sorted(prompt["name"] for prompt in listed["prompts"])

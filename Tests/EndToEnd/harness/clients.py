@@ -9,7 +9,10 @@ from typing import Any
 from .processes import PEERS, PYTHON, Child
 
 CLIENTS = {"2x-legacy": ("2x", "legacy"), "2x-auto": ("2x", "auto"), "2x-2026": ("2x", "2026-07-28"), "1x": ("1x", "legacy")}
-"""Client names of the matrix: the SDK and the mode that it is put in."""
+"""Client names of the matrix that speak streamable HTTP: the SDK and the mode that it is put in."""
+SSE_CLIENTS = {"2x-sse": ("2x", "legacy"), "2x-auto-sse": ("2x", "auto"), "1x-sse": ("1x", "legacy")}
+"""Those that speak the HTTP+SSE of 2024-11-05."""
+_MODES = {**CLIENTS, **SSE_CLIENTS}
 
 
 class Client:
@@ -46,7 +49,7 @@ class Clients:
         self._lock = threading.Lock()
 
     def run(self, client: str, row: str, url: str, token: str = "", **more: Any) -> Any:
-        sdk, mode = CLIENTS[client]
+        sdk, mode = _MODES[client]
         with self._lock:
             if sdk not in self._drivers:
                 self._drivers[sdk] = self._start(sdk)
@@ -54,7 +57,7 @@ class Clients:
 
     def run_apart(self, client: str, row: str, url: str, token: str = "", **more: Any) -> Any:
         """In a process of its own, so that rows can run side by side."""
-        sdk, mode = CLIENTS[client]
+        sdk, mode = _MODES[client]
         driver = self._start(sdk)
         try:
             return driver.run(row, url, token, mode, **more)

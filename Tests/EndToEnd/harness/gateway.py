@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .canaries import Canaries
-from .processes import ROOT, Child, environment, poll
+from .processes import ROOT, Child, children_of, environment, poll
 
 _ADDRESS = re.compile(r"(?:127\.0\.0\.1|0\.0\.0\.0|localhost|\[::1?\]):(\d+)")
 GRACE = 31
@@ -32,8 +32,9 @@ def binary() -> Path:
 class Gateway:
     """A running mcp-proxy on a port of its own choice.
 
-    `servers` maps names to `mcpServers` entries. Unless they say otherwise they get `transportType`, a secret header,
-    an `Authorization` header with a secret and a secret query value; callers need the inbound token, another secret.
+    `servers` maps names to `mcpServers` entries. Unless they say otherwise those with a `url` get `transportType` (none
+    if it is `None`), a secret header, an `Authorization` header with a secret and a secret query value, and those with
+    a `command` secrets in `env`; callers need the inbound token, another secret.
     """
 
     def __init__(
@@ -91,7 +92,12 @@ class Gateway:
         self._descriptors = self.child.descriptors()
 
     def _with_secrets(self, entry: dict[str, Any]) -> dict[str, Any]:
+        if "command" in entry:
+            secret = {"E2E_SECRET": self.canaries.make("child"), "E2E_EXPANDED": "${E2E_CANARY}"}
+            return {**entry, "env": {**secret, **entry.get("env", {})}}
         entry = {"transportType": "streamable-http", **entry}
+        if entry["transportType"] is None:
+            del entry["transportType"]
         mark = "&" if "?" in entry["url"] else "?"
         entry["url"] += f"{mark}key={self.canaries.make('query').rstrip('+/=')}"
         entry["headers"] = {
@@ -114,8 +120,9 @@ class Gateway:
     def pid(self) -> int:
         return self.child.pid
 
-    def url(self, name: str) -> str:
-        return f"http://127.0.0.1:{self.port}/{name}/mcp"
+    def url(self, name: str, transport: str = "mcp") -> str:
+        """Where callers reach this server; `transport` is mcp or sse."""
+        return f"http://127.0.0.1:{self.port}/{name}/{transport}"
 
     def get(self, path: str, authorized: bool = True, **headers: str) -> tuple[int, bytes]:
         """A plain GET of one of the gateway's own pages."""
@@ -162,8 +169,11 @@ class Gateway:
         return [line for line in lines if message is None or message in json.dumps(line)]
 
     def settle(self, deadline: float = 10) -> None:
-        """Until the descriptors are back to about what they were after the start; idle upstream connections may stay."""
-        allowed = self._descriptors + 8
+        """Until the descriptors are back to about what they were after the start.
+
+        Idle upstream connections may stay, and so may children with their pipes.
+        """
+        allowed = self._descriptors + 8 + 4 * len(children_of(self.pid))
         try:
             poll("as few descriptors as at the start", lambda: self.child.descriptors() <= allowed, deadline)
         except AssertionError as error:

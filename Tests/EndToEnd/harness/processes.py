@@ -4,16 +4,18 @@
 
 import asyncio
 import ctypes
+import inspect
 import json
 import os
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 import urllib.request
 from pathlib import Path
-from typing import Any, Callable, TypeVar
+from typing import Any, Callable, Iterator, TypeVar
 
 ROOT = Path(__file__).resolve().parents[3]
 PEERS = ROOT / "Tests" / "Peers"
@@ -36,11 +38,11 @@ def poll(what: str, probe: Callable[[], T], deadline: float = 10) -> T:
         time.sleep(0.02)
 
 
-async def until(what: str, probe: Callable[[], T], deadline: float = 10) -> T:
-    """Like `poll`, for coroutines: their connections live on meanwhile."""
+async def until(what: str, probe: Callable[[], Any], deadline: float = 10) -> Any:
+    """Like `poll`, for coroutines: their connections live on meanwhile. `probe` may be one itself."""
     end = time.monotonic() + deadline
     while True:
-        value = await asyncio.to_thread(probe)
+        value = await probe() if inspect.iscoroutinefunction(probe) else await asyncio.to_thread(probe)
         if value:
             return value
         if time.monotonic() > end:
@@ -159,23 +161,83 @@ class Upstream(Child):
 
 
 class Everything(Upstream):
-    """The everything server: `flavor` is 2x, 2x-json, 1x or 1x-stateless."""
+    """The everything server over HTTP: `flavor` is 2x, 2x-json, 2x-sse, 1x, 1x-stateless or 1x-sse."""
 
-    def __init__(self, flavor: str) -> None:
+    def __init__(self, flavor: str, port: int = 0) -> None:
         sdk, _, option = flavor.partition("-")
         arguments = [f"--{option}"] if option else []
-        super().__init__(sdk, PEERS / f"everything_server_{sdk}.py", *arguments)
+        super().__init__(sdk, PEERS / f"everything_server_{sdk}.py", *arguments, "--port", str(port))
         self.flavor = flavor
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/mcp"
+        return f"http://127.0.0.1:{self.port}/{'sse' if self.flavor.endswith('-sse') else 'mcp'}"
+
+    @property
+    def entry(self) -> dict[str, Any]:
+        """What `mcpServers` says of it."""
+        return {"url": self.url, "transportType": "sse" if self.flavor.endswith("-sse") else "streamable-http"}
 
     def journal(self, nonce: str = "", clear: bool = False) -> dict[str, Any]:
         return self.control(f"/control/journal?nonce={nonce}" + ("&clear=1" if clear else ""))
 
     def forget_sessions(self) -> int:
         return self.control("/control/forget")["forgotten"]
+
+
+class StdioEverything:
+    """The everything server as a program that its client starts; `flavor` is 2x-stdio or 1x-stdio."""
+
+    def __init__(self, flavor: str) -> None:
+        self.flavor = flavor
+        sdk = flavor.partition("-")[0]
+        self._directory = tempfile.TemporaryDirectory()
+        self._journal = Path(self._directory.name, "journal")
+        program = PEERS / f"everything_server_{sdk}.py"
+        self.entry: dict[str, Any] = {
+            "command": str(PYTHON[sdk]),
+            "args": ["-u", "-B", str(program), "--stdio", "--journal", str(self._journal)],
+        }
+
+    @property
+    def url(self) -> str:
+        """For client.py, which starts it itself."""
+        return "stdio:" + json.dumps(self.entry)
+
+    def journal(self, nonce: str = "") -> dict[str, Any]:
+        """What the tools of all its processes did."""
+        tools = read_lines(self._journal)
+        return {"tools": [entry for entry in tools if not nonce or entry["nonce"] == nonce]}
+
+    def kill(self) -> None:
+        self._directory.cleanup()
+
+
+def read_lines(path: Path) -> list[Any]:
+    """The complete lines of a file of JSON lines; none if there is no file yet."""
+    text = path.read_text() if path.exists() else ""
+    return [json.loads(line) for line in text.rpartition("\n")[0].splitlines()]
+
+
+def members_of(group: int) -> list[int]:
+    """The processes of a process group that are no zombies."""
+    return [pid for pid, fields in _processes() if fields[2] == str(group) and fields[0] != "Z"]
+
+
+def children_of(parent: int) -> list[int]:
+    """The direct children of a process, zombies too: nobody should leave any."""
+    return [pid for pid, fields in _processes() if fields[1] == str(parent)]
+
+
+def _processes() -> Iterator[tuple[int, list[str]]]:
+    """Every process with the fields of its /proc entry from the state on: state, parent, group…"""
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                stat = Path("/proc", name, "stat").read_text()
+            except OSError:
+                continue  # it ended meanwhile
+            yield int(name), stat.rpartition(") ")[2].split()
 
 
 def free_port() -> int:

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from .gateway import Gateway
-from .processes import Child, Everything, free_port, poll
+from .processes import Child, Everything, StdioEverything, free_port, poll
+
+Server = Everything | StdioEverything
 
 _NGINX = """
 daemon off; master_process off; worker_processes 1; pid {directory}/nginx.pid; error_log stderr crit;
@@ -31,11 +33,11 @@ class Direct:
     token = ""
     seen = bytearray()
 
-    def __init__(self, servers: dict[str, Everything]) -> None:
+    def __init__(self, servers: dict[str, Server]) -> None:
         self._servers = servers
 
-    def url(self, name: str) -> str:
-        return self._servers[name].url
+    def url(self, name: str, transport: str = "") -> str:
+        return self._servers[name].url  # the transport is the server's
 
     def close(self) -> None:
         pass
@@ -47,7 +49,7 @@ class Nginx:
     token = ""
     seen = bytearray()
 
-    def __init__(self, servers: dict[str, Everything], directory: Path) -> None:
+    def __init__(self, servers: dict[str, Server], directory: Path) -> None:
         self.port = free_port()
         locations = "\n".join(f"    location = /{n}/mcp {{ proxy_pass {s.url}; }}" for n, s in servers.items())
         configuration = directory / "nginx.conf"
@@ -61,7 +63,7 @@ class Nginx:
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
-    def url(self, name: str) -> str:
+    def url(self, name: str, transport: str = "") -> str:
         return f"http://127.0.0.1:{self.port}/{name}/mcp"
 
     def close(self) -> None:
@@ -71,14 +73,14 @@ class Nginx:
 class ThroughGateway:
     """The gateway with one entry a server; closing it asserts what must hold of every run."""
 
-    def __init__(self, servers: dict[str, Everything], directory: Path, **options: Any) -> None:
-        entries = {name: {"url": server.url} for name, server in servers.items()}
+    def __init__(self, servers: dict[str, Server], directory: Path, **options: Any) -> None:
+        entries = {name: server.entry for name, server in servers.items()}
         self.gateway = Gateway(directory, entries, **options)
         self.token = self.gateway.token
         self.seen = self.gateway.seen
 
-    def url(self, name: str) -> str:
-        return self.gateway.url(name)
+    def url(self, name: str, transport: str = "mcp") -> str:
+        return self.gateway.url(name, transport)
 
     def close(self) -> None:
         try:
@@ -87,7 +89,7 @@ class ThroughGateway:
             self.gateway.stop()
 
 
-def make(kind: str, servers: dict[str, Everything], directory: Path) -> Any:
+def make(kind: str, servers: dict[str, Server], directory: Path) -> Any:
     """The route called `direct`, `nginx` or `proxy`."""
     if kind == "direct":
         return Direct(servers)
