@@ -88,9 +88,15 @@ let gatewayTargets: [Target] = [
             nioCore, nioPosix, logging,
         ]
     ),
+    .target(
+        name: "GatewayTesting",
+        dependencies: [nioCore, nioPosix],
+        path: "Tests/GatewayTesting",
+        swiftSettings: settings
+    ),
     tests(
         of: "GatewayStdio",
-        ["GatewayWire", "GatewayModel", "GatewayObservability", nioCore, nioPosix, logging]
+        ["GatewayTesting", "GatewayWire", "GatewayModel", "GatewayObservability", nioCore, nioPosix, logging]
     ),
     tests(
         of: "GatewayRuntime",

@@ -16,7 +16,7 @@ package struct ReplayBuffer<Event: Sendable>: Sendable {
     private let countLimit: Int
     private let byteLimit: Int
     private var entries = Deque<Entry>()
-    private var bytes = 0
+    package private(set) var bytes = 0
     /// The number of the newest event; 0 before the first.
     package private(set) var last = 0
 
@@ -63,7 +63,9 @@ package struct EventID: Hashable, Sendable {
     /// Reads an id that a caller presents in `Last-Event-ID`; nil for what is none of ours.
     package init?(_ text: some StringProtocol) {
         let parts = text.split(separator: "-", omittingEmptySubsequences: false)
-        guard parts.count == 2, let stream = Self.number(parts[0]), let event = Self.number(parts[1]) else { return nil }
+        guard parts.count == 2, let stream = Self.number(parts[0]), let event = Self.number(parts[1]) else {
+            return nil
+        }
         self.init(stream: stream, event: event)
     }
 

@@ -17,6 +17,8 @@ enum ProcessSetup {
 
     static func run() {
         signal(SIGPIPE, SIG_IGN)
+        // What we or a child of ours writes is for our user alone.
+        umask(0o077)
         var noCore = rlimit(rlim_cur: 0, rlim_max: 0)
         setrlimit(coreLimit, &noCore)
         if getenv(self.marker) != nil {

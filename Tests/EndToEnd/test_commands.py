@@ -144,9 +144,6 @@ BROKEN = {
     "a bad name": ({**FINE, "mcpServers": {"_x": FINE["mcpServers"]["s"]}}, None, "_x"),
     "pool (not built)": (with_server(options={"auth": {"tokens": ["CANARY-pool-secret-value"]}}), None, "not built"),
     "outbound proxy (not built)": (with_server(options={"proxy": "http://u:CANARY-proxy-secret@p:1"}), None, "not built"),
-    "stdio (not built)": ({**FINE, "mcpServers": {"s": {"command": "x"}}}, None, "not built"),
-    "sse (not built)": (with_server(transportType="sse"), None, "not built"),
-    "shared (not built)": (with_server(options={"isolation": "shared"}), None, "not built"),
 }
 
 

@@ -31,7 +31,8 @@ def child(tmp_path):
 @pytest.fixture
 def gateway(gateway_of, child):
     """A gateway before a program and before nothing."""
-    started = gateway_of({"child": child.entry, "down": {"url": "http://127.0.0.1:1/mcp"}}, options={"pingInterval": 0})
+    servers = {"child": child.entry, "down": {"url": "http://127.0.0.1:1/mcp"}}
+    started = gateway_of(servers, options={"pingInterval": 0}, startupGracePeriod="1s")
     started.wait_until_ready()
     return started
 

@@ -87,7 +87,7 @@ def gateway_at(sse, gateway_of):
 
     def start(fault, **more):
         entry = {"transportType": "sse", "url": f"http://127.0.0.1:{sse.port}/sse/{fault}", "timeout": "2s", **more}
-        gateway = gateway_of({"sse": entry}, log_level="debug", options={"pingInterval": 0})
+        gateway = gateway_of({"sse": entry}, log_level="debug", options={"pingInterval": 0}, startupGracePeriod="1s")
         gateway.wait_until_ready()
         return gateway
 

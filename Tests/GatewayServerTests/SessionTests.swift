@@ -5,6 +5,7 @@ import GatewayModel
 import GatewayObservability
 import GatewayRuntime
 import GatewayServer
+import GatewayTesting
 import GatewayWire
 import NIOCore
 import Synchronization
@@ -289,6 +290,7 @@ import Testing
     @Test("A caller that lost its connection gets what it missed, and then what comes", arguments: [1, 2])
     func resumes(threads: Int) async throws {
         let gets = Inbox<[UpstreamTurn]>([])
+        // swift-format-ignore: OnlyOneTrailingClosureArgument
         try await withGateway({ $0.threads = threads }, script: Self.script(gets)) { gateway in
             let session = try #require(try await gateway.initialize())
             let client = try await gateway.connect()

@@ -3,6 +3,7 @@
 
 import GatewayModel
 import GatewayStdio
+import GatewayTesting
 import Logging
 import NIOCore
 import NIOPosix

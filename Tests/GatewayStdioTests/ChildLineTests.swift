@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import GatewayStdio
+import GatewayTesting
 import Logging
 import NIOCore
 import Testing

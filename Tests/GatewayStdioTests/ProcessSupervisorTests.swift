@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import GatewayStdio
+import GatewayTesting
 import Testing
 
 /// Random numbers that are always the same: 0 gives the shortest wait, 1 the middle one, 2 the longest.

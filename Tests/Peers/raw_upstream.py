@@ -112,8 +112,9 @@ class Upstream:
             issued = f"upstream-{secrets.token_hex(8)}" if path in SESSIONS else ""
             if path in SESSIONS[:2]:
                 self.sessions.add(issued)
+            asked = (message.get("params") or {}).get("protocolVersion", HANDSHAKE)
             result = {
-                "protocolVersion": HANDSHAKE,
+                "protocolVersion": min(asked, HANDSHAKE),
                 "capabilities": {"tools": {}, "resources": {"subscribe": True}},
                 "serverInfo": {"name": "raw", "version": "1"},
             }

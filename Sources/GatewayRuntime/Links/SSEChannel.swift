@@ -221,7 +221,9 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
 
     func upstreamFailed(_ error: TransportError) {
         self.connection = nil
-        self.end(GatewayError(error))
+        guard case .open = self.state else { return self.end(GatewayError(error)) }
+        // Of what was sent meanwhile a broken stream says nothing.
+        self.end(GatewayError(.upstreamClosed, executed: .unknown, "the stream broke", cause: "stream_broke"))
     }
 }
 

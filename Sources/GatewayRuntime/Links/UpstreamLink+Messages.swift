@@ -14,13 +14,20 @@ extension UpstreamLink {
     /// Sends a caller's message; the exchange hears what becomes of it.
     ///
     /// `caller` is nil in the stateless era, where every request stands alone.
-    func send(_ message: CallerMessage, of caller: Int?, for exchange: NIOLoopBound<LinkExchange>) {
+    ///
+    /// `isAgain`: its session was unknown to the upstream, so that it did not run.
+    func send(
+        _ message: CallerMessage,
+        of caller: Int?,
+        for exchange: NIOLoopBound<LinkExchange>,
+        isAgain: Bool = false
+    ) {
         guard case .open = self.state, let channel else {
             return self.whenOpen { error in
                 if let error {
                     exchange.execute { $0.failed(error) }
                 } else {
-                    self.send(message, of: caller, for: exchange)
+                    self.send(message, of: caller, for: exchange, isAgain: isAgain)
                 }
             }
         }
@@ -29,7 +36,7 @@ extension UpstreamLink {
             return exchange.execute { $0.failed(gone) }
         }
         switch message.envelope.kind {
-        case .request: self.request(message, caller, exchange, channel)
+        case .request: self.request(message, caller, exchange, channel, isAgain: isAgain)
         case .notification: self.notify(message, caller, exchange, channel)
         case .result, .error: self.respond(message, caller, exchange, channel)
         }
@@ -39,7 +46,8 @@ extension UpstreamLink {
         _ message: CallerMessage,
         _ caller: Int?,
         _ exchange: NIOLoopBound<LinkExchange>,
-        _ channel: any LinkChannel
+        _ channel: any LinkChannel,
+        isAgain: Bool
     ) {
         let envelope = message.envelope
         guard let id = envelope.id, let value = envelope.idValue(in: message.body) else { return }
@@ -61,7 +69,13 @@ extension UpstreamLink {
         if let range = envelope.progressToken?.range { edits.append(MessageEdit(range, call)) }
         if self.sharing == .shared, let caller, let edit = self.leveled(message, caller) { edits.append(edit) }
         self.calls[call] = exchange
-        exchange.execute { $0.became(call) }
+        // A POST may have been read to its end before it is answered; a line that is in the pipe is known to be.
+        let isOnItsWay = !self.settings.isProcess
+        if isOnItsWay { self.written.insert(call) }
+        exchange.execute { exchange in
+            exchange.isWritten = isOnItsWay
+            exchange.became(call)
+        }
         channel.send(message.body.edited(edits)) { [weak self] sending in
             switch sending {
             case .sent:
@@ -70,9 +84,17 @@ extension UpstreamLink {
                 exchange.execute { $0.isWritten = true }
             case .failed(let error):
                 guard let self, self.forget(call) else { return }
+                if error.status == 404, !isAgain { return self.sendAgain(message, caller, exchange) }
                 exchange.execute { $0.failed(error) }
             }
         }
+    }
+
+    /// The upstream forgot the session of its stream: it is opened anew, and the message sent there (protocol §2 C19).
+    private func sendAgain(_ message: CallerMessage, _ caller: Int?, _ exchange: NIOLoopBound<LinkExchange>) {
+        exchange.execute { $0.attempts += 1 }
+        self.channel?.close()
+        self.send(message, of: caller, for: exchange, isAgain: true)
     }
 
     /// In a shared session some requests are about what is kept here; true if the caller has its answer.
@@ -174,7 +196,7 @@ extension UpstreamLink {
             "upstream does not answer and is restarted",
             metadata: ["upstream": "\(self.upstream.name)"]
         )
-        self.channel?.kill()
+        self.restart()
     }
 
     private func forget(_ call: Int64) -> Bool {
@@ -244,7 +266,8 @@ extension UpstreamLink {
             self.channel?.send(ClientMessage.emptyResult(literal)) { _ in }
             return
         }
-        guard case .ask(let caller, let call, let number) = self.bridge.asked(method, id: value, literal: literal) else {
+        guard case .ask(let caller, let call, let number) = self.bridge.asked(method, id: value, literal: literal)
+        else {
             self.channel?.send(ClientMessage.methodNotFound(literal)) { _ in }
             return
         }
@@ -332,7 +355,7 @@ extension UpstreamLink {
             "upstream writes what is no message and is restarted",
             metadata: ["upstream": "\(self.upstream.name)"]
         )
-        self.channel?.kill()
+        self.restart()
     }
 }
 
@@ -359,6 +382,7 @@ extension UpstreamLink: Sweepable {
         self.isPinging = true
         let identity = self.settings.identity
         let isStateless = self.sharing == .stateless
+        // swift-format-ignore: OnlyOneTrailingClosureArgument
         self.send(
             own: { isStateless ? ClientMessage.discover(id: $0, identity) : ClientMessage.ping(id: $0) },
             timeout: .seconds(10)
@@ -370,7 +394,7 @@ extension UpstreamLink: Sweepable {
                 "upstream does not answer a ping and is restarted",
                 metadata: ["upstream": "\(self.upstream.name)"]
             )
-            self.channel?.kill()
+            self.restart()
         }
     }
 }

@@ -25,6 +25,8 @@ final class UpstreamLink {
         case idle
         case opening
         case open
+        /// Its channel was told to end, and has not yet.
+        case ending
         case over
     }
 
@@ -57,6 +59,9 @@ final class UpstreamLink {
     private var closing: [() -> Void] = []
     private var reopening: Scheduled<Void>?
     private var starts = 0
+    private var lastStart = Duration.seconds(-1)
+    /// Failures to open it since it was open.
+    private var failures = 0
     /// Whether the last channel got as far as to be used, and how it ended.
     private var wasOpen = false
     private var lastFailure: GatewayError?
@@ -98,9 +103,10 @@ final class UpstreamLink {
         switch self.state {
         case .open: return waiter(nil)
         case .over: return waiter(self.settings.gone)
-        case .opening: self.waiters.append(waiter)
+        case .opening, .ending: self.waiters.append(waiter)
         case .idle:
             self.waiters.append(waiter)
+            guard self.settings.isProcess else { return self.openAgain() }
             let postponed = self.postponed
             self.postponed = nil
             self.obey(postponed ?? self.supervisor.demanded(now: self.now))
@@ -108,6 +114,21 @@ final class UpstreamLink {
             if case .idle = self.state { self.failWaitersUnlessSoon() }
         }
     }
+
+    /// Opens a stream at once when it is wanted, but not all the time: a server may be back at any moment, and looking costs
+    /// little.
+    private func openAgain() {
+        self.reopen(after: max(Self.shortestPause - (self.now - self.lastStart), .zero))
+    }
+
+    private func reopen(after delay: Duration) {
+        self.reopening?.cancel()
+        guard delay > .zero else { return self.openChannel() }
+        let link = self.handle
+        self.reopening = self.loop.eventLoop.scheduleTask(in: TimeAmount(delay)) { link.value.openChannel() }
+    }
+
+    private static let shortestPause = Duration.milliseconds(200)
 
     /// What ran will run again in a moment; what never came up is not waited for.
     private func failWaitersUnlessSoon() {
@@ -154,6 +175,7 @@ final class UpstreamLink {
         if self.opening == nil { self.opening = LinkOpening.StateMachine(scope: self.scope) }
         if self.starts > 0, self.settings.isProcess { self.upstream.metrics.childRestarts.increment() }
         self.starts += 1
+        self.lastStart = self.now
         if self.sweepIndex < 0 { self.loop.sweeper.add(self) }
         let channel = self.settings.makeChannel(self, owner: self.owner)
         self.channel = channel
@@ -296,6 +318,13 @@ final class UpstreamLink {
 
     // MARK: The end of a channel
 
+    /// What it says makes no sense, or it says nothing: calls from now on get another one.
+    func restart() {
+        guard case .open = self.state else { return }
+        self.state = .ending
+        self.channel?.kill()
+    }
+
     func channelClosed(_ error: GatewayError) {
         let wasOpening = if case .opening = self.state { true } else { false }
         let error = self.openingFailure ?? error
@@ -313,9 +342,15 @@ final class UpstreamLink {
         self.lastFailure = error
         if wasOpening { self.failWaiters(self.failure(retryAfter: nil)) }
         self.upstream.conclude(self.verdict(error))
-        let action = self.supervisor.ended(now: self.now)
         // One caller's link is opened again when the caller wants something.
         let isWanted = self.owner == nil && self.upstream.configuration.autoReconnect
+        guard self.settings.isProcess else {
+            self.failures = wasOpening ? self.failures + 1 : 0
+            let pause = Self.shortestPause * (1 << min(self.failures, 10))
+            if isWanted { self.reopen(after: min(pause, self.upstream.configuration.reconnectInterval)) }
+            return
+        }
+        let action = self.supervisor.ended(now: self.now)
         if isWanted || !self.waiters.isEmpty { self.obey(action) } else { self.postponed = action }
     }
 

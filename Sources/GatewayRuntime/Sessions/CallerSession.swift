@@ -45,6 +45,8 @@ package final class CallerSession: Sendable {
         var streams: [Int: NIOLoopBound<CallerStream>] = [:]
         /// 0 is the stream of a GET.
         var nextStream = 1
+        /// Streams that are over and kept, oldest first.
+        var finished: [Int] = []
         var messages: LegacyReturn?
         var onClose: [@Sendable () -> Void] = []
         /// Whether the gauge of sessions counts it.
@@ -154,13 +156,27 @@ package final class CallerSession: Sendable {
             loop: loop,
             isResumable: true,
             isPrimed: self.isPrimed,
-            source: source
-        ) { [weak self] in self?.state.withLock { $0.streams[number] = nil } }
+            source: source,
+            keep: { [weak self] in self?.keepFinished(number) ?? false },
+            onEnd: { [weak self] in self?.state.withLock { $0.streams[number] = nil } }
+        )
         self.state.withLock { state in
             if !state.isOver { state.streams[number] = NIOLoopBound(stream, eventLoop: loop.eventLoop) }
         }
         return stream
     }
+
+    /// Keeps a stream that is over, in place of the oldest of those that are kept so.
+    private func keepFinished(_ number: Int) -> Bool {
+        self.state.withLock { state in
+            guard !state.isOver else { return false }
+            state.finished.append(number)
+            if state.finished.count > Self.finishedLimit { state.streams[state.finished.removeFirst()] = nil }
+            return true
+        }
+    }
+
+    private static let finishedLimit = 4
 
     /// The stream that has this number; nil if it is gone.
     func stream(_ number: Int) -> NIOLoopBound<CallerStream>? {

@@ -31,6 +31,8 @@ final class CallerStream {
     private var wasLost = false
     /// Called when nobody can come back for it any more.
     private let onEnd: () -> Void
+    /// Asks whether there is room to keep the stream after its end.
+    private let keep: () -> Bool
 
     init(
         number: Int,
@@ -38,6 +40,7 @@ final class CallerStream {
         isResumable: Bool,
         isPrimed: Bool = false,
         source: (any StreamSource)?,
+        keep: @escaping () -> Bool = { false },
         onEnd: @escaping () -> Void = {}
     ) {
         self.number = number
@@ -45,6 +48,7 @@ final class CallerStream {
         self.isResumable = isResumable
         self.isPrimed = isPrimed
         self.source = source
+        self.keep = keep
         self.onEnd = onEnd
     }
 
@@ -129,6 +133,8 @@ final class CallerStream {
         self.outlet = outlet
         before?.finish()
         if let event {
+            // Whoever asks for what it missed lost a connection, whether we know of it or not.
+            self.wasLost = true
             for event in self.replay.events(after: event) { outlet.send(event) }
             outlet.flush()
         } else if self.isPrimed {
@@ -169,9 +175,18 @@ final class CallerStream {
     }
 
     /// A caller that lost a connection may lose the next one as well: the stream stays for a while after its end.
+    ///
+    /// So does a short one of which no loss is known: a connection can break with the last bytes on their way.
     private func endUnlessLost() {
-        if self.wasLost { self.startExpiry() } else { self.end() }
+        if self.wasLost {
+            self.startExpiry()
+        } else if self.replay.bytes > Self.keptUnasked || !self.keep() {
+            self.end()
+        }
     }
+
+    /// Bytes up to which a stream is kept although nobody is known to have missed anything.
+    private static let keptUnasked = 16 * 1024
 
     func outletBecameWritable() { self.source?.streamBecameWritable() }
 

@@ -6,6 +6,7 @@ import GatewayModel
 import GatewayObservability
 import GatewayRuntime
 import GatewayServer
+import GatewayTesting
 import GatewayWire
 import NIOCore
 import NIOPosix

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 #if canImport(Glibc)
+import GatewayTesting
 import Glibc
 #else
 import Darwin

@@ -1,23 +1,22 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
-import GatewayModel
-import GatewayObservability
-import GatewayRuntime
-import GatewayServer
-import GatewayWire
 import NIOCore
 import NIOPosix
 import Synchronization
 
 /// Something that a test waited for did not come.
-struct TestTimeout: Error, CustomStringConvertible {
-    let description: String
+package struct TestTimeout: Error, CustomStringConvertible {
+    package let description: String
+
+    package init(description: String) {
+        self.description = description
+    }
 }
 
 /// State that changes from event loops and that a test waits for: every wait ends, with the state it asked for or with
 /// an error that says what was missing.
-final class Inbox<State: Sendable>: Sendable {
+package final class Inbox<State: Sendable>: Sendable {
     private struct Waiter {
         let number: Int
         let look: (inout State) -> Bool
@@ -32,15 +31,15 @@ final class Inbox<State: Sendable>: Sendable {
 
     private let shelf: Mutex<Shelf>
 
-    init(_ state: State) {
+    package init(_ state: State) {
         self.shelf = Mutex(Shelf(state: state))
     }
 
     /// The state as it is.
-    var now: State { self.shelf.withLock { $0.state } }
+    package var now: State { self.shelf.withLock { $0.state } }
 
     /// Changes the state and wakes whoever waits for what it is now.
-    func change(_ body: (inout State) -> Void) {
+    package func change(_ body: (inout State) -> Void) {
         let woken = self.shelf.withLock { shelf in
             body(&shelf.state)
             var woken: [CheckedContinuation<Bool, Never>] = []
@@ -57,9 +56,9 @@ final class Inbox<State: Sendable>: Sendable {
     /// Waits until `take` gives a value; it may take something out of the state.
     ///
     /// - Throws: ``TestTimeout`` with `what` and the state after `seconds`.
-    func wait<Value: Sendable>(
+    package func wait<Value: Sendable>(
         _ what: String,
-        seconds: Int64 = 10,
+        seconds: Int64 = 20,
         _ take: @escaping @Sendable (inout State) -> Value?
     ) async throws -> Value {
         let found = Mutex<Value?>(nil)
