@@ -31,9 +31,8 @@ def child(tmp_path):
 @pytest.fixture
 def gateway(gateway_of, child):
     """A gateway before a program and before nothing."""
-    started = gateway_of({"child": child.entry, "down": {"url": "http://127.0.0.1:1/mcp"}}, options={"pingInterval": 0})
-    started.wait_until_ready()
-    return started
+    entries = {"child": child.entry, "down": {"url": "http://127.0.0.1:1/mcp"}}
+    return gateway_of(entries, options={"pingInterval": 0}, startupGracePeriod="250ms")
 
 
 async def test_endpoint_comes_first(gateway):

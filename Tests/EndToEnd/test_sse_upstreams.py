@@ -61,8 +61,8 @@ NO_SESSION = {
     "endpoint-cross": {"upstream_protocol"},
     "endpoint-cross-port": {"upstream_protocol"},
     "endpoint-garbage": {"upstream_protocol"},
-    "get-404": {"upstream_status"},
-    "get-405": {"upstream_status"},
+    "get-404": {"upstream_status", "upstream_protocol"},
+    "get-405": {"upstream_status", "upstream_protocol"},
     "get-500": {"upstream_status"},
     "get-401": {"credential_rejected"},
     "get-html": {"upstream_protocol"},
@@ -85,9 +85,9 @@ def sse():
 def gateway_at(sse, gateway_of):
     """A gateway before one fault of the upstream, as `sse`."""
 
-    def start(fault, **more):
-        entry = {"transportType": "sse", "url": f"http://127.0.0.1:{sse.port}/sse/{fault}", "timeout": "2s", **more}
-        gateway = gateway_of({"sse": entry}, log_level="debug", options={"pingInterval": 0})
+    def start(fault):
+        entry = {"transportType": "sse", "url": f"http://127.0.0.1:{sse.port}/sse/{fault}", "timeout": "2s"}
+        gateway = gateway_of({"sse": entry}, log_level="debug", options={"pingInterval": 0}, startupGracePeriod="2s")
         gateway.wait_until_ready()
         return gateway
 
@@ -300,7 +300,7 @@ async def test_transport_is_found_out(gateway_of, servers, flavor):
 async def test_explicit_transport_never_falls_back(gateway_of, servers, transport, flavor, found):
     """What was asked for is not there: the caller is told, in words that lead to what is."""
     server = servers[flavor]
-    gateway = gateway_of({"up": {"url": server.url, "transportType": transport}})
+    gateway = gateway_of({"up": {"url": server.url, "transportType": transport}}, startupGracePeriod="2s")
     gateway.wait_until_ready()
     caller = Caller(gateway.url("up"), gateway.token, gateway.seen)
     began = time.monotonic()
