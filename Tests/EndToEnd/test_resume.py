@@ -71,7 +71,7 @@ async def resumed(caller, last):
     wire, answer = await caller.stream(last)
     async with wire:
         assert answer.status == 200, (answer.status, answer.body)
-        await wire.rest(answer)
+        await wire.rest(answer, 5)
         assert not answer.cut
         return answer
 
@@ -113,8 +113,19 @@ async def test_what_was_missed(gateway, kind, finished):
     assert "result" in answer.reply(7)
     assert answer.messages()[-1] == answer.reply(7), "the answer is the last event"
     assert not {event["id"] for event in events} & {event["id"] for event in came}
-    again = await resumed(caller, progress_in(events)[0]["id"])
-    assert steps_in(parse_events(again.body)) == list(range(5, 12)), "and once more, from a later one"
+
+
+@pytest.mark.parametrize("kind", ["http", "stdio"])
+async def test_answer_lost_on_the_way(gateway, kind):
+    """That the answer was written does not mean that it was read: for a while it can be asked for again."""
+    caller = await Caller.open(gateway, kind)
+    answer = await caller.post(slowly(kind, 6, 1))
+    assert "result" in answer.reply(7)
+    third = progress_in(parse_events(answer.body))[2]["id"]
+    for _ in range(2):
+        again = await resumed(caller, third)
+        assert steps_in(parse_events(again.body)) == [3, 4, 5]
+        assert again.reply(7) == answer.reply(7)
 
 
 async def test_from_the_priming_event(gateway):

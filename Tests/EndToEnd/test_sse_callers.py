@@ -31,10 +31,8 @@ def child(tmp_path):
 @pytest.fixture
 def gateway(gateway_of, child):
     """A gateway before a program and before nothing."""
-    servers = {"child": child.entry, "down": {"url": "http://127.0.0.1:1/mcp"}}
-    started = gateway_of(servers, options={"pingInterval": 0}, startupGracePeriod="1s")
-    started.wait_until_ready()
-    return started
+    entries = {"child": child.entry, "down": {"url": "http://127.0.0.1:1/mcp"}}
+    return gateway_of(entries, options={"pingInterval": 0}, startupGracePeriod="250ms")
 
 
 async def test_endpoint_comes_first(gateway):

@@ -27,6 +27,7 @@ from typing import Any
 
 HANDSHAKE = "2025-11-25"
 STATELESS = "2026-07-28"
+VERSIONS = ("2024-11-05", "2025-03-26", "2025-06-18", HANDSHAKE)
 SESSIONS = ("/sessions", "/events", "/amnesia")
 """The paths that issue session ids; the last knows none of them."""
 
@@ -112,9 +113,9 @@ class Upstream:
             issued = f"upstream-{secrets.token_hex(8)}" if path in SESSIONS else ""
             if path in SESSIONS[:2]:
                 self.sessions.add(issued)
-            asked = (message.get("params") or {}).get("protocolVersion", HANDSHAKE)
+            asked = message["params"].get("protocolVersion")
             result = {
-                "protocolVersion": min(asked, HANDSHAKE),
+                "protocolVersion": asked if asked in VERSIONS else HANDSHAKE,
                 "capabilities": {"tools": {}, "resources": {"subscribe": True}},
                 "serverInfo": {"name": "raw", "version": "1"},
             }

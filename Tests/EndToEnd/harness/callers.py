@@ -47,7 +47,9 @@ class Caller:
         caller = cls(gateway.url(name), gateway.token, gateway.seen, version)
         params = {"protocolVersion": version, "capabilities": capabilities or {}, "clientInfo": CLIENT}
         answer = await caller.post(message("initialize", params, id=0))
-        caller.initialized = answer.reply(0)["result"]
+        reply = answer.reply(0)
+        assert "result" in reply, reply
+        caller.initialized = reply["result"]
         caller.session = answer.header("mcp-session-id") or ""
         assert (await caller.post(message("notifications/initialized", id=None))).status == 202
         return caller
