@@ -206,15 +206,16 @@ extension Gateway {
         let home = self.home(of: upstream)
         let era = call.message.era
         home.run {
-            home.links(of: upstream).link(of: era) { result in
-                switch result {
-                case .success(let link):
-                    let (sharing, handle) = (link.sharing, link.handle)
-                    bound.execute { exchange in exchange.become { body.value(sharing, handle) } }
-                case .failure(let error):
-                    bound.execute { $0.fail(error) }
+            home.links(of: upstream)
+                .link(of: era) { result in
+                    switch result {
+                    case .success(let link):
+                        let (sharing, handle) = (link.sharing, link.handle)
+                        bound.execute { exchange in exchange.become { body.value(sharing, handle) } }
+                    case .failure(let error):
+                        bound.execute { $0.fail(error) }
+                    }
                 }
-            }
         }
         return exchange
     }

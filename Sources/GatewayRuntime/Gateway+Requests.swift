@@ -102,7 +102,13 @@ extension Gateway {
         case .unknown:
             return self.refuseSession(message.idBytes, responder)
         case .found(let session):
-            let call = Call(message: message, request: request, upstream: upstream, principal: principal, session: session)
+            let call = Call(
+                message: message,
+                request: request,
+                upstream: upstream,
+                principal: principal,
+                session: session
+            )
             return self.start(call, responder)
         case .none:
             if upstream.eras.issuesSessions == true {
@@ -162,7 +168,7 @@ extension Gateway {
         case .unknown:
             return self.refuseSession(nil, responder)
         case .none:
-            isAllowed = upstream.eras.issuesSessions != true && request.isOfMarch2025
+            isAllowed = upstream.eras.issuesSessions == false && request.isOfMarch2025
         }
         // In use until every element has taken it into use for itself.
         defer { if let session { self.sessions.end(session) } }

@@ -160,7 +160,9 @@ extension SessionBridge {
             literal: [UInt8],
             during call: Int64? = nil
         ) -> Question {
-            guard let caller = self.addressee(of: method, during: call), self.questionIDs[id] == nil else { return .refuse }
+            guard let caller = self.addressee(of: method, during: call), self.questionIDs[id] == nil else {
+                return .refuse
+            }
             let number = self.takeNumber()
             self.questions[number] = PendingQuestion(caller: caller, id: id, literal: literal)
             self.questionIDs[id] = number
@@ -229,7 +231,8 @@ extension SessionBridge {
                 return .caller(caller, call: call ?? entry.calls.last)
             case .stateless:
                 // Only a call that asked for messages gets any, so the only one in flight is the one.
-                return self.calls.count == 1 ? self.calls.keys.first.map(Audience.call) ?? .nobody(isLogged: true)
+                return self.calls.count == 1
+                    ? self.calls.keys.first.map(Audience.call) ?? .nobody(isLogged: true)
                     : .nobody(isLogged: true)
             }
         }

@@ -97,7 +97,8 @@ struct NotBuiltYetRow: Sendable, CustomTestStringConvertible {
         arguments: [
             #""url": "https://h/""#, #""url": "https://h/", "transportType": "streamable-http""#,
             #""url": "https://h/", "options": {"proxy": false, "isolation": "session"}"#,
-            #""url": "https://h/", "options": {"isolation": "shared"}"#, #""url": "https://h/", "transportType": "sse""#,
+            #""url": "https://h/", "options": {"isolation": "shared"}"#,
+            #""url": "https://h/", "transportType": "sse""#,
             #""command": "c""#, #""command": "c", "args": ["-v"], "options": {"isolation": "session"}"#,
             #""url": "https://h/", "options": {"proxy": {"useEnv": false}}"#,
             #""url": "https://h/", "options": {"auth": {}, "authTokens": ["t"]}"#,

@@ -274,13 +274,14 @@ import Testing
             #expect(first.request["mcp-protocol-version"] == "2025-11-25")
             first.beginEvents()
             first.chunk("retry: 10\nid: 42\nevent: message\ndata: \(Self.changed)\n\n")
-            try await client.read(until: "id: 0-1\nevent: message\ndata: \(Self.changed)\n\n")
+            try await client.read(until: "id: 0-1\ndata: \n\n")
+            try await client.read(until: "id: 0-2\nevent: message\ndata: \(Self.changed)\n\n")
             first.endChunks()
             let second = try await Self.next(gets)
             #expect(second.request["last-event-id"] == "42")
             second.beginEvents()
             second.event(Self.changed)
-            try await client.read(until: "id: 0-2\nevent: message\ndata: \(Self.changed)\n\n")
+            try await client.read(until: "id: 0-3\nevent: message\ndata: \(Self.changed)\n\n")
             #expect(client.inbox.now.ending == nil)
             client.close()
             try await gateway.metric(#"mcp_proxy_streams{server="echo"}"#, is: "0")
@@ -298,16 +299,16 @@ import Testing
             let turn = try await Self.next(gets)
             turn.beginEvents()
             turn.event(Self.changed)
-            try await client.read(until: "id: 0-1\n")
+            try await client.read(until: "id: 0-2\n")
             client.reset()
             try await gateway.metric(#"mcp_proxy_streams{server="echo"}"#, is: "0")
-            for _ in 2...4 { turn.event(Self.changed) }
+            for _ in 3...5 { turn.event(Self.changed) }
             // Each connection is on the next event loop.
             for _ in 0..<threads {
                 let again = try await gateway.connect()
-                again.send(Self.get(session, fields: ["Last-Event-ID: 0-2"]))
-                let text = try await again.read(until: "id: 0-4\n")
-                #expect(text.contains("id: 0-3\n") && !text.contains("id: 0-2\n"))
+                again.send(Self.get(session, fields: ["Last-Event-ID: 0-3"]))
+                let text = try await again.read(until: "id: 0-5\n")
+                #expect(text.contains("id: 0-4\n") && !text.contains("id: 0-3\n"))
                 again.close()
                 try await gateway.metric(#"mcp_proxy_streams{server="echo"}"#, is: "0")
             }

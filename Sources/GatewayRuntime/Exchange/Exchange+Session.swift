@@ -107,7 +107,9 @@ extension Exchange {
         case .wait: break
         case .over: self.sessionOver()
         case .renew:
-            SessionRenewal.run(session, self.http, of: self.upstream, on: self.loop) { id in
+            SessionRenewal.run(session, self.http, of: self.upstream, on: self.loop) {
+                [binding = self.session?.binding] id in
+                if id != nil, case .shared(let shared, _)? = binding { shared.restoreSubscriptions() }
                 waiter.resume(id)
             }
         }

@@ -220,7 +220,10 @@ final class LinkExchange: CallerExchange {
 
     private func withdraw(reason: StaticString) {
         let isTold = self.message.method != .initialize
-        guard let call else { return self.phase = .over }
+        guard let call else {
+            self.phase = .over
+            return
+        }
         self.call = nil
         self.link.execute { $0.withdraw(call, reason: reason, isTold: isTold) }
     }

@@ -99,7 +99,8 @@ final class StdioChannel: LinkChannel, StdioChildDelegate {
             switch ending {
             case .notStarted(let why): ("the child cannot be started: \(why)", "not_started")
             case .exited(let code): ("the child exited with code \(code); its stderr is in the log", "exited")
-            case .signalled(let signal): ("the child was ended by signal \(signal); its stderr is in the log", "signalled")
+            case .signalled(let signal):
+                ("the child was ended by signal \(signal); its stderr is in the log", "signalled")
             case .lineTooLong: ("the child wrote a line over limits.lineBytes and was ended", "too_large")
             case .closedOutput: ("the child closed its output and was ended", "closed_output")
             case .stopped: ("the child was stopped", "stopped")

@@ -60,7 +60,8 @@ enum ClientMessage {
 
     static func setLevel(_ severity: LogSeverity, id: String) -> ByteBuffer {
         ByteBuffer(
-            string: #"{"jsonrpc":"2.0","id":\#(id),"method":"logging/setLevel","params":{"level":"\#(severity.rawValue)"}}"#
+            string:
+                #"{"jsonrpc":"2.0","id":\#(id),"method":"logging/setLevel","params":{"level":"\#(severity.rawValue)"}}"#
         )
     }
 

@@ -21,9 +21,10 @@ extension ByteBuffer {
     /// A copy with the edits made; ranges count from the reader index, do not overlap, and may come in any order.
     func edited(_ edits: [MessageEdit]) -> ByteBuffer {
         guard !edits.isEmpty else { return self }
-        var copy = ByteBufferAllocator().buffer(
-            capacity: edits.reduce(self.readableBytes) { $0 + $1.text.count }
-        )
+        var copy = ByteBufferAllocator()
+            .buffer(
+                capacity: edits.reduce(self.readableBytes) { $0 + $1.text.count }
+            )
         var position = self.readerIndex
         for edit in edits.sorted(by: { $0.range.lowerBound < $1.range.lowerBound }) {
             let start = self.readerIndex + edit.range.lowerBound

@@ -183,6 +183,15 @@ final class SharedSession: Sendable {
         }
     }
 
+    /// The upstream session was opened anew: what callers asked it for is asked for again.
+    func restoreSubscriptions() {
+        let (resources, severity) = self.state.withLock { ($0.bridge.resources, $0.bridge.severity) }
+        for uri in resources {
+            self.send(ClientMessage.subscription(.resourcesSubscribe, id: #""gateway""#, uri: uri))
+        }
+        if let severity { self.send(ClientMessage.setLevel(severity, id: #""gateway""#)) }
+    }
+
     /// Sends a message of the gateway whose fate changes nothing.
     private func send(_ message: ByteBuffer) {
         let session = self.session
