@@ -176,7 +176,7 @@ async def test_list_changed_to_everybody(gateway):
             await announce(callers[3], method)
             for wire, answer in streams:
                 assert (await anext(messages_of(wire, answer)))["method"] == method
-                answer.body = b""
+                answer.received.clear()
         await over_sse.wait_for("all three", lambda: len(over_sse.messages) >= 4)
         assert [m["method"] for m in over_sse.messages if "method" in m].count(LIST_CHANGED) == 1
     for wire, _ in streams:
@@ -197,7 +197,7 @@ async def test_updates_to_subscribers(gateway, child):
         uris = []
         async for m in messages_of(wire, answer):
             if m["method"] == LIST_CHANGED:
-                answer.body = b""
+                answer.received.clear()
                 return uris
             assert m["method"] == UPDATED, m
             uris.append(m["params"]["uri"])

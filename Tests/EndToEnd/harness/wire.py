@@ -53,10 +53,14 @@ class Answer:
 
     status: int
     fields: list[tuple[str, str]]
-    body: bytes = b""
+    received: bytearray = field(default_factory=bytearray)
     cut: bool = False
     """The body did not reach the end that its framing promised."""
     events: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def body(self) -> bytes:
+        return bytes(self.received)
 
     def header(self, name: str) -> str | None:
         return next((value for key, value in self.fields if key == name.lower()), None)
@@ -179,7 +183,7 @@ class Wire:
             answer.cut = True
 
     def _note(self, answer: Answer, data: bytes) -> None:
-        answer.body += data
+        answer.received += data
         if len(self.seen) < 8 << 20:
             self.seen += data
 
