@@ -20,6 +20,8 @@ final class ListenExchange: UpstreamReceiver, StreamSource {
         case streaming
         /// The upstream's stream is gone; it is asked again in a while.
         case interrupted
+        /// Its caller is away: the upstream is asked again when that comes back, from the last event on.
+        case suspended
         case done
     }
 
@@ -39,6 +41,10 @@ final class ListenExchange: UpstreamReceiver, StreamSource {
     private var pending = ByteBuffer()
     private var resumption = Resumption()
     private var failures = 0
+    /// Tells a pause before the next attempt from that before another one.
+    private var interruptions = 0
+    /// How long the upstream's stream stays open for a caller that is away.
+    private static let absenceTime = TimeAmount.seconds(10)
     /// A server may send the head with its first event: the caller need not wait for that.
     private static let openingTime = TimeAmount.seconds(15)
 
@@ -89,7 +95,10 @@ final class ListenExchange: UpstreamReceiver, StreamSource {
     // MARK: Upstream
 
     func upstreamConnected(_ connection: UpstreamConnection) {
-        if case .done = self.phase { return connection.release() }
+        switch self.phase {
+        case .done, .suspended: return connection.release()
+        case .opening, .streaming, .interrupted: break
+        }
         self.connection = connection
         self.decoder = SSEDecoder(maximumEventBytes: self.gateway.limits.eventBytes)
         self.pending = ByteBuffer()
@@ -178,22 +187,46 @@ final class ListenExchange: UpstreamReceiver, StreamSource {
 
     private func interrupted() {
         self.connection = nil
-        if case .done = self.phase { return }
-        self.phase = .interrupted
+        switch self.phase {
+        case .done, .suspended: return
+        case .opening, .streaming, .interrupted: self.phase = .interrupted
+        }
         self.open()
         self.failures += 1
         let backoff = TimeAmount.milliseconds(500 << Int64(min(self.failures, 6)))
         let wanted = self.resumption.lastRetry ?? backoff
         let listen = NIOLoopBound(self, eventLoop: self.loop.eventLoop)
+        self.interruptions += 1
+        let interruption = self.interruptions
         self.loop.eventLoop.scheduleTask(in: max(wanted, self.failures > 3 ? backoff : .zero)) {
-            guard case .interrupted = listen.value.phase else { return }
+            guard case .interrupted = listen.value.phase, listen.value.interruptions == interruption else { return }
             listen.value.connect()
         }
     }
 
     // MARK: Stream
 
-    func streamBecameWritable() { self.connection?.isReadingPaused = false }
+    func streamBecameWritable() {
+        self.connection?.isReadingPaused = false
+        guard case .suspended = self.phase, self.stream?.hasOutlet == true else { return }
+        self.interruptions += 1
+        self.phase = .interrupted
+        self.connect()
+    }
+
+    func streamDetached() {
+        self.connection?.isReadingPaused = false
+        let listen = NIOLoopBound(self, eventLoop: self.loop.eventLoop)
+        self.loop.eventLoop.scheduleTask(in: Self.absenceTime) { listen.value.suspend() }
+    }
+
+    private func suspend() {
+        guard let stream, !stream.hasOutlet else { return }
+        if case .done = self.phase { return }
+        self.phase = .suspended
+        self.connection?.cancel()
+        self.connection = nil
+    }
 
     func streamExpired() {
         if let stream, let session { session.forgetListener(stream) }

@@ -165,7 +165,7 @@ final class CallerStream {
             return self.end()
         }
         self.wasLost = true
-        self.source?.streamBecameWritable()
+        self.source?.streamDetached()
         self.startExpiry()
     }
 

@@ -19,6 +19,12 @@ package protocol StreamOutlet: AnyObject {
 protocol StreamSource: AnyObject {
     /// The outlet takes bytes again, or there is none any more that could be slow.
     func streamBecameWritable()
+    /// The connection of the stream was lost; its caller may come back.
+    func streamDetached()
     /// Nobody came back for the stream in time.
     func streamExpired()
+}
+
+extension StreamSource {
+    func streamDetached() { self.streamBecameWritable() }
 }
