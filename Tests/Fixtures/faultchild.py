@@ -233,7 +233,7 @@ def fault(id, arguments, token):
         send(answer)
     elif name == "stdout-flood":
         text = json.dumps({"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": "x" * 100}})
-        for _ in range(mode.number("count", 200_000) // 100):
+        for _ in range(mode.number("count", 50_000) // 100):
             with output_lock:
                 write((text + "\n").encode() * 100)
         send(answer)
