@@ -108,6 +108,7 @@ let gatewayTargets: [Target] = [
     tests(
         of: "GatewayServer",
         [
+            "GatewayTesting",
             "GatewayWire", "GatewaySession", "GatewayModel", "GatewayObservability", "GatewayRuntime", nioCore,
             nioPosix,
             logging,
