@@ -45,7 +45,7 @@ let coreTargets: [Target] = [
     tests(of: "GatewaySession", ["GatewayWire"]),
     tests(of: "GatewayModel", ["GatewayWire"]),
     tests(of: "GatewayConfiguration", ["GatewayWire", "GatewayPolicy", "GatewayModel"], resources: ["Inputs"]),
-    tests(of: "GatewayObservability", ["GatewayWire", "GatewayModel", logging]),
+    tests(of: "GatewayObservability", ["GatewayWire", "GatewayPolicy", "GatewayModel", logging]),
 ]
 
 let nioCore = Target.Dependency.product(name: "NIOCore", package: "swift-nio")

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 package import GatewayModel
+import GatewayPolicy
 import GatewayWire
 
 /// What was understood of a configuration, as text for `check`.

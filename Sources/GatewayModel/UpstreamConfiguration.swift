@@ -1,6 +1,7 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
+package import GatewayPolicy
 package import GatewayWire
 
 /// One entry of `mcpServers`, with inherited options filled in (contract §2).
@@ -192,12 +193,7 @@ package struct TLSClientConfiguration: Hashable, Sendable {
 
 /// `options.auth`: several bearer tokens for one upstream.
 package struct CredentialPoolConfiguration: Sendable {
-    package enum RotationMode: String, Sendable {
-        /// One token; nothing to rotate.
-        case `static`
-        case roundRobin = "round-robin"
-        case onFirstFailed = "on-first-failed"
-    }
+    package typealias RotationMode = CredentialPool.Mode
 
     package enum Affinity: String, Sendable {
         case request
@@ -219,6 +215,11 @@ package struct CredentialPoolConfiguration: Sendable {
         self.attemptLimit = attemptLimit
         self.retryOn = retryOn
         self.affinity = affinity
+    }
+
+    /// What a request may do when it is refused.
+    package var rules: CredentialAttempts.Rules {
+        CredentialAttempts.Rules(mode: self.mode, attemptLimit: self.attemptLimit, retryOn: self.retryOn)
     }
 }
 

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import GatewayModel
+import GatewayPolicy
 import Testing
 
 @testable import GatewayConfiguration

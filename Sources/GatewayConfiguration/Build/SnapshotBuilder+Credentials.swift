@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import GatewayModel
+import GatewayPolicy
 
 extension SnapshotBuilder {
     typealias RotationMode = CredentialPoolConfiguration.RotationMode

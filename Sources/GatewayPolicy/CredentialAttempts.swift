@@ -1,0 +1,130 @@
+// This source file is part of mcp-proxy.
+// SPDX-License-Identifier: Apache-2.0
+
+/// The attempts of one request, as far as they are about credentials: which slots it tried, and whether it may try
+/// another (credentials.md §2.4).
+///
+/// Pure; it takes its leases from the pool that it is given, and gives each back once.
+package struct CredentialAttempts: Sendable {
+    /// What a request may do about refusals; the same for all requests of an upstream.
+    package struct Rules: Hashable, Sendable {
+        /// Slots that one request may try.
+        package let attemptLimit: Int
+        /// The statuses, of 401 and 403, that count and move on.
+        package let retryOn: Set<Int>
+        /// Whether one refusal is the end because one attempt is all that there is, so that "all failed" says nothing.
+        package let isSingle: Bool
+
+        /// `attemptLimit` is from 1 to the number of slots.
+        package init(mode: CredentialPool.Mode, attemptLimit: Int, retryOn: Set<Int>) {
+            self.attemptLimit = max(attemptLimit, 1)
+            self.retryOn = retryOn
+            self.isSingle = mode == .static || mode == .roundRobin && attemptLimit <= 1
+        }
+    }
+
+    /// How the slot of a message is found.
+    package enum Choice: Hashable, Sendable {
+        /// A request, which takes the pool's turn.
+        case turn
+        /// An `initialize`.
+        case home
+        /// What belongs to a session: this slot, or those after it once it is refused.
+        case session(slot: Int)
+        /// What only the credential that made something can be asked (`requestState`, a task): this slot and no other.
+        case pinned(slot: Int)
+        /// A notification or response without a session, and the gateway's own messages: the current slot.
+        case idle
+    }
+
+    /// What a refusal means for the request.
+    package enum Verdict: Hashable, Sendable {
+        /// It may be sent again with another slot.
+        case again
+        /// It ends: one attempt was all that it had.
+        case rejected
+        /// It ends: every slot that it may try was refused.
+        case exhausted
+    }
+
+    /// A refusal, and where the pool went because of it.
+    package struct Refusal: Hashable, Sendable {
+        package let verdict: Verdict
+        package let move: CredentialPool.Move?
+    }
+
+    package let choice: Choice
+    /// The statuses with which slots were refused, one for each attempt that was.
+    package private(set) var statuses: [Int] = []
+    private var tried: [Int] = []
+    private var lease: CredentialPool.Lease?
+    private let rules: Rules
+
+    package init(_ choice: Choice, rules: Rules) {
+        self.choice = choice
+        self.rules = rules
+    }
+
+    /// The slot of the attempt under way; nil between attempts.
+    package var slot: Int? { self.lease?.slot }
+
+    /// Takes the slot for the next attempt; nil if there is none left.
+    package mutating func begin(in pool: inout CredentialPool) -> Int? {
+        self.release(in: &pool)
+        self.lease =
+            switch self.choice {
+            case .turn: pool.next(excluding: self.tried)
+            case .home: pool.nextHome(excluding: self.tried)
+            case .session(let slot):
+                // Once it is refused the pool knows better than the order of the list.
+                self.tried.isEmpty || pool.mode == .roundRobin
+                    ? pool.lease(from: slot, excluding: self.tried) : pool.next(excluding: self.tried)
+            case .pinned(let slot): self.tried.isEmpty ? pool.lease(from: slot) : nil
+            case .idle: pool.lease(from: pool.current, excluding: self.tried)
+            }
+        return self.lease?.slot
+    }
+
+    /// The attempt was answered with a status from 200 to 299.
+    package mutating func succeeded(at now: Duration, in pool: inout CredentialPool) {
+        guard let lease else { return }
+        self.lease = nil
+        pool.succeed(lease, at: now)
+    }
+
+    /// The attempt was answered with 401 or 403.
+    ///
+    /// `isCounted` is false if the refusal was another request's, for which this one waited: the pool knows of it.
+    /// Ignored without an attempt under way.
+    package mutating func refused(
+        with status: Int,
+        isCounted: Bool = true,
+        at now: Duration,
+        in pool: inout CredentialPool
+    ) -> Refusal? {
+        guard let lease else { return nil }
+        self.lease = nil
+        guard self.rules.retryOn.contains(status) else {
+            pool.release(lease)
+            return Refusal(verdict: .rejected, move: nil)
+        }
+        var move: CredentialPool.Move?
+        if isCounted { move = pool.fail(lease, at: now) } else { pool.release(lease) }
+        self.statuses.append(status)
+        self.tried.append(lease.slot)
+        return Refusal(verdict: self.verdict, move: move)
+    }
+
+    private var verdict: Verdict {
+        if case .pinned = self.choice { return .rejected }
+        if self.rules.isSingle { return .rejected }
+        return self.statuses.count >= self.rules.attemptLimit ? .exhausted : .again
+    }
+
+    /// The attempt ended without a verdict on its credential; does nothing if there is none under way.
+    package mutating func release(in pool: inout CredentialPool) {
+        guard let lease else { return }
+        self.lease = nil
+        pool.release(lease)
+    }
+}

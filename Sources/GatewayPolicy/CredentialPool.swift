@@ -1,0 +1,204 @@
+// This source file is part of mcp-proxy.
+// SPDX-License-Identifier: Apache-2.0
+
+// Any number of calls may be under way with one credential when it is revoked, and each of them comes back refused. Were
+// each to move the pool, a thousand refusals would move it a thousand places, and with ten credentials put it back on the
+// revoked one. So the pool counts its moves, every lease carries the count under which it was given out, and a refusal
+// moves the pool only if nobody did since (credentials.md §0.6, §2.8).
+
+/// Which credential of an upstream a request uses, and what is known of each: credentials.md §2.3.
+///
+/// Pure, and knows slots only: a slot is a position in the list of usable tokens, the token itself stays with the driver.
+package struct CredentialPool: Sendable {
+    /// How slots are chosen; the raw value is that of `rotationMode`.
+    package enum Mode: String, Sendable {
+        /// There is one slot.
+        case `static`
+        /// Every request takes the next.
+        case roundRobin = "round-robin"
+        /// Every request takes the current one, until that is refused.
+        case onFirstFailed = "on-first-failed"
+    }
+
+    /// The right of one attempt to use a slot; what became of it is told once, by `succeed`, `fail` or `release`.
+    package struct Lease: Hashable, Sendable {
+        package let slot: Int
+        fileprivate let identity: UInt64
+        fileprivate let generation: UInt64
+        /// Whether the pool chose the slot, so that its success says something about the choice.
+        fileprivate let isChosen: Bool
+    }
+
+    /// What is known of one credential.
+    package struct Slot: Sendable {
+        /// The same for as long as the value is in the pool, whatever its position becomes.
+        fileprivate let identity: UInt64
+        /// Refusals since it was last accepted.
+        package fileprivate(set) var failures = 0
+        /// Times that it went from accepted to refused: a thousand calls that meet one revoked credential count once.
+        package fileprivate(set) var rejections = 0
+        /// Attempts under way.
+        package fileprivate(set) var inFlight = 0
+        /// When it was last accepted and last refused, since an origin of the driver's; nil: never.
+        package fileprivate(set) var lastSuccess: Duration?
+        package fileprivate(set) var lastFailure: Duration?
+
+        fileprivate init(identity: UInt64) {
+            self.identity = identity
+        }
+    }
+
+    /// The pool went from one credential to another, since that was refused.
+    package struct Move: Hashable, Sendable {
+        package let from: Int
+        package let to: Int
+    }
+
+    package let mode: Mode
+    package private(set) var slots: [Slot]
+    /// The slot that `on-first-failed` uses.
+    package private(set) var cursor = 0
+    /// Counts the moves of the cursor.
+    package private(set) var generation: UInt64 = 0
+    /// The slots that the next request and the next `initialize` take in `round-robin`; always positions in `slots`, so
+    /// that nothing overflows.
+    private var turn = 0
+    private var homeTurn = 0
+    private var nextIdentity: UInt64
+
+    /// A pool of `count` slots, at least one.
+    package init(count: Int, mode: Mode) {
+        let count = max(count, 1)
+        self.mode = count == 1 ? .static : mode
+        self.slots = (0..<count).map { Slot(identity: UInt64($0)) }
+        self.nextIdentity = UInt64(count)
+    }
+
+    /// Whether the last thing that each credential met was a refusal.
+    package var areAllRefused: Bool { self.slots.allSatisfy { $0.failures > 0 } }
+
+    /// The slot of a message that must not move anything: of a notification, or of the gateway's own.
+    package var current: Int { self.mode == .roundRobin ? self.turn : self.cursor }
+
+    // MARK: Choosing
+
+    /// The slot for a caller's request, none of those that it tried before; nil if it tried all.
+    package mutating func next(excluding tried: [Int] = []) -> Lease? {
+        switch self.mode {
+        case .roundRobin: Self.turn(&self.turn, count: self.slots.count, excluding: tried).map { self.lease($0) }
+        case .static, .onFirstFailed: self.following(self.cursor, excluding: tried).map { self.lease($0) }
+        }
+    }
+
+    /// The slot for an `initialize`, which has a count of its own: sessions are spread evenly, whatever else is asked.
+    package mutating func nextHome(excluding tried: [Int] = []) -> Lease? {
+        switch self.mode {
+        case .roundRobin: Self.turn(&self.homeTurn, count: self.slots.count, excluding: tried).map { self.lease($0) }
+        case .static, .onFirstFailed: self.next(excluding: tried)
+        }
+    }
+
+    /// The first slot from `start` on that was not tried, without moving anything; nil if all were.
+    package mutating func lease(from start: Int, excluding tried: [Int] = []) -> Lease? {
+        guard self.slots.indices.contains(start) else { return nil }
+        return self.following(start, excluding: tried).map { self.lease($0, isChosen: false) }
+    }
+
+    /// The first slot in ring order, from `start` on, that was not tried.
+    private func following(_ start: Int, excluding tried: [Int]) -> Int? {
+        if tried.isEmpty { return start }
+        return (0..<self.slots.count).lazy.map { (start + $0) % self.slots.count }.first { !tried.contains($0) }
+    }
+
+    private static func turn(_ turn: inout Int, count: Int, excluding tried: [Int]) -> Int? {
+        for _ in 0..<count {
+            let slot = turn
+            turn = slot + 1 == count ? 0 : slot + 1
+            if !tried.contains(slot) { return slot }
+        }
+        return nil
+    }
+
+    private mutating func lease(_ slot: Int, isChosen: Bool = true) -> Lease {
+        self.slots[slot].inFlight += 1
+        return Lease(
+            slot: slot,
+            identity: self.slots[slot].identity,
+            generation: self.generation,
+            isChosen: isChosen
+        )
+    }
+
+    // MARK: Outcomes
+
+    /// The upstream accepted the credential: it answered with a status from 200 to 299.
+    ///
+    /// A request that had to go past the current slot has found a better one, unless the pool has moved since.
+    package mutating func succeed(_ lease: Lease, at now: Duration) {
+        guard let slot = self.position(of: lease) else { return }
+        self.slots[slot].inFlight -= 1
+        self.slots[slot].failures = 0
+        self.slots[slot].lastSuccess = now
+        guard self.mode == .onFirstFailed, lease.isChosen, slot != self.cursor, lease.generation == self.generation
+        else { return }
+        self.cursor = slot
+        self.generation &+= 1
+    }
+
+    /// The upstream refused the credential; returns where the pool went because of it, nil if it stays.
+    package mutating func fail(_ lease: Lease, at now: Duration) -> Move? {
+        guard let slot = self.position(of: lease) else { return nil }
+        self.slots[slot].inFlight -= 1
+        let isFirst = self.slots[slot].failures == 0
+        if self.slots[slot].failures < .max { self.slots[slot].failures += 1 }
+        self.slots[slot].lastFailure = now
+        let isCurrent = slot == self.cursor && lease.generation == self.generation
+        guard self.mode == .onFirstFailed else {
+            if isFirst { self.slots[slot].rejections += 1 }
+            return nil
+        }
+        guard isCurrent else {
+            // Refused for the first time, and not where the pool is: nobody counted it by moving.
+            if isFirst, lease.generation == self.generation { self.slots[slot].rejections += 1 }
+            return nil
+        }
+        self.slots[slot].rejections += 1
+        self.cursor = (slot + 1) % self.slots.count
+        self.generation &+= 1
+        return Move(from: slot, to: self.cursor)
+    }
+
+    /// The attempt ended without a verdict on the credential.
+    package mutating func release(_ lease: Lease) {
+        guard let slot = self.position(of: lease) else { return }
+        self.slots[slot].inFlight -= 1
+    }
+
+    /// Where the credential of a lease is now; nil if it is no longer in the pool.
+    private func position(of lease: Lease) -> Int? {
+        if self.slots.indices.contains(lease.slot), self.slots[lease.slot].identity == lease.identity {
+            return lease.slot
+        }
+        return self.slots.firstIndex { $0.identity == lease.identity }
+    }
+
+    // MARK: Reload
+
+    /// The list of credentials changed: `origins` says, for each new slot, which slot its value had, nil for a new one.
+    ///
+    /// State follows the value, never the position; the cursor follows its value, else it goes to the first (credentials.md
+    /// §2.11). An equal list changes nothing.
+    package mutating func reload(origins: [Int?]) {
+        guard !origins.isEmpty, origins != Array(self.slots.indices) else { return }
+        let before = self.slots
+        self.slots = origins.map { origin in
+            if let origin, before.indices.contains(origin) { return before[origin] }
+            defer { self.nextIdentity &+= 1 }
+            return Slot(identity: self.nextIdentity)
+        }
+        self.cursor = origins.firstIndex(of: self.cursor) ?? 0
+        self.turn %= self.slots.count
+        self.homeTurn %= self.slots.count
+        self.generation &+= 1
+    }
+}

@@ -1,0 +1,114 @@
+// This source file is part of mcp-proxy.
+// SPDX-License-Identifier: Apache-2.0
+
+package import GatewayWire
+
+// A caller has one session with us and, at an upstream with several credentials, one for each that it used. To it they
+// look like one: what it asks may be asked anywhere, but what it subscribed to, and the stream on which the upstream
+// speaks unasked, have one place (credentials.md §2.9).
+
+/// Which slot the messages of one caller's session go to, at an upstream with several credentials.
+///
+/// Pure. The home slot is the one that answered `initialize`; when its credential is refused the next one that is
+/// accepted takes its place.
+package struct SlotRouting: Sendable {
+    /// Where what belongs to the session as a whole goes.
+    package private(set) var home: Int
+    /// Whether the home slot's credential was refused since it was last accepted.
+    package private(set) var isHomeRefused = false
+    /// What the caller subscribed to, in this order, and the level that it set; a new home is told of it.
+    package private(set) var subscriptions: [[UInt8]] = []
+    package private(set) var severity: LogSeverity?
+    /// The caller's calls in flight.
+    private var calls: [MessageIDValue: Int] = [:]
+    /// Requests of the upstream that the caller has not answered, by the id that the caller knows.
+    private var questions: [MessageIDValue: Question] = [:]
+    /// The progress tokens of those.
+    private var tokens: [MessageIDValue: Int] = [:]
+    private var nextName = 1
+
+    private struct Question: Sendable {
+        let slot: Int
+        /// The id as the upstream wrote it.
+        let literal: [UInt8]
+        let token: MessageIDValue?
+    }
+
+    /// Subscriptions and unanswered questions above these are not kept.
+    package static let subscriptionLimit = 1_000
+    package static let questionLimit = 1_000
+
+    package init(home: Int) {
+        self.home = home
+    }
+
+    // MARK: Home
+
+    /// A slot's credential was refused to this caller.
+    package mutating func refused(_ slot: Int) {
+        if slot == self.home { self.isHomeRefused = true }
+    }
+
+    /// A slot's credential was accepted; returns whether the session has a new home.
+    package mutating func accepted(_ slot: Int) -> Bool {
+        guard self.isHomeRefused else { return false }
+        self.isHomeRefused = false
+        guard slot != self.home else { return false }
+        self.home = slot
+        return true
+    }
+
+    package mutating func subscribed(to uri: [UInt8]) {
+        guard self.subscriptions.count < Self.subscriptionLimit, !self.subscriptions.contains(uri) else { return }
+        self.subscriptions.append(uri)
+    }
+
+    package mutating func unsubscribed(from uri: [UInt8]) { self.subscriptions.removeAll { $0 == uri } }
+
+    package mutating func leveled(_ severity: LogSeverity) { self.severity = severity }
+
+    // MARK: Calls
+
+    /// A request of the caller goes to a slot; the last attempt counts.
+    package mutating func started(_ id: MessageIDValue, at slot: Int) { self.calls[id] = slot }
+
+    package mutating func ended(_ id: MessageIDValue) { self.calls[id] = nil }
+
+    /// Where the call is that a cancellation names; nil if there is none.
+    package func slot(ofCall id: MessageIDValue) -> Int? { self.calls[id] }
+
+    // MARK: Questions
+
+    /// The upstream asks the caller something in a slot's session.
+    ///
+    /// Returns the id under which the caller must be asked, as JSON text: nil as long as the upstream's own serves, which
+    /// it does unless another slot's session has a question under the same.
+    package mutating func asked(
+        _ id: MessageIDValue,
+        literal: [UInt8],
+        token: MessageIDValue?,
+        by slot: Int
+    ) -> [UInt8]? {
+        guard self.questions.count < Self.questionLimit else { return nil }
+        if let token { self.tokens[token] = slot }
+        let question = Question(slot: slot, literal: literal, token: token)
+        guard let other = self.questions[id], other.slot != slot else {
+            self.questions[id] = question
+            return nil
+        }
+        let name = Array("mcp-proxy-\(self.nextName)".utf8)
+        self.nextName += 1
+        self.questions[.string(name)] = question
+        return [UInt8(ascii: "\"")] + name + [UInt8(ascii: "\"")]
+    }
+
+    /// The caller answers a question: where it came from, and the id that it has there; nil if nobody asked.
+    package mutating func answered(_ id: MessageIDValue) -> (slot: Int, literal: [UInt8])? {
+        guard let question = self.questions.removeValue(forKey: id) else { return nil }
+        if let token = question.token { self.tokens[token] = nil }
+        return (question.slot, question.literal)
+    }
+
+    /// Where the question came from whose progress the caller reports; nil if nobody asked.
+    package func slot(ofToken token: MessageIDValue) -> Int? { self.tokens[token] }
+}
