@@ -8,18 +8,19 @@
 package struct CredentialAttempts: Sendable {
     /// What a request may do about refusals; the same for all requests of an upstream.
     package struct Rules: Hashable, Sendable {
+        package let mode: CredentialPool.Mode
         /// Slots that one request may try.
         package let attemptLimit: Int
         /// The statuses, of 401 and 403, that count and move on.
         package let retryOn: Set<Int>
         /// Whether one refusal is the end because one attempt is all that there is, so that "all failed" says nothing.
-        package let isSingle: Bool
+        package var isSingle: Bool { self.mode == .static || self.mode == .roundRobin && self.attemptLimit == 1 }
 
         /// `attemptLimit` is from 1 to the number of slots.
         package init(mode: CredentialPool.Mode, attemptLimit: Int, retryOn: Set<Int>) {
+            self.mode = mode
             self.attemptLimit = max(attemptLimit, 1)
             self.retryOn = retryOn
-            self.isSingle = mode == .static || mode == .roundRobin && attemptLimit <= 1
         }
     }
 

@@ -23,15 +23,6 @@ extension Gateway {
 
     /// To an upstream that answers each HTTP request.
     func start(_ call: Call, _ http: HTTPAccess, _ responder: any DownstreamResponder) -> (any DownstreamExchange)? {
-        self.start(call, http, shared: nil, responder)
-    }
-
-    private func start(
-        _ call: Call,
-        _ http: HTTPAccess,
-        shared: SharedCall?,
-        _ responder: any DownstreamResponder
-    ) -> (any DownstreamExchange)? {
         guard self.admit(call, responder) else { return nil }
         let exchange = Exchange(
             gateway: self,
@@ -43,60 +34,8 @@ extension Gateway {
             session: call.session,
             responder: responder
         )
-        exchange.sharedCall = shared
         exchange.start()
         return exchange
-    }
-
-    /// In a session that callers share, where ids are ours.
-    func start(
-        _ call: Call,
-        _ shared: SharedSession,
-        _ caller: Int,
-        _ responder: any DownstreamResponder
-    ) -> (any DownstreamExchange)? {
-        guard let session = call.session, shared.isOpen else {
-            // The upstream session could not be kept: the caller opens a new one (protocol §1.1).
-            if let session = call.session {
-                self.sessions.end(session)
-                self.end(session, on: responder.loop)
-            }
-            return self.refuseSession(call.message.idBytes, responder)
-        }
-        var call = call
-        switch shared.admit(call.message, of: caller) {
-        case .plain:
-            return self.start(call, shared.http, responder)
-        case .edited(let body):
-            call = Call(
-                message: CallerMessage(envelope: call.message.envelope, era: .handshake, body: body),
-                request: call.request,
-                upstream: call.upstream,
-                principal: call.principal,
-                session: session
-            )
-            return self.start(call, shared.http, responder)
-        case .call(let sharedCall):
-            guard let exchange = self.start(call, shared.http, shared: sharedCall, responder) else {
-                sharedCall.end()
-                return nil
-            }
-            return exchange
-        case .answered(let answer):
-            self.sessions.end(session)
-            responder.respond(status: 200, body: answer) { $0.writeStaticString("Content-Type: application/json\r\n") }
-        case .taken:
-            self.sessions.end(session)
-            responder.respond(status: 202, body: nil) { _ in }
-        case .duplicate:
-            self.sessions.end(session)
-            self.count(rejected: .message)
-            responder.respond(
-                status: 400,
-                json: ErrorAnswer.body(code: -32_600, message: "this id is in use", id: call.message.idBytes)
-            )
-        }
-        return nil
     }
 
     /// Over a stream of messages.
@@ -234,8 +173,9 @@ extension Gateway {
         case .unknown:
             return self.deferred(call, responder) { self.initialize(call, responder) }
         case .http(let http):
-            guard let shared = self.sharedSession(of: upstream) else { return self.start(call, http, responder) }
-            return self.initialize(call, shared, responder)
+            let shared = self.sharedSessions(of: upstream)
+            guard !shared.isEmpty else { return self.start(call, http, responder) }
+            return self.initialize(call, http, shared, responder)
         case .link where upstream.isShared:
             return self.withLink(call, responder) { sharing, handle in
                 self.initializeShared(call, handle, responder)
@@ -248,7 +188,8 @@ extension Gateway {
     /// In a session that callers share over streamable HTTP.
     private func initialize(
         _ call: Call,
-        _ shared: SharedSession,
+        _ http: HTTPAccess,
+        _ shared: [SharedSession],
         _ responder: any DownstreamResponder
     ) -> (any DownstreamExchange)? {
         let exchange = DeferredExchange(
@@ -259,17 +200,21 @@ extension Gateway {
         )
         let bound = DeferredExchange.bound(exchange)
         let state = NIOLoopBound((call, responder), eventLoop: responder.loop.eventLoop)
-        shared.whenOpen { result in
+        let attempts = http.credentials.map { CredentialAttempts(.home, rules: $0.rules) }
+        self.open(shared, http, attempts) { result in
             bound.execute { exchange in
                 switch result {
                 case .failure(let error):
                     exchange.fail(error)
-                case .success(let initialized):
+                case .success(let home):
                     let (call, responder) = state.value
                     exchange.become {
                         let capabilities = AnswerReader.capabilities(of: call.message.envelope, in: call.message.body)
-                        self.establish(call, initialized, responder) { session in
-                            .shared(shared, caller: shared.join(session, capabilities: capabilities))
+                        let slot = shared.count > 1 ? home.slot : nil
+                        self.establish(call, home.result, responder, home: slot) { session in
+                            let caller = SharedCaller(shared, capabilities: capabilities)
+                            _ = caller.number(in: home.slot, of: session)
+                            return .shared(caller)
                         }
                         return nil
                     }
@@ -277,6 +222,51 @@ extension Gateway {
             }
         }
         return exchange
+    }
+
+    /// A session that callers share and that is open.
+    private struct SharedHome: Sendable {
+        let slot: Int
+        let result: InitializeResult
+    }
+
+    /// Opens the shared session of the slot whose turn it is, or of those after it; `completion` is called anywhere.
+    private func open(
+        _ shared: [SharedSession],
+        _ http: HTTPAccess,
+        _ attempts: CredentialAttempts?,
+        _ completion: @escaping @Sendable (Result<SharedHome, GatewayError>) -> Void
+    ) {
+        let pool = http.credentials
+        var attempts = attempts
+        var slot = 0
+        if let pool, var begun = attempts {
+            guard let next = pool.begin(&begun) else { return completion(.failure(.exhausted(begun.statuses))) }
+            (slot, attempts) = (next, begun)
+        }
+        shared[min(slot, shared.count - 1)]
+            .whenOpen { [slot, attempts] opened in
+                guard let pool, var attempts else { return completion(Self.home(slot, opened)) }
+                guard case .refused(let status, let isFirst) = opened else {
+                    // Whether it was opened now or long ago: nothing new is known of the credential.
+                    pool.release(&attempts, as: nil)
+                    return completion(Self.home(slot, opened))
+                }
+                let refusal = pool.refused(&attempts, with: status, isCounted: isFirst)
+                switch refusal.verdict {
+                case .again: self.open(shared, http, attempts, completion)
+                case .rejected: completion(.failure(.rejected(status: status, slot: slot)))
+                case .exhausted: completion(.failure(.exhausted(refusal.statuses)))
+                }
+            }
+    }
+
+    private static func home(_ slot: Int, _ opened: SharedSession.Opened) -> Result<SharedHome, GatewayError> {
+        switch opened {
+        case .open(let result): .success(SharedHome(slot: slot, result: result))
+        case .refused(let status, _): .failure(.rejected(status: status, slot: nil))
+        case .failed(let error): .failure(error)
+        }
     }
 
     /// In a session that callers share over a stream of messages.
@@ -323,6 +313,7 @@ extension Gateway {
         _ initialized: InitializeResult,
         _ responder: any DownstreamResponder,
         _ made: CallerSession? = nil,
+        home: Int? = nil,
         _ binding: (CallerSession) -> CallerSession.Binding
     ) {
         let message = call.message
@@ -331,7 +322,7 @@ extension Gateway {
         let session = call.session ?? made ?? CallerSession(id: self.sessions.makeID(), principal: call.principal)
         let bound = binding(session)
         let isOpen =
-            session.bind(bound, revision: ProtocolRevision(rawValue: version))
+            session.bind(bound, revision: ProtocolRevision(rawValue: version), home: home)
             && (session.isLegacy || self.open(session, on: responder.loop))
         if let session = call.session { self.sessions.end(session) }
         guard isOpen else {

@@ -132,11 +132,9 @@ extension Gateway {
     func start(_ call: Call, _ responder: any DownstreamResponder) -> (any DownstreamExchange)? {
         guard let session = call.session else { return nil }
         switch session.binding {
-        case .http:
+        case .http, .shared:
             guard case .http(let http) = call.upstream.transport else { return nil }
             return self.start(call, http, responder)
-        case .shared(let shared, let caller):
-            return self.start(call, shared, caller, responder)
         case .link(let link, let caller):
             return self.start(call, link, caller: caller, isShared: call.upstream.isShared, responder)
         case .none:

@@ -25,8 +25,8 @@ package final class Gateway: Sendable {
     private let loops: [GatewayLoop]
     /// nil for an upstream that is a stream of messages from the start.
     private let supervisors: [UpstreamSupervisor?]
-    /// The one session that callers share, of each upstream that has one over streamable HTTP.
-    private let sharedSessions: [SharedSession?]
+    /// The sessions that callers share, by slot, of each upstream that has such over streamable HTTP; else empty.
+    private let sharedSessions: [[SharedSession]]
     private let inFlight = Atomic<Int>(0)
     private let streams = Atomic<Int>(0)
     private let draining = Atomic<Bool>(false)
@@ -67,7 +67,7 @@ package final class Gateway: Sendable {
                     configuration: configuration,
                     listener: snapshot.listener,
                     stdio: stdio,
-                    metrics: UpstreamMetrics(metrics, server: configuration.name),
+                    metrics: metrics,
                     logger: logger
                 )
             )
@@ -84,8 +84,9 @@ package final class Gateway: Sendable {
             )
         }
         self.sharedSessions = upstreams.map { upstream in
-            guard case .http(let http) = upstream.transport, upstream.isShared else { return nil }
-            return SharedSession(upstream, http, home: loops[upstream.index % loops.count])
+            guard case .http(let http) = upstream.transport, upstream.isShared else { return [] }
+            let home = loops[upstream.index % loops.count]
+            return (0..<http.slotCount).map { SharedSession(upstream, http, slot: $0, home: home) }
         }
         for loop in loops {
             loop.eventLoop.execute { [upstreams = self.upstreams] in loop.setUp(upstreams: upstreams) }
@@ -188,11 +189,9 @@ package final class Gateway: Sendable {
                             await self.endUpstream(self.close(session), of: upstream, timeout: TimeAmount(limit))
                         }
                     }
-                    for upstream in self.upstreams {
-                        guard let session = self.sharedSessions[upstream.index]?.close() else { continue }
-                        ends.addTask {
-                            await self.endUpstream(.http(session), of: upstream, timeout: TimeAmount(limit))
-                        }
+                    for shared in self.sharedSessions.joined() {
+                        guard let session = shared.close() else { continue }
+                        ends.addTask { await self.end(session, of: shared.upstream, timeout: TimeAmount(limit)) }
                     }
                     for loop in self.loops { ends.addTask { await Self.closeLinks(of: loop) } }
                 }
@@ -260,25 +259,10 @@ package final class Gateway: Sendable {
         switch binding {
         case .none, .http(nil):
             completion()
-        case .http(let session?):
-            guard let id = session.close(), case .http(let http) = upstream.transport else { return completion() }
-            UpstreamCall.send(
-                http,
-                of: upstream,
-                method: .delete,
-                on: loop,
-                session: id,
-                fields: session.fields,
-                timeout: timeout
-            ) { result in
-                if case .success(let answer) = result, answer.status < 300 || [404, 405].contains(answer.status) {
-                    return completion()
-                }
-                self.logger.debug("upstream session not ended", metadata: ["upstream": "\(upstream.name)"])
-                completion()
-            }
-        case .shared(let session, let caller):
-            session.leave(caller)
+        case .http(let sessions?):
+            self.end(sessions.slots, of: upstream, on: loop, timeout: timeout, completion)
+        case .shared(let caller):
+            caller.leave()
             completion()
         case .link(let link, let caller):
             link.execute { link in
@@ -291,8 +275,39 @@ package final class Gateway: Sendable {
         }
     }
 
-    /// The one session that callers share at a streamable-HTTP upstream; nil if each has its own.
-    func sharedSession(of upstream: Upstream) -> SharedSession? { self.sharedSessions[upstream.index] }
+    /// Ends sessions at a streamable-HTTP upstream, those that are open; `completion` hears when it has heard of all.
+    private func end(
+        _ sessions: [HTTPUpstreamSession],
+        of upstream: Upstream,
+        on loop: GatewayLoop,
+        timeout: TimeAmount,
+        _ completion: @escaping @Sendable () -> Void
+    ) {
+        let open = sessions.compactMap { session in session.close().map { (session, $0) } }
+        guard !open.isEmpty, case .http(let http) = upstream.transport else { return completion() }
+        var left = open.count
+        for (session, id) in open {
+            SessionOpening.close(id, session, http, of: upstream, on: loop, timeout: timeout) { isGone in
+                if !isGone {
+                    self.logger.debug("upstream session not ended", metadata: ["upstream": "\(upstream.name)"])
+                }
+                left -= 1
+                if left == 0 { completion() }
+            }
+        }
+    }
+
+    private func end(_ session: HTTPUpstreamSession, of upstream: Upstream, timeout: TimeAmount) async {
+        await withCheckedContinuation { continuation in
+            let loop = self.home(of: upstream)
+            loop.eventLoop.execute {
+                self.end([session], of: upstream, on: loop, timeout: timeout) { continuation.resume() }
+            }
+        }
+    }
+
+    /// The sessions that callers share at a streamable-HTTP upstream, by slot; empty if each has its own.
+    func sharedSessions(of upstream: Upstream) -> [SharedSession] { self.sharedSessions[upstream.index] }
 
     // MARK: Places
 
@@ -359,7 +374,8 @@ package final class Gateway: Sendable {
                 bytesOut: exchange.sentBytes,
                 session: exchange.session.map { SessionDigest($0.id.text) },
                 request: self.requestCount.add(1, ordering: .relaxed).newValue,
-                attempts: exchange.attempts
+                attempts: exchange.attempts,
+                slot: exchange.usedSlot
             )
         )
     }

@@ -29,7 +29,32 @@ enum StatusReport {
             + #","state":"\#(upstream.currentVerdict)","protocol":"\#(upstream.configuration.protocolPin.rawValue)""#
             + #","eras":{"handshake":\#(known(eras.handshake)),"stateless":\#(known(eras.stateless))"#
             + #","versions":[\#(versions)],"issuesSessions":\#(known(eras.issuesSessions))}"#
-            + #","inFlight":\#(upstream.runningCount),"guarded":\#(!upstream.configuration.inboundTokens.isEmpty)}"#
+            + #","inFlight":\#(upstream.runningCount),"guarded":\#(!upstream.configuration.inboundTokens.isEmpty)"#
+            + Self.credentials(of: upstream) + "}"
+    }
+
+    /// The pool of an upstream that has one: slots and counts, and of a token nothing but a name that this process gave it.
+    private static func credentials(of upstream: Upstream) -> String {
+        guard case .http(let http) = upstream.transport, let credentials = http.credentials else { return "" }
+        let report = credentials.report
+        func time(_ time: Duration?) -> String {
+            guard let time else { return "null" }
+            var text: [UInt8] = []
+            CivilTime(nanoseconds: credentials.wallClock(time)).append(to: &text)
+            return ErrorAnswer.quoted(String(decoding: text, as: UTF8.self))
+        }
+        let slots = report.slots.enumerated()
+            .map { index, report in
+                let slot = report.slot
+                let state = slot.failures > 0 ? "rejected" : slot.lastSuccess != nil ? "accepted" : "unused"
+                let reason = report.lastRefusal.map { #""\#($0.rawValue)""# } ?? "null"
+                return #"{"slot":\#(index),"fingerprint":"\#(report.fingerprint)","state":"\#(state)""#
+                    + #","failures":\#(slot.failures),"rejections":\#(slot.rejections),"inFlight":\#(slot.inFlight)"#
+                    + #","lastSuccess":\#(time(slot.lastSuccess)),"lastFailure":\#(time(slot.lastFailure))"#
+                    + #","lastRefusal":\#(reason)}"#
+            }
+        return #","credentials":{"mode":"\#(report.mode.rawValue)","current":\#(report.current)"#
+            + #","rotations":\#(report.rotations),"slots":[\#(slots.joined(separator: ","))]}"#
     }
 
     private static func transport(of upstream: Upstream) -> String {

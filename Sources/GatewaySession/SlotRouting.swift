@@ -102,6 +102,9 @@ package struct SlotRouting: Sendable {
         return [UInt8(ascii: "\"")] + name + [UInt8(ascii: "\"")]
     }
 
+    /// Where the question came from that has this id for the caller; nil if there is none.
+    package func slot(ofQuestion id: MessageIDValue) -> Int? { self.questions[id]?.slot }
+
     /// The caller answers a question: where it came from, and the id that it has there; nil if nobody asked.
     package mutating func answered(_ id: MessageIDValue) -> (slot: Int, literal: [UInt8])? {
         guard let question = self.questions.removeValue(forKey: id) else { return nil }

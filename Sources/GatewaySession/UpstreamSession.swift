@@ -1,13 +1,24 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
-/// A caller's session at its upstream, which the upstream may forget and which is then opened again, once.
+/// A session at an upstream: opened when it is first wanted, and opened again, once, when the upstream forgets it.
 ///
-/// Pure. Many calls can meet the loss at the same time: the first renews, the others wait for it, and who comes with
-/// the loss of an id that was already replaced goes on with the new one (contract §4, protocol §2 C19).
+/// Pure. Many calls can want it, or meet its loss, at the same time: the first opens it, the others wait for that, and
+/// who comes with the loss of an id that was already replaced goes on with the new one (contract §4, protocol §2 C19).
 package struct UpstreamSession<Waiter>: ~Copyable {
+    package enum Want {
+        /// It is open.
+        case ready(id: String)
+        /// The caller of this opens it and then says `opened` or `openingFailed`.
+        case open
+        /// Somebody is at it; the waiter is given back when it ends.
+        case wait
+        /// The session cannot come back.
+        case over
+    }
+
     package enum Loss {
-        /// The caller of this opens the session again and then says `renewed` or `renewalFailed`.
+        /// The caller of this opens the session again and then says `opened` or `openingFailed`.
         case renew
         /// Somebody is at it; the waiter is given back when it ends.
         case wait
@@ -18,22 +29,48 @@ package struct UpstreamSession<Waiter>: ~Copyable {
     }
 
     private enum State {
+        case absent
+        /// `old` is the id that is being replaced; nil the first time.
+        case opening(old: String?, waiters: [Waiter])
         case bound(id: String)
-        case renewing(old: String, waiters: [Waiter])
         case over
     }
 
     private var state: State
 
+    /// A session that is opened when it is wanted.
+    package init() {
+        self.state = .absent
+    }
+
+    /// A session that is open.
     package init(id: String) {
         self.state = .bound(id: id)
     }
 
-    /// The id to send; while it is renewed the old one, whose loss then says to wait; nil: over.
+    /// The id to send; while it is renewed the old one, whose loss then says to wait; nil: there is none.
     package var id: String? {
         switch self.state {
-        case .bound(let id), .renewing(let id, _): id
-        case .over: nil
+        case .bound(let id): id
+        case .opening(let old, _): old
+        case .absent, .over: nil
+        }
+    }
+
+    /// A message is to be sent in it.
+    package mutating func wanted(waiter: Waiter) -> Want {
+        switch self.state {
+        case .absent:
+            self.state = .opening(old: nil, waiters: [])
+            return .open
+        case .opening(let old, var waiters):
+            waiters.append(waiter)
+            self.state = .opening(old: old, waiters: waiters)
+            return .wait
+        case .bound(let id):
+            return .ready(id: id)
+        case .over:
+            return .over
         }
     }
 
@@ -41,30 +78,32 @@ package struct UpstreamSession<Waiter>: ~Copyable {
     package mutating func lost(id: String, waiter: Waiter) -> Loss {
         switch self.state {
         case .bound(id):
-            self.state = .renewing(old: id, waiters: [])
+            self.state = .opening(old: id, waiters: [])
             return .renew
         case .bound(let newer):
             return .retry(id: newer)
-        case .renewing(let old, var waiters):
+        case .opening(let old, var waiters):
             waiters.append(waiter)
-            self.state = .renewing(old: old, waiters: waiters)
+            self.state = .opening(old: old, waiters: waiters)
             return .wait
-        case .over:
+        case .absent, .over:
             return .over
         }
     }
 
-    /// The session was opened again under `id`; returns who waited for it.
-    package mutating func renewed(id: String) -> [Waiter] {
-        guard case .renewing(_, let waiters) = self.state else { return [] }
+    /// The session is open under `id`; returns who waited for it, nil if it was closed meanwhile and nobody wants it.
+    package mutating func opened(id: String) -> [Waiter]? {
+        guard case .opening(_, let waiters) = self.state else { return nil }
         self.state = .bound(id: id)
         return waiters
     }
 
-    /// The session could not be opened again: it is over; returns who waited for it.
-    package mutating func renewalFailed() -> [Waiter] {
-        let waiters = if case .renewing(_, let waiters) = self.state { waiters } else { [Waiter]() }
-        self.state = .over
+    /// The session could not be opened; returns who waited for it.
+    ///
+    /// One that was lost is over; one that never was is wanted anew by whoever comes next.
+    package mutating func openingFailed() -> [Waiter] {
+        guard case .opening(let old, let waiters) = self.state else { return [] }
+        self.state = old == nil ? .absent : .over
         return waiters
     }
 
@@ -75,8 +114,8 @@ package struct UpstreamSession<Waiter>: ~Copyable {
         defer { self.state = .over }
         return switch self.state {
         case .bound(let id): (id, [])
-        case .renewing(_, let waiters): (nil, waiters)
-        case .over: (nil, [])
+        case .opening(_, let waiters): (nil, waiters)
+        case .absent, .over: (nil, [])
         }
     }
 }

@@ -23,16 +23,6 @@ import Testing
         #expect(load(document(options: #""authTokens": ["A"]"#)).pool?.mode == .static)
     }
 
-    @Test("Until pools are built the list guards callers only, and the warning says what will come")
-    func mappedLater() throws {
-        let result = load(document(options: #""authTokens": ["A", "B"]"#), notBuiltYet: NotBuiltYet.current)
-        #expect(result.snapshot != nil)
-        #expect(result.pool == nil)
-        #expect(result.one?.inboundTokens.count == 2)
-        #expect(result.codes == ["authtokens-sent-upstream"])
-        #expect(result.findings.first?.message.contains("once pools of credentials are built") == true)
-    }
-
     @Test(
         "K17: with an auth object the list only guards",
         arguments: [(#"{"tokens": ["B"]}"#, ["B"]), ("{}", nil)] as [(String, [String]?)]

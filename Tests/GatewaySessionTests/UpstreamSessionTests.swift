@@ -18,7 +18,7 @@ import Testing
                 return
             }
         }
-        let waiters = session.renewed(id: "new")
+        let waiters = session.opened(id: "new")
         #expect(waiters == [1, 2, 3, 4, 5])
         let id = session.id
         #expect(id == "new")
@@ -28,7 +28,7 @@ import Testing
     func late() {
         var session = UpstreamSession<Int>(id: "old")
         _ = session.lost(id: "old", waiter: 0)
-        _ = session.renewed(id: "new")
+        _ = session.opened(id: "new")
         guard case .retry("new") = session.lost(id: "old", waiter: 1) else {
             Issue.record("no retry")
             return
@@ -40,7 +40,7 @@ import Testing
         var session = UpstreamSession<Int>(id: "old")
         _ = session.lost(id: "old", waiter: 0)
         _ = session.lost(id: "old", waiter: 1)
-        let waiters = session.renewalFailed()
+        let waiters = session.openingFailed()
         #expect(waiters == [1])
         let id = session.id
         #expect(id == nil)
@@ -58,10 +58,40 @@ import Testing
         let (id, waiters) = session.close()
         #expect(id == nil)
         #expect(waiters == [1])
-        let late = session.renewed(id: "new")
-        #expect(late.isEmpty)
+        let late = session.opened(id: "new")
+        #expect(late == nil)
         let revived = session.id
         #expect(revived == nil)
+    }
+
+    @Test("A session that is opened when it is wanted is opened once, and those who come meanwhile wait for it")
+    func opening() {
+        var session = UpstreamSession<Int>()
+        guard case .open = session.wanted(waiter: 0), case .wait = session.wanted(waiter: 1) else {
+            Issue.record("the first opens, the second waits")
+            return
+        }
+        let before = session.id
+        #expect(before == nil)
+        let waiters = session.opened(id: "new")
+        #expect(waiters == [1])
+        guard case .ready("new") = session.wanted(waiter: 2) else {
+            Issue.record("not ready")
+            return
+        }
+    }
+
+    @Test("A first opening that fails leaves the session to be wanted again")
+    func openingFails() {
+        var session = UpstreamSession<Int>()
+        _ = session.wanted(waiter: 0)
+        _ = session.wanted(waiter: 1)
+        let waiters = session.openingFailed()
+        #expect(waiters == [1])
+        guard case .open = session.wanted(waiter: 2) else {
+            Issue.record("not wanted again")
+            return
+        }
     }
 
     @Test("Closing gives the id that the upstream still knows, once")

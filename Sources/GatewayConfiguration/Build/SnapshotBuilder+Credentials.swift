@@ -8,7 +8,7 @@ extension SnapshotBuilder {
     typealias RotationMode = CredentialPoolConfiguration.RotationMode
 
     /// `options.auth`; nil if it makes no pool (credentials.md §2.1).
-    mutating func credentialPool(_ node: Node, isStarted: Bool) -> CredentialPoolConfiguration? {
+    mutating func credentialPool(_ node: Node) -> CredentialPoolConfiguration? {
         let list = node["tokens"]
         let usable = self.usableTokens(list?.elements ?? [])
         let mode = node["rotationMode"]
@@ -35,7 +35,6 @@ extension SnapshotBuilder {
         }
         let retryOn = node["retryOn"]?.elements?.compactMap { $0.number.flatMap { Int($0) } }
         let affinity = node["affinity"]?.string.flatMap { CredentialPoolConfiguration.Affinity(rawValue: $0) }
-        self.refuseIfNotBuilt(.credentialPools, at: list, isStarted: isStarted)
         return Self.pool(
             usable.map { Secret($0.token) },
             mode: mode?.string.flatMap { RotationMode(rawValue: $0) } ?? .roundRobin,

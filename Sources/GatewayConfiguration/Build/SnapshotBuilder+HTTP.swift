@@ -23,7 +23,7 @@ extension SnapshotBuilder {
         )
         let pool: CredentialPoolConfiguration?
         if let auth = draft.options?["auth"] {
-            pool = self.credentialPool(auth, isStarted: draft.isStarted)
+            pool = self.credentialPool(auth)
         } else {
             pool = url.flatMap { self.mappedPool(draft, url: $0, hasAuthorization: authorization != nil) }
         }
@@ -139,16 +139,11 @@ extension SnapshotBuilder {
             let tokens = draft.settings.inboundTokens, !tokens.isEmpty,
             url.origin.scheme == .https || url.origin.isLoopback
         else { return nil }
-        let isLater = self.notBuiltYet.contains(.credentialPools)
         self.findings.add(
             .authTokensSentUpstream,
             at: node,
-            (isLater
-                ? "callers' tokens will also be sent to this upstream, once pools of credentials are built;"
-                : "callers' tokens are also sent to this upstream;")
-                + " set options.auth to its own tokens, or to {} to send none"
+            "callers' tokens are also sent to this upstream; set options.auth to its own tokens, or to {} to send none"
         )
-        if isLater { return nil }
         return Self.pool(tokens, mode: .roundRobin, maxRetries: nil, retryOn: [401, 403], affinity: .request)
     }
 

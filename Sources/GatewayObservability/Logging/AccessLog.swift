@@ -27,6 +27,8 @@ package struct AccessEntry: Sendable {
     package var request: UInt64
     /// How often it was sent to the upstream.
     package var attempts: Int
+    /// The slot of the credential that served it; nil at an upstream without a pool.
+    package var slot: Int?
 
     package init(
         server: String,
@@ -38,7 +40,8 @@ package struct AccessEntry: Sendable {
         bytesOut: Int,
         session: SessionDigest?,
         request: UInt64,
-        attempts: Int
+        attempts: Int,
+        slot: Int? = nil
     ) {
         self.server = server
         self.method = method
@@ -50,6 +53,7 @@ package struct AccessEntry: Sendable {
         self.session = session
         self.request = request
         self.attempts = attempts
+        self.slot = slot
     }
 }
 
@@ -77,6 +81,7 @@ package struct AccessLog: Sendable {
             if let session = entry.session { line.field("session", session.description) }
             line.field("request", Int(clamping: entry.request))
             line.field("attempts", entry.attempts)
+            if let slot = entry.slot { line.field("slot", slot) }
         }
     }
 }

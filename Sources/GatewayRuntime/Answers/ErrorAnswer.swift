@@ -42,6 +42,9 @@ package enum ErrorAnswer {
         data += JSONText.quoted(upstream)
         data += #","executed":"\#(error.executed.rawValue)","retryable":\#(error.isRetryable)"#
         data += #","attempts":\#(error.attempts)"#
+        if !error.statuses.isEmpty {
+            data += #","statuses":[\#(error.statuses.map(String.init).joined(separator: ","))]"#
+        }
         if let status = error.status { data += #","status":\#(status)"# }
         if let wait = error.retryAfterMilliseconds { data += #","retryAfterMs":\#(wait)"# }
         data += "}"

@@ -34,6 +34,8 @@ package struct GatewayError: Error, Sendable {
     package var attempts = 1
     /// The upstream's HTTP status, where there was one.
     package var status: Int?
+    /// The statuses with which every credential was refused that the call might use, attempt by attempt.
+    package var statuses: [Int] = []
     package var retryAfterMilliseconds: Int?
 
     package init(
@@ -53,7 +55,32 @@ package struct GatewayError: Error, Sendable {
     }
 
     /// Whether the same call may be sent again by the caller without risk of running twice.
-    package var isRetryable: Bool { self.executed == .no && self.reason != .credentialRejected }
+    package var isRetryable: Bool {
+        self.executed == .no && self.reason != .credentialRejected && self.reason != .credentialsExhausted
+    }
+
+    /// The upstream refused our credential with 401 or 403, and no other may be tried; `slot` is nil without a pool.
+    static func rejected(status: Int, slot: Int?) -> GatewayError {
+        let text =
+            slot.map { "the server refused the token in slot \($0) with \(status); check auth.tokens" }
+            ?? "the server refused our credentials with \(status); check its headers or tokens"
+        return GatewayError(.credentialRejected, executed: .no, text, cause: "auth_\(status)", status: status)
+    }
+
+    /// The upstream refused every credential that the call might use.
+    static func exhausted(_ statuses: [Int]) -> GatewayError {
+        let attempts = statuses.count == 1 ? "1 attempt" : "\(statuses.count) attempts"
+        let list = statuses.map(String.init).joined(separator: ", ")
+        var error = GatewayError(
+            .credentialsExhausted,
+            executed: .no,
+            "all authentication tokens failed after \(attempts) (statuses: \(list))",
+            cause: "exhausted"
+        )
+        error.attempts = statuses.count
+        error.statuses = statuses
+        return error
+    }
 
     /// Sorts a failure of the transport.
     init(_ error: TransportError) {

@@ -23,6 +23,10 @@ struct AnswerHead {
     var retryAfter: String?
     var location: String?
     var isEncoded = false
+    /// What a 401 or 403 says of itself.
+    var challenges = AuthChallenges()
+    /// Whether the head says that a limit of rate is used up.
+    var isLimited = false
 
     init() {}
 
@@ -36,7 +40,9 @@ struct AnswerHead {
         case .chunked: break
         case .untilClose: self.isCloseDelimited = true
         }
+        let isRefusal = self.status == 401 || self.status == 403
         for field in response.fields {
+            if isRefusal { self.readRefusal(field, of: bytes) }
             switch field.name {
             case .contentType:
                 self.mediaType = HTTP1Text.mediaType(bytes.readableBytesUInt8Span.extracting(field.valueRange))
@@ -55,6 +61,22 @@ struct AnswerHead {
                 if !HTTP1Text.equalsIgnoringCase(coding, "identity") { self.isEncoded = true }
             default: break
             }
+        }
+    }
+
+    /// Headers that only refusals are looked at for, and that have no place in the list of names.
+    private mutating func readRefusal(_ field: HTTP1Field, of bytes: ByteBuffer) {
+        guard let name = bytes.getString(at: bytes.readerIndex + Int(field.nameStart), length: field.nameRange.count),
+            let value = bytes.viewBytes(
+                at: bytes.readerIndex + field.valueRange.lowerBound,
+                length: field.valueRange.count
+            )
+        else { return }
+        switch name.lowercased() {
+        case "www-authenticate": self.challenges.read(value)
+        case "x-ratelimit-remaining": if value.elementsEqual("0".utf8) { self.isLimited = true }
+        case "ratelimit": if String(decoding: value, as: UTF8.self).contains("r=0") { self.isLimited = true }
+        default: break
         }
     }
 

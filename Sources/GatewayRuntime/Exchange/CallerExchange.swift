@@ -92,6 +92,9 @@ class CallerExchange: DownstreamExchange, Sweepable, StreamSource {
     /// The deadline is over.
     func timedOut() { preconditionFailure("a subclass knows what was sent") }
 
+    /// The slot of the last attempt; nil at an upstream without a pool.
+    var usedSlot: Int? { nil }
+
     /// Whether messages that come meanwhile make the answer a stream of events.
     var isStreaming: Bool { false }
 
@@ -137,7 +140,7 @@ class CallerExchange: DownstreamExchange, Sweepable, StreamSource {
     final func fail(_ error: GatewayError) {
         guard !self.isGone else { return }
         var error = error
-        error.attempts = max(self.attempts, 1)
+        if error.statuses.isEmpty { error.attempts = max(self.attempts, 1) }
         self.outcome = CallOutcome(error.reason)
         self.gateway.report(error, upstream: self.upstream, method: self.message.method)
         self.abandonUpstream()

@@ -17,22 +17,14 @@ extension Exchange {
         switch self.answer.status {
         case 200..<300:
             self.upstream.conclude(.usable)
+            self.credentialAccepted()
             self.accepted()
         case 307, 308:
             self.redirected()
         case 300..<400:
             self.fail(self.redirectFailure)
         case 401, 403:
-            self.upstream.conclude(.rejected)
-            self.fail(
-                GatewayError(
-                    .credentialRejected,
-                    executed: .no,
-                    "the server refused our credentials with \(self.answer.status); check its headers or tokens",
-                    cause: "auth_\(self.answer.status)",
-                    status: self.answer.status
-                )
-            )
+            self.holdRefusal()
         case 404 where self.sentSessionID != nil:
             self.upstream.conclude(.usable)
             self.sessionLost()
@@ -157,8 +149,7 @@ extension Exchange {
     private func collect(_ bytes: ByteBuffer, _ hold: Hold) {
         if self.held.readableBytes == 0 {
             self.held = bytes
-            if case .failure = hold {
-            } else if !Self.beginsJSON(bytes) {
+            if !hold.isFailure, !Self.beginsJSON(bytes) {
                 return self.fail(self.protocolFailure("the answer is no JSON", "bad_json", executed: .yes))
             }
         } else {
@@ -187,6 +178,8 @@ extension Exchange {
             )
         case .failure(let status) where self.held.readableBytes > limit:
             self.fail(self.statusFailure(status))
+        case .refusal where self.held.readableBytes > Self.drainLimit:
+            self.refused()
         default:
             break
         }
@@ -221,6 +214,8 @@ extension Exchange {
             } else {
                 self.failed(status)
             }
+        case .refusal:
+            self.refused()
         }
     }
 
@@ -256,6 +251,7 @@ extension Exchange {
 
     /// Sends a whole answer as the upstream's.
     func respond(_ body: ByteBuffer, sessionID: String? = nil) {
+        self.pin(self.held, nil)
         self.reply(status: self.answer.status, body: body) { [fields = self.answer.fields] head in
             head.writeImmutableBuffer(fields)
             if let sessionID { head.writeString("Mcp-Session-Id: \(sessionID)\r\n") }

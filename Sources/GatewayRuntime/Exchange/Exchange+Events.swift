@@ -110,8 +110,10 @@ extension Exchange {
         case .request:
             // The stateless era has no requests of servers (protocol §2 S11).
             if self.message.era == .stateless { return .drop }
-            guard isRewritten else { return .pass }
-            guard let sharedCall else { return .send(data) }
+            guard isRewritten || self.hasRouting else { return .pass }
+            guard let sharedCall else {
+                return .send(self.hasRouting ? self.session?.asked(data, envelope, by: self.slot) ?? data : data)
+            }
             return sharedCall.along(data, envelope).map(Verdict.send) ?? .drop
         case .result, .error:
             guard self.isAnswered(by: envelope, in: data) else { return .drop }
@@ -119,6 +121,7 @@ extension Exchange {
                 self.initialized(data, envelope)
                 return .replaced
             }
+            self.pin(data, envelope)
             guard let answer = self.forCaller(data, envelope) else { return .replaced }
             return .last(isRewritten || self.filtersTools ? answer : nil)
         }

@@ -39,31 +39,32 @@ extension Exchange {
 
     private func openSession(_ version: String?) -> Opening {
         let revision = version.flatMap(ProtocolRevision.init(rawValue:))
-        let upstreamSession = self.answer.sessionID.map {
-            HTTPUpstreamSession(
+        let sessions = self.answer.sessionID.map {
+            HTTPUpstreamSessions(
                 id: $0,
-                revision: revision,
-                initialize: self.message.body,
-                forwarded: self.principal.forwarded
+                home: self.slot,
+                slotCount: self.http.slotCount,
+                origin: SessionOrigin(
+                    revision: revision,
+                    initialize: self.message.body,
+                    forwarded: self.principal.forwarded
+                )
             )
         }
+        let home = sessions != nil && self.http.slotCount > 1 ? self.slot : nil
         if let session {
             // A caller of the old transport has its session already.
-            guard session.bind(.http(upstreamSession), revision: revision) else {
-                self.gateway.endUpstream(.http(upstreamSession), of: self.upstream, on: self.loop)
+            guard session.bind(.http(sessions), revision: revision, home: home) else {
+                self.gateway.endUpstream(.http(sessions), of: self.upstream, on: self.loop)
                 self.refuse(status: 404, code: -32_600, "the session is initialized, or over", outcome: .sessionLost)
                 return .refused
             }
-            if upstreamSession != nil { self.gateway.listen(for: session, self.http, self.request, on: self.loop) }
+            if sessions != nil { self.gateway.listen(for: session, self.http, self.request, on: self.loop) }
             return .open(session)
         }
-        guard let upstreamSession else { return .none }
-        let session = CallerSession(
-            id: self.gateway.sessions.makeID(),
-            principal: self.principal,
-            binding: .http(upstreamSession),
-            revision: revision
-        )
+        guard let sessions else { return .none }
+        let session = CallerSession(id: self.gateway.sessions.makeID(), principal: self.principal)
+        _ = session.bind(.http(sessions), revision: revision, home: home)
         guard self.responder != nil, self.gateway.open(session, on: self.loop) else {
             self.gateway.end(session, on: self.loop)
             self.gateway.count(rejected: .sessions)
@@ -93,32 +94,34 @@ extension Exchange {
     /// (contract §4); a second time it is over.
     func sessionLost() {
         self.abandonUpstream()
-        guard let session = self.session?.http, let lostID = self.sentSessionID, !self.isSessionRenewed else {
+        guard let upstreamSession, let lostID = self.sentSessionID, !self.isSessionRenewed else {
             return self.sessionOver()
         }
         self.isSessionRenewed = true
         self.phase = .waiting
         let exchange = NIOLoopBound(self, eventLoop: self.loop.eventLoop)
-        let waiter = HTTPUpstreamSession.Waiter(eventLoop: self.loop.eventLoop) { id in
-            if id == nil { exchange.value.sessionOver() } else { exchange.value.goOn() }
+        let waiter = HTTPUpstreamSession.Waiter(eventLoop: self.loop.eventLoop) { opened in
+            if case .open = opened { exchange.value.goOn() } else { exchange.value.sessionOver() }
         }
-        switch session.lost(id: lostID, waiter: waiter) {
+        switch upstreamSession.lost(id: lostID, waiter: waiter) {
         case .retry: self.goOn()
         case .wait: break
         case .over: self.sessionOver()
         case .renew:
-            SessionRenewal.run(session, self.http, of: self.upstream, on: self.loop) {
-                [binding = self.session?.binding] id in
-                if id != nil, case .shared(let shared, _)? = binding { shared.restoreSubscriptions() }
-                waiter.resume(id)
+            SessionOpening.run(upstreamSession, self.http, of: self.upstream, on: self.loop) {
+                [binding = self.session?.binding] opened in
+                if case .open = opened, case .shared(let caller)? = binding {
+                    caller.session(upstreamSession.slot).restoreSubscriptions()
+                }
+                waiter.resume(opened)
             }
         }
     }
 
     /// The caller's session ends; told so, the caller opens a new one (protocol §1.1).
-    private func sessionOver() {
+    func sessionOver() {
         if let session {
-            if case .shared(let shared, _) = session.binding { shared.lost() }
+            if case .shared(let caller) = session.binding { caller.session(self.slot).lost() }
             self.gateway.end(session, on: self.loop)
         }
         self.refuse(status: 404, code: -32_600, "session not found: initialize again", outcome: .sessionLost)

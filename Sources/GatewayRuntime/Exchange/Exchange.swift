@@ -47,6 +47,16 @@ final class Exchange: CallerExchange, UpstreamReceiver {
         case whole
         /// An HTTP status of 400 and above, which may carry an answer to this request.
         case failure(status: Int)
+        /// 401 or 403: read to keep the connection, and for what it says of itself, but not for long.
+        case refusal
+
+        /// Whether the answer need not be JSON.
+        var isFailure: Bool {
+            switch self {
+            case .failure, .refusal: true
+            case .upToThreshold, .whole: false
+            }
+        }
     }
 
     /// An answer up to this size is held until it is whole (contract §4).
@@ -59,8 +69,20 @@ final class Exchange: CallerExchange, UpstreamReceiver {
     var connection: UpstreamConnection?
     private var retries = 0
 
+    /// Which credentials it tried; nil at an upstream without a pool.
+    var credentials: CredentialAttempts?
+    /// The slot of the attempt; 0 without a pool.
+    var slot = 0
+    /// Whether messages of the session have slots to choose from.
+    var hasRouting = false
+
     // What the attempt carried.
+    /// The session that it went in; nil without one.
+    var upstreamSession: HTTPUpstreamSession?
     var sentSessionID: String?
+    /// The message as the upstream gets it.
+    var outgoing: ByteBuffer
+    private var isFresh = false
     var isSessionRenewed = false
     var redirectTarget: String?
     var redirects = 0
@@ -86,6 +108,7 @@ final class Exchange: CallerExchange, UpstreamReceiver {
         responder: any DownstreamResponder
     ) {
         self.http = http
+        self.outgoing = message.body
         self.eventDecoder = SSEDecoder(maximumEventBytes: gateway.limits.eventBytes)
         super
             .init(
@@ -104,9 +127,17 @@ final class Exchange: CallerExchange, UpstreamReceiver {
     override func attempt() { self.attempt(isFresh: false) }
 
     func attempt(isFresh: Bool) {
-        self.phase = .attempting
         self.attempts += 1
-        self.loop.pool(of: self.upstream)?.connect(for: self, isFresh: isFresh)
+        self.isFresh = isFresh
+        // One that is only repeated keeps its slot.
+        if self.credentials?.slot == nil, !self.takeSlot() { return }
+        self.enterSession()
+    }
+
+    /// The session is open, or there is none to open.
+    func connect() {
+        self.phase = .attempting
+        self.loop.pool(of: self.upstream)?.connect(for: self, isFresh: self.isFresh)
     }
 
     func upstreamConnected(_ connection: UpstreamConnection) {
@@ -117,9 +148,9 @@ final class Exchange: CallerExchange, UpstreamReceiver {
         }
         self.connection = connection
         var head = self.loop.buffer(capacity: 1024)
-        self.http.heads.begin(.post, target: self.redirectTarget, into: &head)
+        self.http.begin(.post, target: self.redirectTarget, slot: self.slot, into: &head)
         self.appendFields(to: &head)
-        let body = self.sharedCall?.body ?? self.message.body
+        let body = self.outgoing
         head.writeStaticString("Content-Length: ")
         head.writeString("\(body.readableBytes)\r\n\r\n")
         if body.readableBytes <= Self.inlineBody {
@@ -135,11 +166,11 @@ final class Exchange: CallerExchange, UpstreamReceiver {
         let isInitialize = self.message.method == .initialize
         let hasVersion = self.request.appendMessageFields(isInitialize: isInitialize, to: &head)
         self.request.appendForwarded(self.upstream.configuration.forwardHeaders, to: &head)
-        guard let session, let http = session.http else { return }
-        self.sentSessionID = http.id
+        guard let upstreamSession else { return }
+        self.sentSessionID = upstreamSession.id
         if let id = self.sentSessionID { head.writeString("Mcp-Session-Id: \(id)\r\n") }
         // Callers of the old transport have no such header, and in a shared session it is not theirs to say.
-        if !hasVersion, let revision = http.revision { head.writeString(revision.headerLine) }
+        if !hasVersion, let revision = upstreamSession.origin.revision { head.writeString(revision.headerLine) }
     }
 
     /// A body up to this size is copied behind its head: one buffer costs less than two.
@@ -157,6 +188,9 @@ final class Exchange: CallerExchange, UpstreamReceiver {
             self.eventsBroke(cause: "sse_truncated")
         case .resuming:
             self.resumeLater()
+        case .holding(.refusal):
+            // Its status was read, and that is what counts.
+            self.refused()
         case .attempting, .holding:
             let failure = GatewayError(error)
             if failure.reason == .unreachable { self.upstream.conclude(.unreachable) }
@@ -202,7 +236,7 @@ final class Exchange: CallerExchange, UpstreamReceiver {
     }
 
     override func drainUpstream() -> Bool {
-        self.sharedCall?.end()
+        self.endAttempts()
         guard self.connection != nil else { return false }
         self.phase = .draining
         self.connection?.isReadingPaused = false
@@ -213,6 +247,8 @@ final class Exchange: CallerExchange, UpstreamReceiver {
         self.phase = .done
         super.done()
     }
+
+    override var usedSlot: Int? { self.credentials.map { _ in self.slot } }
 
     override var isStreaming: Bool {
         switch self.phase {
@@ -260,6 +296,7 @@ final class Exchange: CallerExchange, UpstreamReceiver {
         UpstreamCall.notify(
             self.http,
             of: self.upstream,
+            slot: self.slot,
             on: self.loop,
             body: ClientMessage.cancelled(id, reason: "timeout"),
             session: self.sentSessionID,

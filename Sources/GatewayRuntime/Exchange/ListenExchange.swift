@@ -3,6 +3,7 @@
 
 import GatewayModel
 import GatewayObservability
+import GatewayPolicy
 import GatewaySession
 import GatewayTransport
 import GatewayWire
@@ -41,6 +42,10 @@ final class ListenExchange: UpstreamReceiver, StreamSource {
     private var pending = ByteBuffer()
     private var resumption = Resumption()
     private var failures = 0
+    /// Which credentials the connection being opened tried; nil at an upstream without a pool.
+    private var credentials: CredentialAttempts?
+    /// The slot of the connection.
+    private var slot = 0
     /// Tells a pause before the next attempt from that before another one.
     private var interruptions = 0
     /// How long the upstream's stream stays open for a caller that is away.
@@ -76,14 +81,74 @@ final class ListenExchange: UpstreamReceiver, StreamSource {
     /// Asks the upstream; `connection` gets the stream when there is one, or a refusal.
     func start(for connection: StreamConnection?) {
         self.waiting = connection
-        self.connect()
         let listen = NIOLoopBound(self, eventLoop: self.loop.eventLoop)
+        self.session?.onNewHome { listen.execute { $0.moveHome() } }
+        self.connect()
         self.loop.eventLoop.scheduleTask(in: Self.openingTime) {
             if case .opening = listen.value.phase { listen.value.open() }
         }
     }
 
-    private func connect() { self.loop.pool(of: self.upstream)?.connect(for: self) }
+    /// Opens the upstream's stream, with the credential whose turn it is now.
+    private func connect() {
+        self.endAttempt()
+        self.credentials = self.http.credentials.map { pool in
+            CredentialAttempts(self.session.map { .session(slot: $0.home) } ?? .idle, rules: pool.rules)
+        }
+        self.attempt()
+    }
+
+    private func attempt() {
+        if let pool = self.http.credentials, var attempts = self.credentials {
+            let slot = pool.begin(&attempts)
+            self.credentials = attempts
+            guard let slot else { return self.interrupted() }
+            self.slot = slot
+        }
+        guard case .http(let sessions?)? = self.session?.binding, sessions.session(self.slot).id == nil else {
+            return self.dial()
+        }
+        let listen = NIOLoopBound(self, eventLoop: self.loop.eventLoop)
+        SessionOpening.enter(sessions.session(self.slot), self.http, of: self.upstream, on: self.loop) {
+            opened,
+            isFirst in
+            let listen = listen.value
+            if case .done = listen.phase { return }
+            switch opened {
+            case .open: listen.dial()
+            case .refused(let status): listen.refused(with: status, isCounted: isFirst)
+            case .failed: listen.interrupted()
+            case .over: listen.end()
+            }
+        }
+    }
+
+    private func dial() { self.loop.pool(of: self.upstream)?.connect(for: self) }
+
+    private func refused(with status: Int, isCounted: Bool) {
+        guard let pool = self.http.credentials, var attempts = self.credentials else { return self.interrupted() }
+        let refusal = pool.refused(&attempts, with: status, isCounted: isCounted)
+        self.credentials = attempts
+        self.session?.withRouting { [slot] in $0.refused(slot) }
+        if case .again = refusal.verdict { self.attempt() } else { self.interrupted() }
+    }
+
+    private func endAttempt() {
+        guard let pool = self.http.credentials, var attempts = self.credentials else { return }
+        pool.release(&attempts)
+        self.credentials = attempts
+    }
+
+    /// The session has a new home: its stream is opened there, from now on (credentials.md §2.9).
+    private func moveHome() {
+        guard let session, session.home != self.slot, self.connection != nil else { return }
+        self.connection?.cancel()
+        self.connection = nil
+        self.resumption = Resumption()
+        self.phase = .interrupted
+        self.interruptions += 1
+        self.connect()
+    }
 
     /// Gives the waiting connection its stream.
     private func open() {
@@ -103,7 +168,7 @@ final class ListenExchange: UpstreamReceiver, StreamSource {
         self.decoder = SSEDecoder(maximumEventBytes: self.gateway.limits.eventBytes)
         self.pending = ByteBuffer()
         var head = self.loop.buffer(capacity: 512)
-        self.http.heads.begin(.get, target: nil, into: &head)
+        self.http.begin(.get, slot: self.slot, into: &head)
         if let revision = self.session?.revision {
             head.writeString(revision.headerLine)
         } else if let version = self.request.value(.mcpProtocolVersion) {
@@ -112,7 +177,9 @@ final class ListenExchange: UpstreamReceiver, StreamSource {
             head.writeStaticString("\r\n")
         }
         self.request.appendForwarded(self.upstream.configuration.forwardHeaders, to: &head)
-        if let id = self.session?.http?.id { head.writeString("Mcp-Session-Id: \(id)\r\n") }
+        if case .http(let sessions?)? = self.session?.binding, let id = sessions.session(self.slot).id {
+            head.writeString("Mcp-Session-Id: \(id)\r\n")
+        }
         self.resumption.appendField(to: &head)
         head.writeStaticString("\r\n")
         connection.send(head: head, body: nil, receiver: self)
@@ -126,6 +193,7 @@ final class ListenExchange: UpstreamReceiver, StreamSource {
             self.upstream.conclude(.usable)
             self.failures = 0
             self.phase = .streaming
+            self.accepted()
             self.open()
         case 405 where isFirst:
             self.upstream.conclude(.usable)
@@ -133,10 +201,21 @@ final class ListenExchange: UpstreamReceiver, StreamSource {
         case 404 where self.session != nil, 405:
             // The session is over, or there is no stream any more: the next POST brings it to light.
             self.end()
+        case 401, 403:
+            self.connection?.cancel()
+            self.connection = nil
+            self.refused(with: answer.status, isCounted: true)
         default:
             self.connection?.cancel()
             self.interrupted()
         }
+    }
+
+    private func accepted() {
+        guard let pool = self.http.credentials, var attempts = self.credentials else { return }
+        pool.succeeded(&attempts)
+        self.credentials = attempts
+        if let session { self.gateway.accepted(self.slot, by: session, self.http, on: self.loop) }
     }
 
     /// The upstream offers no such stream.
@@ -163,7 +242,9 @@ final class ListenExchange: UpstreamReceiver, StreamSource {
                 self.pending.moveReaderIndex(forwardBy: length)
             case .event(let event):
                 self.resumption.take(event, in: self.pending)
-                if let data = event.dataBytes(in: self.pending), data.readableBytes > 0 { self.send(data) }
+                if let data = event.dataBytes(in: self.pending), data.readableBytes > 0 {
+                    self.send(self.session?.asked(data, by: self.slot) ?? data)
+                }
                 self.pending.moveReaderIndex(forwardBy: event.length)
             case .tooLong:
                 self.connection?.cancel()
@@ -187,6 +268,7 @@ final class ListenExchange: UpstreamReceiver, StreamSource {
 
     private func interrupted() {
         self.connection = nil
+        self.endAttempt()
         switch self.phase {
         case .done, .suspended: return
         case .opening, .streaming, .interrupted: self.phase = .interrupted
@@ -244,6 +326,7 @@ final class ListenExchange: UpstreamReceiver, StreamSource {
     }
 
     private func finish() {
+        self.endAttempt()
         self.phase = .done
         self.waiting = nil
         self.stream = nil

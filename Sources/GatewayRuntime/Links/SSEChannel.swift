@@ -25,6 +25,10 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
     private let loop: GatewayLoop
     private let fields: String
     private let deadline: NIODeadline
+    /// Which credentials the opening tried; nil at an upstream without a pool, and for a probe, of which no pool hears.
+    private var credentials: CredentialAttempts?
+    /// The slot that the whole session uses (credentials.md §2.9).
+    private var slot: Int
     private var state = State.opening
     private var hasAnswered = false
     private var connection: UpstreamConnection?
@@ -33,14 +37,20 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
     private(set) var pendingBytes = 0
 
     /// `fields` are forwarded field lines of the one caller whose channel this is; empty for a shared one.
+    /// `probedSlot` is the credential that a probe is about.
     init(
         _ upstream: Upstream,
         _ http: HTTPAccess,
         fields: String,
         limits: Limits,
+        probedSlot: Int? = nil,
         on loop: GatewayLoop,
         delegate: any LinkChannelDelegate
     ) {
+        self.slot = probedSlot ?? 0
+        if probedSlot == nil {
+            self.credentials = http.credentials.map { CredentialAttempts(.home, rules: $0.rules) }
+        }
         self.upstream = upstream
         self.http = http
         self.fields = fields
@@ -54,6 +64,16 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
 
     func open() {
         self.loop.sweeper.add(self)
+        self.attempt()
+    }
+
+    private func attempt() {
+        if let pool = self.http.credentials, var attempts = self.credentials {
+            let slot = pool.begin(&attempts)
+            self.credentials = attempts
+            guard let slot else { return self.end(.exhausted(attempts.statuses)) }
+            self.slot = slot
+        }
         self.loop.pool(of: self.upstream)?.connect(for: self, isFresh: true)
     }
 
@@ -62,19 +82,46 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
             return completion(.failed(GatewayError(.upstreamClosed, executed: .no, "the stream is gone")))
         }
         self.pendingBytes += message.readableBytes
+        // Each message is an attempt with the one credential that the session has.
+        var attempts = self.http.credentials.map { CredentialAttempts(.pinned(slot: self.slot), rules: $0.rules) }
+        if let pool = self.http.credentials, var begun = attempts {
+            _ = pool.begin(&begun)
+            attempts = begun
+        }
         UpstreamCall.send(
             self.http,
             of: self.upstream,
             target: target,
+            slot: self.slot,
             on: self.loop,
             body: message,
             fields: self.fields,
             timeout: .seconds(30)
-        ) { [weak self] result in
+        ) { [weak self, attempts, pool = self.http.credentials, slot = self.slot] result in
             self?.pendingBytes -= message.readableBytes
-            completion(Self.sending(result))
+            guard let pool, var attempts else { return completion(Self.sending(result)) }
+            switch result {
+            case .success(let answer) where (200..<300).contains(answer.status):
+                pool.succeeded(&attempts)
+                completion(.sent)
+            case .success(let answer) where [401, 403].contains(answer.status):
+                _ = pool.refused(&attempts, with: answer.status)
+                completion(.failed(.rejected(status: answer.status, slot: slot)))
+                // The next message goes in a session with the next credential.
+                self?.end(Self.refused)
+            default:
+                pool.release(&attempts)
+                completion(Self.sending(result))
+            }
         }
     }
+
+    private static let refused = GatewayError(
+        .upstreamClosed,
+        executed: .unknown,
+        "the session was closed, since its token is refused; it is opened again with the next one",
+        cause: "credential_rejected"
+    )
 
     private static func sending(_ result: Result<UpstreamCall.Answer, TransportError>) -> LinkSending {
         switch result {
@@ -98,6 +145,10 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
         self.connection?.cancel()
         self.connection = nil
         self.loop.sweeper.remove(self)
+        if let pool = self.http.credentials, var attempts = self.credentials {
+            pool.release(&attempts)
+            self.credentials = attempts
+        }
         self.delegate?.channelClosed(error)
     }
 
@@ -120,7 +171,7 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
         guard case .opening = self.state else { return connection.release() }
         self.connection = connection
         var head = self.loop.buffer(capacity: 512)
-        self.http.heads.begin(.get, target: nil, into: &head)
+        self.http.begin(.get, slot: self.slot, into: &head)
         head.writeString(self.fields)
         head.writeStaticString("\r\n")
         connection.send(head: head, body: nil, receiver: self)
@@ -129,8 +180,10 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
     func upstreamAnswered(_ connection: UpstreamConnection) {
         let answer = AnswerHead(connection)
         self.hasAnswered = true
-        guard answer.status != 200 || answer.mediaType != .eventStream else { return }
+        guard answer.status != 200 || answer.mediaType != .eventStream else { return self.accepted() }
         switch answer.status {
+        case 401, 403:
+            self.refused(with: answer)
         case 404, 405:
             let text =
                 "the server answered HTTP \(answer.status) to GET: it may speak streamable HTTP; see transportType"
@@ -142,6 +195,28 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
             self.end(
                 GatewayError(.upstreamProtocol, executed: .no, text, cause: "bad_content_type", status: answer.status)
             )
+        }
+    }
+
+    private func accepted() {
+        guard let pool = self.http.credentials, var attempts = self.credentials else { return }
+        pool.succeeded(&attempts)
+        self.credentials = attempts
+    }
+
+    private func refused(with answer: AnswerHead) {
+        guard let pool = self.http.credentials, var attempts = self.credentials else {
+            return self.end(.rejected(status: answer.status, slot: nil))
+        }
+        let refusal = pool.refused(&attempts, with: answer.status, as: answer.refusalKind(ByteBuffer()))
+        self.credentials = attempts
+        switch refusal.verdict {
+        case .again:
+            self.connection?.cancel()
+            self.connection = nil
+            self.attempt()
+        case .rejected: self.end(.rejected(status: answer.status, slot: self.slot))
+        case .exhausted: self.end(.exhausted(refusal.statuses))
         }
     }
 
@@ -232,13 +307,7 @@ extension GatewayError {
     init(refusedWith status: Int) {
         switch status {
         case 401, 403:
-            self.init(
-                .credentialRejected,
-                executed: .no,
-                "the server refused our credentials with \(status); check its headers or tokens",
-                cause: "auth_\(status)",
-                status: status
-            )
+            self = .rejected(status: status, slot: nil)
         case 429:
             self.init(
                 .rateLimited,

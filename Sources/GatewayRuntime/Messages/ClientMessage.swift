@@ -50,6 +50,14 @@ enum ClientMessage {
         return body
     }
 
+    static func toolsList(id: String) -> ByteBuffer {
+        ByteBuffer(string: #"{"jsonrpc":"2.0","id":\#(id),"method":"tools/list"}"#)
+    }
+
+    static let toolsListChanged = ByteBuffer(
+        staticString: #"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#
+    )
+
     /// `resources/subscribe` or `resources/unsubscribe`; `uri` is decoded.
     static func subscription(_ method: MCPMethod, id: String, uri: [UInt8]) -> ByteBuffer {
         let uri = JSONText.quoted(String(decoding: uri, as: UTF8.self))

@@ -22,10 +22,10 @@ package final class CallerSession: Sendable {
     enum Binding: Sendable {
         /// Nothing yet: a caller of the old transport has its session before it initializes.
         case none
-        /// A session of its own at a streamable-HTTP upstream; nil if the upstream issues none.
-        case http(HTTPUpstreamSession?)
-        /// The one session that all callers of a streamable-HTTP upstream share, in which it is this caller.
-        case shared(SharedSession, caller: Int)
+        /// Sessions of its own at a streamable-HTTP upstream; nil if the upstream issues none.
+        case http(HTTPUpstreamSessions?)
+        /// The sessions that all callers of a streamable-HTTP upstream share, in which it is this caller.
+        case shared(SharedCaller)
         /// A stream of messages, its own or one that all share, in which it is this caller.
         case link(LinkHandle, caller: Int)
     }
@@ -51,6 +51,12 @@ package final class CallerSession: Sendable {
         var onClose: [@Sendable () -> Void] = []
         /// Whether the gauge of sessions counts it.
         var isCounted = false
+        /// Which slot what goes to; nil where the upstream has one credential or none.
+        var routing: SlotRouting?
+        /// Opens what it listens on upstream again, in its new home.
+        var onNewHome: (@Sendable () -> Void)?
+        /// What its last whole list of tools was; 0: it asked for none.
+        var toolsDigest = 0
     }
 
     package let id: SessionID
@@ -59,17 +65,11 @@ package final class CallerSession: Sendable {
     let isLegacy: Bool
     private let state: Mutex<State>
 
-    init(
-        id: SessionID,
-        principal: Principal,
-        binding: Binding = .none,
-        revision: ProtocolRevision? = nil,
-        isLegacy: Bool = false
-    ) {
+    init(id: SessionID, principal: Principal, isLegacy: Bool = false) {
         self.id = id
         self.principal = principal
         self.isLegacy = isLegacy
-        self.state = Mutex(State(binding: binding, revision: revision))
+        self.state = Mutex(State())
     }
 
     // MARK: Upstream
@@ -78,23 +78,45 @@ package final class CallerSession: Sendable {
     /// What was negotiated with the caller; nil if that is a version that we do not know, or nothing was yet.
     package var revision: ProtocolRevision? { self.state.withLock { $0.revision } }
 
-    /// The session at a streamable-HTTP upstream in which its messages go; nil without one.
-    var http: HTTPUpstreamSession? {
-        switch self.binding {
-        case .http(let session): session
-        case .shared(let session, _): session.session
-        case .none, .link: nil
-        }
-    }
-
     /// The caller initialized; false if the session ended meanwhile, or was bound before.
-    func bind(_ binding: Binding, revision: ProtocolRevision?) -> Bool {
+    ///
+    /// `home` is the slot that answered `initialize`, where there are several.
+    func bind(_ binding: Binding, revision: ProtocolRevision?, home: Int? = nil) -> Bool {
         self.state.withLock { state in
             guard case .none = state.binding, !state.isOver else { return false }
             state.binding = binding
             state.revision = revision
+            state.routing = home.map { SlotRouting(home: $0) }
             return true
         }
+    }
+
+    /// Reads or changes which slot what goes to; nil where there is one slot only.
+    func withRouting<Result: Sendable>(_ body: (inout SlotRouting) -> Result) -> Result? {
+        self.state.withLock { state in
+            guard var routing = state.routing else { return nil }
+            // Nothing is copied: the state does not hold it meanwhile.
+            state.routing = nil
+            defer { state.routing = routing }
+            return body(&routing)
+        }
+    }
+
+    /// Where what belongs to the session as a whole goes.
+    var home: Int { self.state.withLock { $0.routing?.home ?? 0 } }
+
+    /// What is to be done when the session has a new home, in place of what was.
+    func onNewHome(_ body: @escaping @Sendable () -> Void) {
+        self.state.withLock { if !$0.isOver { $0.onNewHome = body } }
+    }
+
+    /// The session has a new home.
+    func movedHome() { self.state.withLock { $0.onNewHome }?() }
+
+    /// What its last list of tools was, so that it can be told of another.
+    var toolsDigest: Int {
+        get { self.state.withLock { $0.toolsDigest } }
+        set { self.state.withLock { $0.toolsDigest = newValue } }
     }
 
     /// The gauge of sessions counts it from now on.

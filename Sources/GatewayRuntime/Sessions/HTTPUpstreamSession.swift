@@ -6,57 +6,108 @@ import GatewayWire
 import NIOCore
 import Synchronization
 
-/// A session at a streamable-HTTP upstream, and what it takes to open it again.
-final class HTTPUpstreamSession: Sendable {
-    /// A call that waits until the session is open again.
-    struct Waiter: Sendable {
-        let eventLoop: any EventLoop
-        /// Told the new id, or nil if the session is over.
-        let resume: @Sendable (String?) -> Void
-    }
-
-    /// An `initialize` above this is not kept: such a session cannot be opened again.
+/// What it takes to open a session at a streamable-HTTP upstream, in whatever slot.
+struct SessionOrigin: Sendable {
+    /// An `initialize` above this is not kept: such a session cannot be opened again, nor with another credential.
     static let initializeLimit = 64 * 1024
 
     /// What the upstream negotiated; nil if it is a version that we do not know.
     let revision: ProtocolRevision?
-    /// The message that opened it; empty if it was too long to keep.
+    /// The message that opens it; empty if it was too long to keep.
     let initialize: ByteBuffer
     /// The forwarded field lines of its caller.
     let forwarded: [UInt8]
-    private let session: Mutex<UpstreamSession<Waiter>>
 
-    init(id: String, revision: ProtocolRevision?, initialize: ByteBuffer, forwarded: [UInt8]) {
+    init(revision: ProtocolRevision?, initialize: ByteBuffer, forwarded: [UInt8]) {
         self.revision = revision
         self.initialize = initialize.readableBytes <= Self.initializeLimit ? initialize : ByteBuffer()
         self.forwarded = forwarded
-        self.session = Mutex(UpstreamSession(id: id))
     }
-
-    /// The id to send upstream; nil once the session is over.
-    var id: String? { self.session.withLock { $0.id } }
 
     /// The field lines that every message of the gateway in this session carries.
     var fields: String { String(decoding: self.forwarded, as: UTF8.self) + (self.revision?.headerLine ?? "") }
+}
+
+/// A session at a streamable-HTTP upstream with the credential of one slot, which alone it is ever used with.
+final class HTTPUpstreamSession: Sendable {
+    /// What came of opening the session, or of opening it again.
+    enum Opened: Sendable {
+        case open(id: String)
+        /// The upstream refused the slot's credential with this status.
+        case refused(Int)
+        case failed(GatewayError)
+        /// It is over for good.
+        case over
+    }
+
+    /// A call that waits until the session is open.
+    struct Waiter: Sendable {
+        let eventLoop: any EventLoop
+        let resume: @Sendable (Opened) -> Void
+    }
+
+    let slot: Int
+    let origin: SessionOrigin
+    private let session: Mutex<UpstreamSession<Waiter>>
+
+    /// `id` is nil for a session that is opened when it is wanted.
+    init(id: String?, slot: Int, origin: SessionOrigin) {
+        self.slot = slot
+        self.origin = origin
+        self.session = Mutex(id.map { UpstreamSession(id: $0) } ?? UpstreamSession())
+    }
+
+    /// The id to send upstream; nil while there is none.
+    var id: String? { self.session.withLock { $0.id } }
+
+    func wanted(_ waiter: Waiter) -> UpstreamSession<Waiter>.Want {
+        self.session.withLock { $0.wanted(waiter: waiter) }
+    }
 
     func lost(id: String, waiter: Waiter) -> UpstreamSession<Waiter>.Loss {
         self.session.withLock { $0.lost(id: id, waiter: waiter) }
     }
 
-    func renewed(id: String) { Self.resume(self.session.withLock { $0.renewed(id: id) }, with: id) }
-
-    func renewalFailed() { Self.resume(self.session.withLock { $0.renewalFailed() }, with: nil) }
+    /// What came of opening it; everybody who waits is told.
+    ///
+    /// Returns whether it is of use; what was opened after its end has to be ended as well.
+    func opened(_ result: Opened) -> Bool {
+        let waiters: [Waiter]? = self.session.withLock { session in
+            if case .open(let id) = result { return session.opened(id: id) }
+            return session.openingFailed()
+        }
+        Self.resume(waiters ?? [], with: result)
+        return waiters != nil
+    }
 
     /// Ends the session; returns the id that the upstream may still know.
     func close() -> String? {
         let (id, waiters) = self.session.withLock { session in session.close() }
-        Self.resume(waiters, with: nil)
+        Self.resume(waiters, with: .over)
         return id
     }
 
-    private static func resume(_ waiters: [Waiter], with id: String?) {
-        for waiter in waiters { waiter.eventLoop.execute { waiter.resume(id) } }
+    private static func resume(_ waiters: [Waiter], with result: Opened) {
+        for waiter in waiters { waiter.eventLoop.execute { waiter.resume(result) } }
     }
+}
+
+/// One caller's sessions at a streamable-HTTP upstream: one for each slot, opened when it is first used.
+final class HTTPUpstreamSessions: Sendable {
+    let origin: SessionOrigin
+    let slots: [HTTPUpstreamSession]
+
+    /// The session `id` was opened in `home`.
+    init(id: String, home: Int, slotCount: Int, origin: SessionOrigin) {
+        self.origin = origin
+        self.slots = (0..<max(slotCount, home + 1))
+            .map {
+                HTTPUpstreamSession(id: $0 == home ? id : nil, slot: $0, origin: origin)
+            }
+    }
+
+    /// Slots are those of the upstream's pool, of which there are as many.
+    func session(_ slot: Int) -> HTTPUpstreamSession { self.slots[min(max(slot, 0), self.slots.count - 1)] }
 }
 
 extension ProtocolRevision {

@@ -10,13 +10,22 @@ import Logging
 import NIOCore
 import Synchronization
 
-/// The one session at a streamable-HTTP upstream that all its handshake callers share (contract §2, `isolation`).
+/// The session at a streamable-HTTP upstream that all its handshake callers share, one for each credential (contract §2,
+/// `isolation`).
 ///
 /// It is opened by us, when the first caller wants it. Ids are ours on the way up, so that callers that count alike do not
 /// meet there. What comes on the answer of a call belongs to its caller; what comes unasked goes to whom the machine
 /// names. Behind one short lock, since callers live on all event loops.
 final class SharedSession: Sendable {
-    typealias Waiter = @Sendable (Result<InitializeResult, GatewayError>) -> Void
+    typealias Waiter = @Sendable (Opened) -> Void
+
+    /// What came of opening it.
+    enum Opened: Sendable {
+        case open(InitializeResult)
+        /// The upstream refused the slot's credential with this status; `isFirst` for the one that made us ask.
+        case refused(Int, isFirst: Bool)
+        case failed(GatewayError)
+    }
 
     private struct State: ~Copyable {
         var bridge = SessionBridge.StateMachine(sharing: .shared)
@@ -34,13 +43,15 @@ final class SharedSession: Sendable {
 
     let upstream: Upstream
     let http: HTTPAccess
+    let slot: Int
     /// Where the session is opened and its stream read.
     private let home: GatewayLoop
     private let state = Mutex(State())
 
-    init(_ upstream: Upstream, _ http: HTTPAccess, home: GatewayLoop) {
+    init(_ upstream: Upstream, _ http: HTTPAccess, slot: Int, home: GatewayLoop) {
         self.upstream = upstream
         self.http = http
+        self.slot = slot
         self.home = home
     }
 
@@ -73,7 +84,7 @@ final class SharedSession: Sendable {
                 return (nil, true)
             }
         }
-        if let result { return waiter(.success(result)) }
+        if let result { return waiter(.open(result)) }
         if isFirst { self.home.eventLoop.execute { self.open() } }
     }
 
@@ -83,16 +94,25 @@ final class SharedSession: Sendable {
             self.upstream.identity,
             capabilities: ClientMessage.sharedCapabilities
         )
-        UpstreamCall.send(self.http, of: self.upstream, on: self.home, body: message, timeout: .seconds(30)) { result in
+        UpstreamCall.send(
+            self.http,
+            of: self.upstream,
+            slot: self.slot,
+            on: self.home,
+            body: message,
+            timeout: .seconds(30)
+        ) { result in
             switch result {
             case .failure(let error):
-                self.opened(.failure(GatewayError(error)))
+                self.opened(.failed(GatewayError(error)))
+            case .success(let answer) where [401, 403].contains(answer.status):
+                self.opened(.refused(answer.status, isFirst: false))
             case .success(let answer) where answer.status >= 300:
-                self.opened(.failure(GatewayError(refusedWith: answer.status)))
+                self.opened(.failed(GatewayError(refusedWith: answer.status)))
             case .success(let answer):
                 guard let envelope = AnswerReader.read(answer.body, depth: 64),
                     let initialized = InitializeResult(answer.body, envelope)
-                else { return self.opened(.failure(Self.noHandshake)) }
+                else { return self.opened(.failed(Self.noHandshake)) }
                 self.initialized(initialized, id: answer.sessionID, message)
             }
         }
@@ -107,33 +127,40 @@ final class SharedSession: Sendable {
 
     private func initialized(_ result: InitializeResult, id: String?, _ message: ByteBuffer) {
         let session = id.map {
-            HTTPUpstreamSession(id: $0, revision: result.revision, initialize: message, forwarded: [])
+            HTTPUpstreamSession(
+                id: $0,
+                slot: self.slot,
+                origin: SessionOrigin(revision: result.revision, initialize: message, forwarded: [])
+            )
         }
         UpstreamCall.send(
             self.http,
             of: self.upstream,
+            slot: self.slot,
             on: self.home,
             body: ClientMessage.initialized,
             session: id,
             fields: result.revision?.headerLine ?? "",
             timeout: .seconds(10)
         ) { _ in
-            self.opened(.success((session, result)))
+            self.opened(.open(result), session)
             SharedListening(self, on: self.home).start()
         }
     }
 
-    private func opened(_ result: Result<(HTTPUpstreamSession?, InitializeResult), GatewayError>) {
+    private func opened(_ result: Opened, _ session: HTTPUpstreamSession? = nil) {
         let waiters: [Waiter] = self.state.withLock { state in
             guard case .opening(let waiters) = state.opening else { return [] }
-            state.opening =
-                switch result {
-                case .success((let session, let initialized)): .open(session, initialized)
-                case .failure: .closed
-                }
+            state.opening = if case .open(let initialized) = result { .open(session, initialized) } else { .closed }
             return waiters
         }
-        for waiter in waiters { waiter(result.map(\.1)) }
+        for (index, waiter) in waiters.enumerated() {
+            if case .refused(let status, _) = result {
+                waiter(.refused(status, isFirst: index == 0))
+            } else {
+                waiter(result)
+            }
+        }
     }
 
     /// The upstream session could not be kept: the next caller opens another.
@@ -192,6 +219,18 @@ final class SharedSession: Sendable {
         if let severity { self.send(ClientMessage.setLevel(severity, id: #""gateway""#)) }
     }
 
+    /// A caller's home is here from now on: what it asked for elsewhere is asked for here.
+    func moved(_ caller: Int, subscriptions: [[UInt8]], severity: LogSeverity?) {
+        let lowest = self.state.withLock { state in
+            for uri in subscriptions { state.bridge.subscribed(caller, to: uri) }
+            return severity.map { state.bridge.leveled(caller, $0) }
+        }
+        for uri in subscriptions {
+            self.send(ClientMessage.subscription(.resourcesSubscribe, id: #""gateway""#, uri: uri))
+        }
+        if let lowest { self.send(ClientMessage.setLevel(lowest, id: #""gateway""#)) }
+    }
+
     /// Sends a message of the gateway whose fate changes nothing.
     private func send(_ message: ByteBuffer) {
         let session = self.session
@@ -199,10 +238,11 @@ final class SharedSession: Sendable {
             UpstreamCall.notify(
                 self.http,
                 of: self.upstream,
+                slot: self.slot,
                 on: self.home,
                 body: message,
                 session: session?.id,
-                revision: session?.revision
+                revision: session?.origin.revision
             )
         }
     }
@@ -316,7 +356,8 @@ final class SharedSession: Sendable {
             self.send(ClientMessage.methodNotFound(literal))
             return nil
         }
-        let own = message.edited([MessageEdit(id.range, number)])
+        let numbered = message.edited([MessageEdit(id.range, number)])
+        let own = caller.map { $0.asked(numbered, by: self.slot) } ?? numbered
         if call != nil { return own }
         if caller?.deliver(own) != true, let literal = self.state.withLock({ $0.bridge.undelivered(number) }) {
             self.send(ClientMessage.methodNotFound(literal))
@@ -386,6 +427,9 @@ struct SharedCall {
         self.literal = literal
         self.body = body
     }
+
+    /// The slot whose session it is in.
+    var slot: Int { self.session.slot }
 
     /// The id that the upstream knows, as JSON text.
     var idBytes: [UInt8] { Array(String(self.call).utf8) }

@@ -13,11 +13,35 @@ struct EraProbeDriver: Sendable {
     let http: HTTPAccess
     let loop: GatewayLoop
     let limits: Limits
+    /// The credential that it asks with.
+    private var slot = 0
+
+    init(upstream: Upstream, http: HTTPAccess, loop: GatewayLoop, limits: Limits) {
+        self.upstream = upstream
+        self.http = http
+        self.loop = loop
+        self.limits = limits
+    }
 
     private var timeout: TimeAmount { TimeAmount(self.limits.connectTimeout) }
     private var identity: GatewayIdentity { self.upstream.identity }
 
+    /// Asks with the current credential, and with the others while they are refused: what the upstream speaks does not
+    /// depend on it, and one credential that is accepted makes it usable.
+    ///
+    /// The pool hears nothing of it (credentials.md §2.3).
     func run() async -> EraProbe.Conclusion {
+        var driver = self
+        driver.slot = self.http.credentials?.current ?? 0
+        var conclusion = await driver.runOnce()
+        for _ in 1..<max(self.http.slotCount, 1) where conclusion.verdict == .rejected && !Task.isCancelled {
+            driver.slot = (driver.slot + 1) % self.http.slotCount
+            conclusion = await driver.runOnce()
+        }
+        return conclusion
+    }
+
+    private func runOnce() async -> EraProbe.Conclusion {
         let scope: EraProbe.Scope =
             switch self.upstream.configuration.protocolPin {
             case .auto: .both
@@ -38,6 +62,12 @@ struct EraProbeDriver: Sendable {
 
     /// Sends the lightest message that any server of the known era answers.
     func ping() async -> EraProbe.Answer {
+        var driver = self
+        driver.slot = self.http.credentials?.current ?? 0
+        return await driver.pingOnce()
+    }
+
+    private func pingOnce() async -> EraProbe.Answer {
         if self.upstream.eras.stateless == true { return await self.discover() }
         let body = ClientMessage.ping(id: #""mcp-proxy-ping""#)
         return Self.classify(await self.send(body, fields: ""))
@@ -68,6 +98,7 @@ struct EraProbeDriver: Sendable {
                 self.http,
                 of: self.upstream,
                 method: .delete,
+                slot: self.slot,
                 on: self.loop,
                 session: session,
                 fields: fields ?? "",
@@ -84,6 +115,7 @@ struct EraProbeDriver: Sendable {
                     call.value = UpstreamCall.send(
                         self.http,
                         of: self.upstream,
+                        slot: self.slot,
                         on: self.loop,
                         body: body,
                         fields: fields,
@@ -109,6 +141,7 @@ struct EraProbeDriver: Sendable {
                     self.http,
                     fields: "",
                     limits: self.limits,
+                    probedSlot: self.slot,
                     on: self.loop,
                     delegate: probe
                 )

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 package import GatewayModel
+import GatewayObservability
 import GatewayPolicy
 package import GatewaySession
 import GatewayTransport
@@ -13,17 +14,33 @@ import Synchronization
 /// How an HTTP upstream is reached.
 package struct HTTPAccess: Sendable {
     package let configuration: HTTPUpstreamConfiguration
+    /// The pool of credentials; nil without one.
+    package let credentials: UpstreamCredentials?
     let dialer: Dialer
-    let heads: RequestHeads
+    private let heads: RequestHeads
 
-    init(_ configuration: HTTPUpstreamConfiguration, listener: ListenerConfiguration) throws {
+    /// The slots that there are: one without a pool, which then means nothing.
+    var slotCount: Int { self.credentials?.count ?? 1 }
+
+    init(
+        _ configuration: HTTPUpstreamConfiguration,
+        credentials: UpstreamCredentials?,
+        listener: ListenerConfiguration
+    ) throws {
         self.configuration = configuration
+        self.credentials = credentials
         self.dialer = try Dialer(
             origin: configuration.url.origin,
             tls: configuration.tls,
             timeout: listener.limits.connectTimeout
         )
         self.heads = RequestHeads(configuration, agent: "\(listener.name)/\(listener.version)")
+    }
+
+    /// Starts a head with what all requests to the upstream carry, and the credential of a slot.
+    func begin(_ method: RequestHeads.Method, target: String? = nil, slot: Int, into head: inout ByteBuffer) {
+        self.heads.begin(method, target: target, into: &head)
+        self.credentials?.appendField(of: slot, to: &head)
     }
 }
 
@@ -72,18 +89,27 @@ package final class Upstream: Sendable {
         configuration: UpstreamConfiguration,
         listener: ListenerConfiguration,
         stdio: StdioAccess,
-        metrics: UpstreamMetrics,
+        metrics: MetricsRegistry,
         logger: Logger
     ) throws {
         self.index = index
         self.configuration = configuration
-        self.metrics = metrics
+        self.metrics = UpstreamMetrics(metrics, server: configuration.name)
         self.logger = logger
         self.limits = listener.limits
         self.identity = GatewayIdentity(name: listener.name, version: listener.version)
         self.transport =
             switch configuration.transport {
-            case .http(let http): .http(try HTTPAccess(http, listener: listener))
+            case .http(let http):
+                .http(
+                    try HTTPAccess(
+                        http,
+                        credentials: http.credentials.map {
+                            UpstreamCredentials($0, upstream: configuration.name, metrics: metrics, logger: logger)
+                        },
+                        listener: listener
+                    )
+                )
             case .stdio(let child): .stdio(child, stdio)
             }
         self.admission = UpstreamAdmission(

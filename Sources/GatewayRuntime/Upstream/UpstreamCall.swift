@@ -48,6 +48,7 @@ final class UpstreamCall: UpstreamReceiver, Sweepable {
         of upstream: Upstream,
         method: RequestHeads.Method = .post,
         target: String? = nil,
+        slot: Int,
         on loop: GatewayLoop,
         body: ByteBuffer = ByteBuffer(),
         session: String? = nil,
@@ -56,7 +57,7 @@ final class UpstreamCall: UpstreamReceiver, Sweepable {
         completion: @escaping Completion
     ) -> UpstreamCall {
         var head = loop.buffer(capacity: 1024 + body.readableBytes)
-        http.heads.begin(method, target: target, into: &head)
+        http.begin(method, target: target, slot: slot, into: &head)
         if let session { head.writeString("Mcp-Session-Id: \(session)\r\n") }
         head.writeString(fields)
         if case .post = method { head.writeString("Content-Length: \(body.readableBytes)\r\n") }
@@ -77,15 +78,22 @@ final class UpstreamCall: UpstreamReceiver, Sweepable {
     static func notify(
         _ http: HTTPAccess,
         of upstream: Upstream,
+        slot: Int,
         on loop: GatewayLoop,
         body: ByteBuffer,
         session: String?,
         revision: ProtocolRevision?
     ) {
-        let fields = revision?.headerLine ?? ""
-        Self.send(http, of: upstream, on: loop, body: body, session: session, fields: fields, timeout: .seconds(10)) {
-            _ in
-        }
+        Self.send(
+            http,
+            of: upstream,
+            slot: slot,
+            on: loop,
+            body: body,
+            session: session,
+            fields: revision?.headerLine ?? "",
+            timeout: .seconds(10)
+        ) { _ in }
     }
 
     private func complete(_ result: Result<Answer, TransportError>) {

@@ -1,0 +1,209 @@
+// This source file is part of mcp-proxy.
+// SPDX-License-Identifier: Apache-2.0
+
+import GatewayModel
+import GatewayPolicy
+import GatewaySession
+import GatewayWire
+import NIOCore
+
+/// Credentials: the slot of each attempt, the session that goes with it, and what a refusal means (credentials.md §2.4,
+/// §2.9).
+extension Exchange {
+    /// Takes the slot of the next attempt; false if there is none, and the exchange has ended.
+    func takeSlot() -> Bool {
+        guard let pool = self.http.credentials else { return true }
+        var attempts = self.credentials ?? CredentialAttempts(self.choice(in: pool), rules: pool.rules)
+        let slot = pool.begin(&attempts)
+        self.credentials = attempts
+        guard let slot else {
+            self.fail(.exhausted(attempts.statuses))
+            return false
+        }
+        self.slot = slot
+        return true
+    }
+
+    private func choice(in pool: UpstreamCredentials) -> CredentialAttempts.Choice {
+        if self.message.method == .initialize { return .home }
+        guard pool.count > 1 else { return .turn }
+        let choice = self.session?.choice(for: self.message, pool)
+        self.hasRouting = choice != nil
+        if let slot = pool.pinnedSlot(of: self.message) { return .pinned(slot: slot) }
+        return choice ?? (self.message.isRequest ? .turn : .idle)
+    }
+
+    // MARK: Sessions
+
+    /// Sends the message in the session that the caller has in the slot, which is opened if it has none there.
+    func enterSession() {
+        guard let session else { return self.connect() }
+        switch session.binding {
+        case .none, .link, .http(nil):
+            self.connect()
+        case .http(let sessions?):
+            let upstreamSession = sessions.session(self.slot)
+            self.upstreamSession = upstreamSession
+            if self.hasRouting { self.outgoing = session.sending(self.message, to: self.slot) }
+            if upstreamSession.id != nil { return self.connect() }
+            self.phase = .waiting
+            let exchange = NIOLoopBound(self, eventLoop: self.loop.eventLoop)
+            SessionOpening.enter(upstreamSession, self.http, of: self.upstream, on: self.loop) { opened, isFirst in
+                exchange.value.sessionOpened(opened, isFirst: isFirst)
+            }
+        case .shared(let caller):
+            self.enter(session, caller)
+        }
+    }
+
+    private func sessionOpened(_ opened: HTTPUpstreamSession.Opened, isFirst: Bool) {
+        guard case .waiting = self.phase, !self.isGone else { return }
+        switch opened {
+        case .open: self.connect()
+        case .refused(let status): self.refused(with: status, as: .rejected, isCounted: isFirst)
+        case .failed(let error): self.fail(error)
+        case .over: self.sessionOver()
+        }
+    }
+
+    /// In a session that callers share, where ids are ours.
+    private func enter(_ session: CallerSession, _ caller: SharedCaller) {
+        let shared = caller.session(self.slot)
+        if shared.isOpen { return self.enter(shared, session, caller) }
+        // The one that its caller initialized could not be kept: the caller opens a new one (protocol §1.1).
+        guard self.hasRouting, session.home != self.slot else { return self.sessionOver() }
+        self.phase = .waiting
+        let exchange = NIOLoopBound(self, eventLoop: self.loop.eventLoop)
+        shared.whenOpen { opened in
+            exchange.execute { exchange in
+                guard case .waiting = exchange.phase, !exchange.isGone else { return }
+                switch opened {
+                case .open: exchange.enter(shared, session, caller)
+                case .refused(let status, let isFirst):
+                    exchange.refused(with: status, as: .rejected, isCounted: isFirst)
+                case .failed(let error): exchange.fail(error)
+                }
+            }
+        }
+    }
+
+    private func enter(_ shared: SharedSession, _ session: CallerSession, _ caller: SharedCaller) {
+        self.upstreamSession = shared.session
+        // One that is only repeated keeps its id; with another credential it gets a new one.
+        if self.sharedCall?.slot == self.slot { return self.connect() }
+        self.sharedCall?.end()
+        self.sharedCall = nil
+        var message = self.message
+        if self.hasRouting {
+            let body = session.sending(message, to: self.slot)
+            if !message.isRequest, let envelope = AnswerReader.read(body, depth: self.gateway.limits.jsonDepth) {
+                message = CallerMessage(envelope: envelope, era: message.era, body: body)
+            }
+        }
+        switch shared.admit(message, of: caller.number(in: self.slot, of: session)) {
+        case .plain:
+            self.outgoing = message.body
+            self.connect()
+        case .edited(let body):
+            self.outgoing = body
+            self.connect()
+        case .call(let call):
+            self.sharedCall = call
+            self.outgoing = call.body
+            self.connect()
+        case .answered(let answer):
+            self.reply(status: 200, body: answer) { $0.writeStaticString("Content-Type: application/json\r\n") }
+            self.finish(.ok)
+        case .taken:
+            self.reply(status: 202, body: nil) { _ in }
+            self.finish(.ok)
+        case .duplicate:
+            self.refuse(status: 400, code: -32_600, "this id is in use", outcome: .refused)
+        }
+    }
+
+    // MARK: Outcomes
+
+    /// The upstream answered with a status from 200 to 299.
+    func credentialAccepted() {
+        guard let pool = self.http.credentials, var attempts = self.credentials else { return }
+        pool.succeeded(&attempts)
+        self.credentials = attempts
+        guard self.hasRouting, let session else { return }
+        session.remember(self.message)
+        self.gateway.accepted(self.slot, by: session, self.http, on: self.loop)
+    }
+
+    /// 401 or 403: what it says is read first, but not for long (credentials.md §2.4).
+    func holdRefusal() {
+        guard self.http.credentials != nil else { return self.refused() }
+        self.phase = .holding(.refusal)
+        let attempt = self.attempts
+        let exchange = NIOLoopBound(self, eventLoop: self.loop.eventLoop)
+        self.loop.eventLoop.scheduleTask(in: Self.refusalTime) {
+            guard case .holding(.refusal) = exchange.value.phase, exchange.value.attempts == attempt else { return }
+            exchange.value.refused()
+        }
+    }
+
+    private static let refusalTime = TimeAmount.milliseconds(100)
+
+    /// The refusal was read, as far as it is.
+    func refused() {
+        self.abandonUpstream()
+        self.refused(with: self.answer.status, as: self.answer.refusalKind(self.held), isCounted: true)
+    }
+
+    private func refused(with status: Int, as kind: RefusalKind, isCounted: Bool) {
+        self.held = ByteBuffer()
+        self.buffered(0)
+        guard let pool = self.http.credentials, var attempts = self.credentials else {
+            self.upstream.conclude(.rejected)
+            return self.fail(.rejected(status: status, slot: nil))
+        }
+        let refusal = pool.refused(&attempts, with: status, as: kind, isCounted: isCounted)
+        self.credentials = attempts
+        if self.hasRouting { self.session?.withRouting { [slot] in $0.refused(slot) } }
+        self.upstream.conclude(pool.areAllRefused ? .rejected : .usable)
+        switch refusal.verdict {
+        case .again: self.attempt()
+        case .rejected: self.fail(.rejected(status: status, slot: self.slot))
+        case .exhausted: self.fail(.exhausted(refusal.statuses))
+        }
+    }
+
+    /// Gives back what the last attempt held.
+    func endAttempts() {
+        self.sharedCall?.end()
+        guard let pool = self.http.credentials, var attempts = self.credentials else { return }
+        pool.release(&attempts, as: self.answer.status == 429 ? .limited : .other)
+        self.credentials = attempts
+        if self.hasRouting { self.session?.ended(self.message) }
+    }
+
+    // MARK: Answers
+
+    /// Remembers which slot made what an answer holds that can only be asked there.
+    func pin(_ answer: ByteBuffer, _ envelope: Envelope?) {
+        guard let pool = self.http.credentials, pool.count > 1 else { return }
+        if self.message.method == .toolsList, self.hasRouting, let session { session.listed(answer, self.message) }
+        guard self.message.canBePinned, AnswerReader.mayHavePins(answer),
+            let envelope = envelope ?? AnswerReader.read(answer, depth: self.gateway.limits.jsonDepth)
+        else { return }
+        pool.pin(AnswerReader.pinKeys(of: envelope, in: answer), to: self.slot)
+    }
+}
+
+extension AnswerHead {
+    /// What a refusal seems to be about.
+    func refusalKind(_ body: ByteBuffer) -> RefusalKind {
+        let envelope = self.mediaType == .json ? AnswerReader.read(body, depth: 64) : nil
+        return RefusalKind(
+            status: self.status,
+            bearerError: self.challenges.bearerError,
+            hasChallenge: !self.challenges.isEmpty,
+            isLimited: self.isLimited || self.retryAfter != nil,
+            isBareError: envelope?.kind == .error && envelope?.id == nil
+        )
+    }
+}

@@ -1,0 +1,103 @@
+// This source file is part of mcp-proxy.
+// SPDX-License-Identifier: Apache-2.0
+
+import GatewaySession
+import GatewayWire
+import Logging
+import NIOCore
+
+/// A caller's session whose home slot was refused finds a new home: the next slot that is accepted (credentials.md §2.9).
+extension Gateway {
+    /// A slot's credential was accepted to a session.
+    func accepted(_ slot: Int, by session: CallerSession, _ http: HTTPAccess, on loop: GatewayLoop) {
+        guard session.withRouting({ $0.accepted(slot) }) == true else { return }
+        let upstream = self.upstreams[session.principal.upstream]
+        self.logger.info("session moved", metadata: ["upstream": "\(upstream.name)", "to": "\(slot)"])
+        let wishes = session.withRouting { ($0.subscriptions, $0.severity) }
+        let (subscriptions, severity) = wishes ?? ([], nil)
+        let upstreamSession: HTTPUpstreamSession?
+        switch session.binding {
+        case .none, .link, .http(nil): return
+        case .http(let sessions?):
+            let moved = sessions.session(slot)
+            upstreamSession = moved
+            func send(_ message: ByteBuffer) {
+                UpstreamCall.send(
+                    http,
+                    of: upstream,
+                    slot: slot,
+                    on: loop,
+                    body: message,
+                    session: moved.id,
+                    fields: moved.origin.fields,
+                    timeout: .seconds(30)
+                ) { _ in }
+            }
+            for uri in subscriptions {
+                send(ClientMessage.subscription(.resourcesSubscribe, id: Self.homeID, uri: uri))
+            }
+            if let severity { send(ClientMessage.setLevel(severity, id: Self.homeID)) }
+        case .shared(let caller):
+            let shared = caller.session(slot)
+            upstreamSession = shared.session
+            shared.moved(caller.number(in: slot, of: session), subscriptions: subscriptions, severity: severity)
+        }
+        session.movedHome()
+        self.compareTools(of: session, upstream, http, upstreamSession, slot: slot, on: loop)
+    }
+
+    /// The id of what is asked for a caller in its name, which no caller takes for its own.
+    private static let homeID = #""mcp-proxy-home""#
+
+    /// Tells the caller if the tools are others than those that it knows.
+    private func compareTools(
+        of session: CallerSession,
+        _ upstream: Upstream,
+        _ http: HTTPAccess,
+        _ upstreamSession: HTTPUpstreamSession?,
+        slot: Int,
+        on loop: GatewayLoop
+    ) {
+        let known = session.toolsDigest
+        guard known != 0 else { return }
+        UpstreamCall.send(
+            http,
+            of: upstream,
+            slot: slot,
+            on: loop,
+            body: ClientMessage.toolsList(id: Self.homeID),
+            session: upstreamSession?.id,
+            fields: upstreamSession?.origin.fields ?? "",
+            timeout: .seconds(30)
+        ) { result in
+            guard case .success(let answer) = result, let digest = AnswerReader.resultDigest(of: answer.body),
+                digest != known
+            else { return }
+            session.toolsDigest = digest
+            session.deliver(ClientMessage.toolsListChanged)
+        }
+    }
+}
+
+extension CallerSession {
+    /// The caller has a list of tools, the first page of it.
+    func listed(_ answer: ByteBuffer, _ message: CallerMessage) {
+        let body = message.body
+        let cursor = message.envelope.params.flatMap {
+            AnswerReader.member("cursor", at: $0.lowerBound, in: body.readableBytesUInt8Span)
+        }
+        guard cursor == nil, let digest = AnswerReader.resultDigest(of: answer) else { return }
+        self.toolsDigest = digest
+    }
+}
+
+extension AnswerReader {
+    /// A number that is the same for equal results, and never 0; nil if the message is no result.
+    static func resultDigest(of message: ByteBuffer) -> Int? {
+        guard let envelope = Self.read(message, depth: 64), let result = envelope.result else { return nil }
+        var hasher = Hasher()
+        hasher.combine(message.bytes(result))
+        let digest = hasher.finalize()
+        return digest == 0 ? 1 : digest
+    }
+}

@@ -1,0 +1,70 @@
+// This source file is part of mcp-proxy.
+// SPDX-License-Identifier: Apache-2.0
+
+import GatewayPolicy
+import GatewayWire
+import NIOCore
+
+extension CallerMessage {
+    /// What must go to the credential that made it: a `requestState`, or else a task; nil if the message names neither.
+    var pinKey: Int? {
+        let body = self.body
+        let bytes = body.readableBytesUInt8Span
+        if let state = self.envelope.requestState {
+            return CredentialPins.key(.requestState, state.decodedBytes(in: bytes))
+        }
+        guard self.method.nameParameter == .taskID, let task = self.envelope.name else { return nil }
+        return CredentialPins.key(.task, task.decodedBytes(in: bytes))
+    }
+
+    /// Whether the answer can hold something that only the credential that made it can be asked for (protocol §1.2:
+    /// input_required, tasks).
+    var canBePinned: Bool {
+        switch self.method {
+        case .toolsCall, .promptsGet, .resourcesRead, .samplingCreateMessage, .elicitationCreate: self.isRequest
+        default: false
+        }
+    }
+}
+
+extension AnswerReader {
+    /// The keys of what an answer holds that only the credential that made it can be asked for:
+    /// `result.requestState`, `result.taskId`, `result.task.taskId`.
+    static func pinKeys(of envelope: Envelope, in message: ByteBuffer) -> [Int] {
+        guard let result = envelope.result else { return [] }
+        let bytes = message.readableBytesUInt8Span
+        func text(_ name: StaticString, at start: Int) -> [UInt8]? {
+            Self.member(name, at: start, in: bytes)?.string?.decodedBytes(in: bytes)
+        }
+        var keys: [Int] = []
+        if let state = text("requestState", at: result.lowerBound) {
+            keys.append(CredentialPins.key(.requestState, state))
+        }
+        if let task = text("taskId", at: result.lowerBound) { keys.append(CredentialPins.key(.task, task)) }
+        if let task = Self.member("task", at: result.lowerBound, in: bytes),
+            let id = text("taskId", at: task.range.lowerBound)
+        {
+            keys.append(CredentialPins.key(.task, id))
+        }
+        return keys
+    }
+
+    /// Whether the text `requestState` or `taskId` stands anywhere in an answer: if not, there is nothing to look for.
+    static func mayHavePins(_ message: ByteBuffer) -> Bool {
+        message.contains("\"requestState\"") || message.contains("\"taskId\"")
+    }
+}
+
+extension ByteBuffer {
+    fileprivate func contains(_ text: StaticString) -> Bool {
+        let bytes = self.readableBytesUInt8Span
+        let count = text.utf8CodeUnitCount
+        guard bytes.count >= count else { return false }
+        return text.withUTF8Buffer { pattern in
+            for start in 0...(bytes.count - count) where bytes[start] == pattern[0] && bytes[start + 1] == pattern[1] {
+                if (2..<count).allSatisfy({ bytes[start + $0] == pattern[$0] }) { return true }
+            }
+            return false
+        }
+    }
+}

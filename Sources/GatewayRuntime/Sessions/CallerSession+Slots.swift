@@ -1,0 +1,114 @@
+// This source file is part of mcp-proxy.
+// SPDX-License-Identifier: Apache-2.0
+
+import GatewayModel
+import GatewayPolicy
+import GatewaySession
+import GatewayWire
+import NIOCore
+
+/// One session with us, and one upstream for each credential that it used: where what goes (credentials.md §2.9).
+extension CallerSession {
+    /// How the slot of one of its messages is found; nil where there is one slot only.
+    func choice(for message: CallerMessage, _ credentials: UpstreamCredentials) -> CredentialAttempts.Choice? {
+        let body = message.body
+        let bytes = body.readableBytesUInt8Span
+        let envelope = message.envelope
+        let value =
+            switch envelope.kind {
+            case .request: nil as MessageIDValue?
+            case .notification: (envelope.cancelledID ?? envelope.progressToken)?.value(in: bytes)
+            case .result, .error: envelope.id?.value(in: bytes)
+            }
+        return self.withRouting { routing in
+            let home = routing.choiceOfHome(count: credentials.count, mode: credentials.rules.mode)
+            switch envelope.kind {
+            case .request:
+                if credentials.affinity == .session || message.method.belongsToSession { return home }
+                return .turn
+            case .notification:
+                guard let value else { return home }
+                let slot =
+                    message.method == .cancelledNotification
+                    ? routing.slot(ofCall: value) : routing.slot(ofToken: value)
+                return slot.map { .pinned(slot: $0) } ?? home
+            case .result, .error:
+                return value.flatMap { routing.slot(ofQuestion: $0) }.map { .pinned(slot: $0) } ?? home
+            }
+        }
+    }
+
+    /// A message goes to a slot; returns the bytes that it gets there.
+    func sending(_ message: CallerMessage, to slot: Int) -> ByteBuffer {
+        let body = message.body
+        let envelope = message.envelope
+        guard let id = envelope.id, let value = envelope.idValue(in: body) else { return body }
+        let literal = self.withRouting { routing -> [UInt8]? in
+            guard envelope.isResponse else {
+                routing.started(value, at: slot)
+                return nil
+            }
+            return routing.answered(value)?.literal
+        }
+        guard let literal = literal ?? nil, literal != message.bytes(id.range) else { return body }
+        return body.edited([MessageEdit(id.range, literal)])
+    }
+
+    /// A request of its has its answer.
+    func ended(_ message: CallerMessage) {
+        guard message.isRequest, let value = message.envelope.idValue(in: message.body) else { return }
+        self.withRouting { $0.ended(value) }
+    }
+
+    /// A slot's session asks the caller something; returns the question under an id that no other has.
+    func asked(_ question: ByteBuffer, _ envelope: Envelope, by slot: Int) -> ByteBuffer {
+        guard let id = envelope.id, let value = envelope.idValue(in: question) else { return question }
+        let literal = question.bytes(id.range)
+        let token = envelope.progressToken?.value(in: question.readableBytesUInt8Span)
+        let own = self.withRouting { $0.asked(value, literal: literal, token: token, by: slot) }
+        guard let own = own ?? nil else { return question }
+        return question.edited([MessageEdit(id.range, own)])
+    }
+
+    /// As above, of a message that was not read.
+    func asked(_ question: ByteBuffer, by slot: Int) -> ByteBuffer {
+        guard self.withRouting({ _ in true }) == true, let envelope = AnswerReader.read(question, depth: 64),
+            envelope.kind == .request
+        else { return question }
+        return self.asked(question, envelope, by: slot)
+    }
+
+    /// What the caller asked of the session as a whole is kept for a new home.
+    func remember(_ message: CallerMessage) {
+        let body = message.body
+        let uri = message.envelope.name?.decodedBytes(in: body.readableBytesUInt8Span)
+        let severity =
+            message.method == .loggingSetLevel ? AnswerReader.severity(of: message.envelope, in: body)?.value : nil
+        self.withRouting { routing in
+            switch message.method {
+            case .resourcesSubscribe: if let uri { routing.subscribed(to: uri) }
+            case .resourcesUnsubscribe: if let uri { routing.unsubscribed(from: uri) }
+            case .loggingSetLevel: if let severity { routing.leveled(severity) }
+            default: break
+            }
+        }
+    }
+}
+
+extension MCPMethod {
+    /// Whether a request is about the session that it comes in, so that it goes to the home slot.
+    fileprivate var belongsToSession: Bool {
+        switch self {
+        case .ping, .resourcesSubscribe, .resourcesUnsubscribe, .loggingSetLevel: true
+        default: false
+        }
+    }
+}
+
+extension SlotRouting {
+    /// How what belongs home finds its slot: past a home that was refused.
+    fileprivate func choiceOfHome(count: Int, mode: CredentialPool.Mode) -> CredentialAttempts.Choice {
+        guard self.isHomeRefused else { return .session(slot: self.home) }
+        return mode == .roundRobin ? .session(slot: (self.home + 1) % max(count, 1)) : .turn
+    }
+}

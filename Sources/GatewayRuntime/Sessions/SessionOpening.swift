@@ -1,0 +1,129 @@
+// This source file is part of mcp-proxy.
+// SPDX-License-Identifier: Apache-2.0
+
+import GatewayPolicy
+import GatewaySession
+import GatewayWire
+import NIOCore
+
+/// Opens an upstream session with the caller's own `initialize`: one that was forgotten again (contract §4), or the first
+/// of a slot (credentials.md §2.9).
+enum SessionOpening {
+    /// Opens the session, or waits for whoever is at it; `completion` hears on `loop` what came of it, and whether this was
+    /// the one that asked the upstream.
+    static func enter(
+        _ session: HTTPUpstreamSession,
+        _ http: HTTPAccess,
+        of upstream: Upstream,
+        on loop: GatewayLoop,
+        completion: @escaping @Sendable (HTTPUpstreamSession.Opened, _ isFirst: Bool) -> Void
+    ) {
+        let waiter = HTTPUpstreamSession.Waiter(eventLoop: loop.eventLoop) { completion($0, false) }
+        switch session.wanted(waiter) {
+        case .ready(let id): completion(.open(id: id), false)
+        case .open: Self.run(session, http, of: upstream, on: loop) { completion($0, true) }
+        case .wait: break
+        case .over: completion(.over, false)
+        }
+    }
+
+    /// Runs on `loop`; everybody who waits for the session is told, and `completion` as well.
+    static func run(
+        _ session: HTTPUpstreamSession,
+        _ http: HTTPAccess,
+        of upstream: Upstream,
+        on loop: GatewayLoop,
+        completion: @escaping (HTTPUpstreamSession.Opened) -> Void
+    ) {
+        func end(_ result: HTTPUpstreamSession.Opened) {
+            if !session.opened(result), case .open(let id) = result {
+                Self.close(id, session, http, of: upstream, on: loop)
+                return completion(.over)
+            }
+            completion(result)
+        }
+        let origin = session.origin
+        guard origin.initialize.readableBytes > 0 else { return end(.failed(Self.notKept)) }
+        UpstreamCall.send(
+            http,
+            of: upstream,
+            slot: session.slot,
+            on: loop,
+            body: origin.initialize,
+            fields: String(decoding: origin.forwarded, as: UTF8.self),
+            timeout: Self.timeout
+        ) { result in
+            switch result {
+            case .failure(let error):
+                var error = GatewayError(error)
+                error.executed = .no
+                end(.failed(error))
+            case .success(let answer) where [401, 403].contains(answer.status):
+                end(.refused(answer.status))
+            case .success(let answer):
+                guard (200..<300).contains(answer.status) else {
+                    var error = GatewayError(refusedWith: answer.status)
+                    error.executed = .no
+                    return end(.failed(error))
+                }
+                guard let id = answer.sessionID, AnswerReader.read(answer.body, depth: 64)?.kind == .result else {
+                    return end(.failed(Self.noSession))
+                }
+                UpstreamCall.send(
+                    http,
+                    of: upstream,
+                    slot: session.slot,
+                    on: loop,
+                    body: ClientMessage.initialized,
+                    session: id,
+                    fields: origin.fields,
+                    timeout: Self.timeout
+                ) { _ in
+                    // A server that does not take it refuses the message that waits, whose caller then hears of it.
+                    end(.open(id: id))
+                }
+            }
+        }
+    }
+
+    /// Ends a session upstream; `completion` hears whether the upstream says that it is gone.
+    static func close(
+        _ id: String,
+        _ session: HTTPUpstreamSession,
+        _ http: HTTPAccess,
+        of upstream: Upstream,
+        on loop: GatewayLoop,
+        timeout: TimeAmount = Self.timeout,
+        completion: @escaping (Bool) -> Void = { _ in }
+    ) {
+        UpstreamCall.send(
+            http,
+            of: upstream,
+            method: .delete,
+            slot: session.slot,
+            on: loop,
+            session: id,
+            fields: session.origin.fields,
+            timeout: timeout
+        ) { result in
+            guard case .success(let answer) = result else { return completion(false) }
+            completion(answer.status < 300 || [404, 405].contains(answer.status))
+        }
+    }
+
+    private static let timeout = TimeAmount.seconds(10)
+
+    private static let notKept = GatewayError(
+        .upstreamProtocol,
+        executed: .no,
+        "the session cannot be opened with another credential: its initialize is larger than 64 KiB",
+        cause: "initialize_too_large"
+    )
+
+    private static let noSession = GatewayError(
+        .upstreamProtocol,
+        executed: .no,
+        "the server opened no session for this credential",
+        cause: "no_session"
+    )
+}
