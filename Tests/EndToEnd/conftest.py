@@ -18,6 +18,7 @@ from harness.children import FaultChild
 from harness.clients import Clients
 from harness.gateway import Gateway, binary
 from harness.processes import FIXTURES, PEERS, Everything, StdioEverything, Upstream, poll
+from harness.tokens import Tokens
 
 DEADLINE = 60
 
@@ -196,5 +197,13 @@ def faults() -> Iterator[Upstream]:
 def raw() -> Iterator[Upstream]:
     """The hand-made upstream (Tests/Peers/raw_upstream.py), one for the test alone."""
     upstream = Upstream("2x", PEERS / "raw_upstream.py", "0")
+    yield upstream
+    upstream.kill()
+
+
+@pytest.fixture
+def tokens() -> Iterator[Tokens]:
+    """The upstream that treats each token as it is told (Tests/Fixtures/tokenupstream.py), one for the test alone."""
+    upstream = Tokens()
     yield upstream
     upstream.kill()

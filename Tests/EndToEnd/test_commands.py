@@ -142,7 +142,9 @@ BROKEN = {
     "a forbidden forward": (with_server(options={"forwardHeaders": ["Cookie"]}), None, "forwardHeaders"),
     "routes that meet": ({**FINE, "mcpServers": {n: FINE["mcpServers"]["s"] for n in ("a", "a/mcp")}}, None, "a/mcp"),
     "a bad name": ({**FINE, "mcpServers": {"_x": FINE["mcpServers"]["s"]}}, None, "_x"),
-    "pool (not built)": (with_server(options={"auth": {"tokens": ["CANARY-pool-secret-value"]}}), None, "not built"),
+    "a pool with a token that is no token": (
+        with_server(options={"auth": {"tokens": ["CANARY-pool-secret\r\nvalue"]}}), None, "tokens[0]"
+    ),
     "outbound proxy (not built)": (with_server(options={"proxy": "http://u:CANARY-proxy-secret@p:1"}), None, "not built"),
 }
 

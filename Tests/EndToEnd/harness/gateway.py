@@ -100,8 +100,11 @@ class Gateway:
             del entry["transportType"]
         mark = "&" if "?" in entry["url"] else "?"
         entry["url"] += f"{mark}key={self.canaries.make('query').rstrip('+/=')}"
+        tokens = entry.get("options", {}).get("auth", {}).get("tokens", [])
+        for token in tokens:
+            self.canaries.add("pool", token)
         entry["headers"] = {
-            "Authorization": "Bearer " + self.canaries.make("upstream"),
+            **({} if tokens else {"Authorization": "Bearer " + self.canaries.make("upstream")}),
             "X-Canary": self.canaries.make("header"),
             "X-Environment": "${E2E_CANARY}",
             **entry.get("headers", {}),

@@ -1,0 +1,71 @@
+# This source file is part of mcp-proxy.
+# SPDX-License-Identifier: Apache-2.0
+"""The upstream that treats each token as it is told (Tests/Fixtures/tokenupstream.py), and what arrived there."""
+
+import json
+import secrets
+import urllib.request
+from typing import Any
+
+from .processes import FIXTURES, Upstream
+
+
+class Tokens(Upstream):
+    """A running one; `names` of tokens in tests are letters, the tokens themselves are secrets."""
+
+    def __init__(self) -> None:
+        super().__init__("2x", FIXTURES / "tokenupstream.py", "0")
+        self._tokens: dict[str, str] = {}
+
+    def token(self, name: str) -> str:
+        """The token with this name; those of names with a dash, such as `B-more`, end with what follows it."""
+        letter, dash, rest = name.partition("-")
+        made = f"CANARY-token{letter}-{secrets.token_hex(16)}" + dash + rest
+        return self._tokens.setdefault(name, made)
+
+    def tokens(self, names: str) -> list[str]:
+        """Tokens by their names, separated by spaces."""
+        return [self.token(name) for name in names.split()]
+
+    def name(self, token: str) -> str:
+        return next((name for name, made in self._tokens.items() if made == token), token)
+
+    def entry(self, path: str, names: str, mode: str | None = None, **auth: Any) -> dict[str, Any]:
+        """A server of the configuration: `path` of the upstream, with a pool of these tokens."""
+        options = {key: auth.pop(key) for key in ("isolation",) if key in auth}
+        pool = {"tokens": self.tokens(names), **({"rotationMode": mode} if mode else {}), **auth}
+        kind = "sse" if path == "/sse" else "streamable-http"
+        return {"url": f"http://127.0.0.1:{self.port}{path}", "transportType": kind, "options": {**options, "auth": pool}}
+
+    def script(self, **told: Any) -> None:
+        """What the upstream does with tokens, by their names; see the fixture. A dash is written `__`."""
+        by_token = {self.token(name.replace("__", "-")): behaviour for name, behaviour in told.items()}
+        self._ask("script", json.dumps(by_token).encode())
+
+    def clear(self) -> None:
+        self._ask("clear")
+
+    def broadcast(self) -> None:
+        self._ask("broadcast")
+
+    def journal(self, *rpc: str) -> list[dict[str, Any]]:
+        """What arrived, with the names of the tokens; only these JSON-RPC methods (or GET, DELETE) if any are named."""
+        entries = self._ask("journal")["entries"]
+        for entry in entries:
+            entry["token"] = self.name(entry["token"])
+        return [entry for entry in entries if not rpc or (entry.get("rpc") or entry["method"]) in rpc]
+
+    def sends(self, *rpc: str) -> str:
+        """The names of the tokens with which these arrived, in order, separated by spaces."""
+        return " ".join(entry["token"] for entry in self.journal(*rpc))
+
+    def state(self) -> dict[str, Any]:
+        """The open streams' sessions, and the token of each session."""
+        answer = self._ask("journal")
+        return {"streams": answer["streams"], "sessions": {key: self.name(token) for key, token in answer["sessions"].items()}}
+
+    def _ask(self, action: str, body: bytes | None = None) -> Any:
+        url = f"http://127.0.0.1:{self.port}/control/{action}"
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(urllib.request.Request(url, data=body), timeout=10) as answer:
+            return json.loads(answer.read())
