@@ -25,7 +25,7 @@ def test_example_configuration_loads(tmp_path, text):
     path = tmp_path / "config.json"
     path.write_text(text)
     path.chmod(0o600)
-    env = environment(TEAM_TOKEN="a-token-for-the-team", SEARCH_TOKEN="a-token-for-the-search")
+    env = environment(TEAM_TOKEN="a-token-for-the-team", SEARCH_TOKEN="a-token-for-the-search", SEARCH_TOKEN_2="a-token-for-the-search-2")
     done = subprocess.run(
         [binary(), "check", "--config", path], capture_output=True, text=True, timeout=30, env=env, check=False
     )

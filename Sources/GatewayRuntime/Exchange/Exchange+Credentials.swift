@@ -176,7 +176,7 @@ extension Exchange {
     func endAttempts() {
         self.sharedCall?.end()
         guard let pool = self.http.credentials, var attempts = self.credentials else { return }
-        pool.release(&attempts, as: self.answer.status == 429 ? .limited : .other)
+        pool.release(&attempts)
         self.credentials = attempts
         if self.hasRouting { self.session?.ended(self.message) }
     }

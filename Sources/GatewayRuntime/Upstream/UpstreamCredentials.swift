@@ -109,7 +109,7 @@ package final class UpstreamCredentials: Sendable {
     }
 
     /// The attempt ended without a verdict on its credential; `outcome` is nil if nothing was sent.
-    func release(_ attempts: inout CredentialAttempts, as outcome: CredentialOutcome? = .other) {
+    func release(_ attempts: inout CredentialAttempts, as outcome: CredentialOutcome? = .neutral) {
         guard let slot = attempts.slot else { return }
         self.pool.withLock { attempts.release(in: &$0) }
         if let outcome { self.requests[slot].increment(outcome) }
@@ -214,17 +214,14 @@ package final class UpstreamCredentials: Sendable {
 enum CredentialOutcome: String, CaseIterable, Sendable, MetricLabel {
     case accepted
     case rejected
-    /// 429: too much of it.
-    case limited
     /// Anything else, which says nothing of the credential.
-    case other
+    case neutral
 
     var metricIndex: Int {
         switch self {
         case .accepted: 0
         case .rejected: 1
-        case .limited: 2
-        case .other: 3
+        case .neutral: 2
         }
     }
     var metricLabel: String { self.rawValue }

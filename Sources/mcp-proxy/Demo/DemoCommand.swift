@@ -4,6 +4,7 @@
 import ArgumentParser
 import GatewayModel
 import GatewayObservability
+import GatewayPolicy
 import GatewayRuntime
 import GatewayServer
 import GatewayWire
@@ -26,6 +27,7 @@ struct DemoCommand: AsyncParsableCommand {
     }
 
     func run() async throws {
+        let server = DemoServer()
         let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
         let upstream: Listener
         do {
@@ -34,27 +36,45 @@ struct DemoCommand: AsyncParsableCommand {
                 group: group,
                 loops: group.makeIterator().map { GatewayLoop(eventLoop: $0) },
                 limits: Limits(),
-                handler: DemoServer()
+                handler: server
             )
         } catch {
             throw CommandEnd.cannotRun("demo: cannot listen on 127.0.0.1: \(error)")
         }
         let process = GatewayProcess(
-            try Self.snapshot(upstreamPort: upstream.address?.port ?? 0, port: self.port),
+            try Self.snapshot(of: server, at: upstream.address?.port ?? 0, port: self.port),
             format: .automatic(for: 2),
             level: .warning,
             threads: 1
         )
         try await process.run { address in
-            Output.print(Self.instructions(url: "http://\(GatewayProcess.text(address))/demo/mcp"))
+            Output.print(Self.instructions(base: "http://\(GatewayProcess.text(address))"))
         }
         await upstream.drain(within: .seconds(1))
     }
 
-    private static func snapshot(upstreamPort: Int, port: Int) throws -> GatewaySnapshot {
+    private static func snapshot(of server: DemoServer, at upstreamPort: Int, port: Int) throws -> GatewaySnapshot {
         guard let url = HTTPURL("http://127.0.0.1:\(upstreamPort)/mcp"),
             let base = WebOrigin("http://127.0.0.1:\(port == 0 ? 9090 : port)")
         else { throw CommandEnd.cannotRun("demo: no address") }
+        func upstream(_ name: String, _ tokens: [String], _ mode: CredentialPool.Mode) -> UpstreamConfiguration {
+            let pool = CredentialPoolConfiguration(
+                tokens: tokens.map { Secret($0) },
+                mode: mode,
+                attemptLimit: mode == .roundRobin ? 1 : tokens.count,
+                retryOn: [401, 403],
+                affinity: .request
+            )
+            return UpstreamConfiguration(
+                name: name,
+                route: name,
+                transport: .http(
+                    HTTPUpstreamConfiguration(kind: .streamableHTTP, url: url, credentials: pool, proxy: .direct)
+                ),
+                isLogEnabled: true
+            )
+        }
+        let tokens = server.tokens.map(\.value)
         return GatewaySnapshot(
             listener: ListenerConfiguration(
                 baseOrigin: base,
@@ -65,21 +85,20 @@ struct DemoCommand: AsyncParsableCommand {
                 advertisedTransport: .streamableHTTP
             ),
             upstreams: [
-                UpstreamConfiguration(
-                    name: "demo",
-                    route: "demo",
-                    transport: .http(HTTPUpstreamConfiguration(kind: .streamableHTTP, url: url, proxy: .direct)),
-                    isLogEnabled: true
-                )
+                upstream("demo", [server.revoked] + tokens, .onFirstFailed), upstream("turns", tokens, .roundRobin),
             ]
         )
     }
 
-    private static func instructions(url: String) -> String {
-        let call =
-            #"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo","arguments":{"text":"hello"}}}"#
+    private static func instructions(base: String) -> String {
+        let url = "\(base)/demo/mcp"
+        func call(_ tool: String, _ arguments: String = "{}") -> String {
+            #"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"\#(tool)","arguments":\#(arguments)}}"#
+        }
         let list = #"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#
-        let post = "curl -s \(url) -H 'Content-Type: application/json' -d"
+        func post(_ url: String, _ body: String) -> String {
+            "curl -s \(url) -H 'Content-Type: application/json' -d '\(body)'"
+        }
         return """
             An MCP server and the proxy in front of it are running.
 
@@ -87,9 +106,20 @@ struct DemoCommand: AsyncParsableCommand {
 
             Try, in another terminal:
 
-            $ \(post) '\(list)'
+            $ \(post(url, list))
 
-            $ \(post) '\(call)'
+            $ \(post(url, call("echo", #"{"text":"hello"}"#)))
+
+            The proxy has four tokens for this server, and the first one is revoked: the first call that met it
+            went on with the second, and so does every call since. Look at the pool:
+
+            $ \(post(url, call("whoami")))
+
+            $ curl -s \(base)/_status
+
+            The same server once more, with three tokens that take turns:
+
+            $ for i in 1 2 3; do \(post("\(base)/turns/mcp", call("whoami"))); echo; done
 
             The official Python SDK (pip install mcp):
 

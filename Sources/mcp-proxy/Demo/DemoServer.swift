@@ -6,8 +6,25 @@ import GatewayServer
 import GatewayWire
 import NIOCore
 
-/// The server of `mcp-proxy demo`: two tools over streamable HTTP, in both eras, without sessions.
+/// The server of `mcp-proxy demo`: three tools over streamable HTTP, in both eras, without sessions, for whoever has a
+/// token that was not revoked.
 final class DemoServer: RequestHandler {
+    /// A bearer token, and the name by which the server knows its owner.
+    struct Token {
+        let value: String
+        let owner: String
+    }
+
+    /// The token that is refused, and those that are not; made anew each time.
+    let revoked: String
+    let tokens: [Token]
+
+    init() {
+        func make() -> String { String(UInt64.random(in: .min ... .max), radix: 36) }
+        self.revoked = "demo-revoked-\(make())"
+        self.tokens = ["alice", "bob", "carol"].map { Token(value: "demo-\($0)-\(make())", owner: $0) }
+    }
+
     var isDraining: Bool { false }
 
     func rejected(_ reason: RejectionReason) {}
@@ -24,6 +41,13 @@ final class DemoServer: RequestHandler {
         responder: any DownstreamResponder
     ) -> (any DownstreamExchange)? {
         let body = request.body
+        let authorization = request.value(.authorization).map { String(decoding: $0, as: UTF8.self) }
+        guard let caller = self.tokens.first(where: { "Bearer \($0.value)" == authorization }) else {
+            responder.respond(status: 401, json: ErrorAnswer.body(code: -32_600, message: "this token was revoked")) {
+                $0.writeStaticString("WWW-Authenticate: Bearer error=\"invalid_token\"\r\n")
+            }
+            return nil
+        }
         guard let scan = try? EnvelopeScanner().scan(body.readableBytesUInt8Span), case .message(let message) = scan
         else {
             responder.respond(status: 400, json: ErrorAnswer.body(code: -32_700, message: "no JSON-RPC message"))
@@ -35,7 +59,7 @@ final class DemoServer: RequestHandler {
             responder.respond(status: 202, body: nil) { _ in }
             return nil
         }
-        let result = Self.answer(message, in: body)
+        let result = Self.answer(message, in: body, to: caller.owner)
         let answer: [UInt8]
         if let result {
             answer = Array(#"{"jsonrpc":"2.0","id":"#.utf8) + idBytes + #","result":\#(result)}"#.utf8
@@ -47,7 +71,7 @@ final class DemoServer: RequestHandler {
     }
 
     /// The result as JSON; nil for a method that is not served.
-    private static func answer(_ message: Envelope, in body: ByteBuffer) -> String? {
+    private static func answer(_ message: Envelope, in body: ByteBuffer, to caller: String) -> String? {
         let server = #"{"name":"demo","version":"\#(Version.current)"}"#
         // Members that only the stateless era has are left out for the other.
         let complete = message.hasStatelessEnvelope ? #""resultType":"complete","# : ""
@@ -65,7 +89,7 @@ final class DemoServer: RequestHandler {
         case .toolsList:
             return #"{\#(complete)\#(caching)"tools":[\#(Self.tools)]}"#
         case .toolsCall:
-            let text = Self.call(message, in: body)
+            let text = Self.call(message, in: body, by: caller)
             return #"{\#(complete)"content":[{"type":"text","text":\#(text)}],"isError":false}"#
         default:
             return nil
@@ -76,11 +100,12 @@ final class DemoServer: RequestHandler {
         {"name":"echo","description":"Says what it was told","inputSchema":{"type":"object",\
         "properties":{"text":{"type":"string"}},"required":["text"]}},\
         {"name":"add","description":"Adds two whole numbers","inputSchema":{"type":"object",\
-        "properties":{"a":{"type":"integer"},"b":{"type":"integer"}},"required":["a","b"]}}
+        "properties":{"a":{"type":"integer"},"b":{"type":"integer"}},"required":["a","b"]}},\
+        {"name":"whoami","description":"Says whose token a call came with","inputSchema":{"type":"object"}}
         """
 
     /// The text of a tool's answer, as a JSON literal.
-    private static func call(_ message: Envelope, in body: ByteBuffer) -> String {
+    private static func call(_ message: Envelope, in body: ByteBuffer, by caller: String) -> String {
         let arguments = DemoArguments(message, in: body)
         switch message.name?.decoded(in: body.readableBytesUInt8Span) {
         case "echo":
@@ -88,8 +113,10 @@ final class DemoServer: RequestHandler {
         case "add":
             let (sum, overflow) = (arguments.integers["a"] ?? 0).addingReportingOverflow(arguments.integers["b"] ?? 0)
             return ErrorAnswer.quoted(overflow ? "too large" : "\(sum)")
+        case "whoami":
+            return ErrorAnswer.quoted("you came with the token of \(caller)")
         default:
-            return ErrorAnswer.quoted("there are two tools: echo and add")
+            return ErrorAnswer.quoted("there are three tools: echo, add and whoami")
         }
     }
 }
