@@ -11,16 +11,22 @@ package struct CredentialAttempts: Sendable {
         package let mode: CredentialPool.Mode
         /// Slots that one request may try.
         package let attemptLimit: Int
-        /// The statuses, of 401 and 403, that count and move on.
-        package let retryOn: Set<Int>
+        private let retriesOn401: Bool
+        private let retriesOn403: Bool
         /// Whether one refusal is the end because one attempt is all that there is, so that "all failed" says nothing.
         package var isSingle: Bool { self.mode == .static || self.mode == .roundRobin && self.attemptLimit == 1 }
 
-        /// `attemptLimit` is from 1 to the number of slots.
+        /// `attemptLimit` is from 1 to the number of slots; `retryOn` are the statuses, of 401 and 403, that count.
         package init(mode: CredentialPool.Mode, attemptLimit: Int, retryOn: Set<Int>) {
             self.mode = mode
             self.attemptLimit = max(attemptLimit, 1)
-            self.retryOn = retryOn
+            self.retriesOn401 = retryOn.contains(401)
+            self.retriesOn403 = retryOn.contains(403)
+        }
+
+        /// Whether a refusal with this status counts, and moves on.
+        package func retries(on status: Int) -> Bool {
+            status == 401 ? self.retriesOn401 : status == 403 && self.retriesOn403
         }
     }
 
@@ -105,7 +111,7 @@ package struct CredentialAttempts: Sendable {
     ) -> Refusal? {
         guard let lease else { return nil }
         self.lease = nil
-        guard self.rules.retryOn.contains(status) else {
+        guard self.rules.retries(on: status) else {
             pool.release(lease)
             return Refusal(verdict: .rejected, move: nil)
         }

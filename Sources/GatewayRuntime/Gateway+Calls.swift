@@ -200,8 +200,7 @@ extension Gateway {
         )
         let bound = DeferredExchange.bound(exchange)
         let state = NIOLoopBound((call, responder), eventLoop: responder.loop.eventLoop)
-        let attempts = http.credentials.map { CredentialAttempts(.home, rules: $0.rules) }
-        self.open(shared, http, attempts) { result in
+        self.open(shared, http, http.credentials?.attempts(.home)) { result in
             bound.execute { exchange in
                 switch result {
                 case .failure(let error):
@@ -239,14 +238,13 @@ extension Gateway {
     ) {
         let pool = http.credentials
         var attempts = attempts
-        var slot = 0
-        if let pool, var begun = attempts {
-            guard let next = pool.begin(&begun) else { return completion(.failure(.exhausted(begun.statuses))) }
-            (slot, attempts) = (next, begun)
+        guard let slot = pool.map({ $0.begin(&attempts) }) ?? 0 else {
+            return completion(.failure(.exhausted(attempts?.statuses ?? [])))
         }
         shared[min(slot, shared.count - 1)]
-            .whenOpen { [slot, attempts] opened in
-                guard let pool, var attempts else { return completion(Self.home(slot, opened)) }
+            .whenOpen { [attempts] opened in
+                guard let pool else { return completion(Self.home(slot, opened)) }
+                var attempts = attempts
                 guard case .refused(let status, let isFirst) = opened else {
                     // Whether it was opened now or long ago: nothing new is known of the credential.
                     pool.release(&attempts, as: nil)

@@ -13,11 +13,9 @@ extension Exchange {
     /// Takes the slot of the next attempt; false if there is none, and the exchange has ended.
     func takeSlot() -> Bool {
         guard let pool = self.http.credentials else { return true }
-        var attempts = self.credentials ?? CredentialAttempts(self.choice(in: pool), rules: pool.rules)
-        let slot = pool.begin(&attempts)
-        self.credentials = attempts
-        guard let slot else {
-            self.fail(.exhausted(attempts.statuses))
+        if self.credentials == nil { self.credentials = pool.attempts(self.choice(in: pool)) }
+        guard let slot = pool.begin(&self.credentials) else {
+            self.fail(.exhausted(self.credentials?.statuses ?? []))
             return false
         }
         self.slot = slot
@@ -126,9 +124,8 @@ extension Exchange {
 
     /// The upstream answered with a status from 200 to 299.
     func credentialAccepted() {
-        guard let pool = self.http.credentials, var attempts = self.credentials else { return }
-        pool.succeeded(&attempts)
-        self.credentials = attempts
+        guard let pool = self.http.credentials else { return }
+        pool.succeeded(&self.credentials)
         guard self.hasRouting, let session else { return }
         session.remember(self.message)
         self.gateway.accepted(self.slot, by: session, self.http, on: self.loop)
@@ -157,12 +154,11 @@ extension Exchange {
     private func refused(with status: Int, as kind: RefusalKind, isCounted: Bool) {
         self.held = ByteBuffer()
         self.buffered(0)
-        guard let pool = self.http.credentials, var attempts = self.credentials else {
+        guard let pool = self.http.credentials else {
             self.upstream.conclude(.rejected)
             return self.fail(.rejected(status: status, slot: nil))
         }
-        let refusal = pool.refused(&attempts, with: status, as: kind, isCounted: isCounted)
-        self.credentials = attempts
+        let refusal = pool.refused(&self.credentials, with: status, as: kind, isCounted: isCounted)
         if self.hasRouting { self.session?.withRouting { [slot] in $0.refused(slot) } }
         self.upstream.conclude(pool.areAllRefused ? .rejected : .usable)
         switch refusal.verdict {
@@ -175,9 +171,8 @@ extension Exchange {
     /// Gives back what the last attempt held.
     func endAttempts() {
         self.sharedCall?.end()
-        guard let pool = self.http.credentials, var attempts = self.credentials else { return }
-        pool.release(&attempts)
-        self.credentials = attempts
+        guard let pool = self.http.credentials else { return }
+        pool.release(&self.credentials)
         if self.hasRouting { self.session?.ended(self.message) }
     }
 

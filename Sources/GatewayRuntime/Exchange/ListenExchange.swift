@@ -92,17 +92,13 @@ final class ListenExchange: UpstreamReceiver, StreamSource {
     /// Opens the upstream's stream, with the credential whose turn it is now.
     private func connect() {
         self.endAttempt()
-        self.credentials = self.http.credentials.map { pool in
-            CredentialAttempts(self.session.map { .session(slot: $0.home) } ?? .idle, rules: pool.rules)
-        }
+        self.credentials = self.http.credentials?.attempts(self.session.map { .session(slot: $0.home) } ?? .idle)
         self.attempt()
     }
 
     private func attempt() {
-        if let pool = self.http.credentials, var attempts = self.credentials {
-            let slot = pool.begin(&attempts)
-            self.credentials = attempts
-            guard let slot else { return self.interrupted() }
+        if let pool = self.http.credentials {
+            guard let slot = pool.begin(&self.credentials) else { return self.interrupted() }
             self.slot = slot
         }
         guard case .http(let sessions?)? = self.session?.binding, sessions.session(self.slot).id == nil else {
@@ -126,18 +122,13 @@ final class ListenExchange: UpstreamReceiver, StreamSource {
     private func dial() { self.loop.pool(of: self.upstream)?.connect(for: self) }
 
     private func refused(with status: Int, isCounted: Bool) {
-        guard let pool = self.http.credentials, var attempts = self.credentials else { return self.interrupted() }
-        let refusal = pool.refused(&attempts, with: status, isCounted: isCounted)
-        self.credentials = attempts
+        guard let pool = self.http.credentials else { return self.interrupted() }
+        let refusal = pool.refused(&self.credentials, with: status, isCounted: isCounted)
         self.session?.withRouting { [slot] in $0.refused(slot) }
         if case .again = refusal.verdict { self.attempt() } else { self.interrupted() }
     }
 
-    private func endAttempt() {
-        guard let pool = self.http.credentials, var attempts = self.credentials else { return }
-        pool.release(&attempts)
-        self.credentials = attempts
-    }
+    private func endAttempt() { self.http.credentials?.release(&self.credentials) }
 
     /// The session has a new home: its stream is opened there, from now on (credentials.md §2.9).
     private func moveHome() {
@@ -212,9 +203,8 @@ final class ListenExchange: UpstreamReceiver, StreamSource {
     }
 
     private func accepted() {
-        guard let pool = self.http.credentials, var attempts = self.credentials else { return }
-        pool.succeeded(&attempts)
-        self.credentials = attempts
+        guard let pool = self.http.credentials else { return }
+        pool.succeeded(&self.credentials)
         if let session { self.gateway.accepted(self.slot, by: session, self.http, on: self.loop) }
     }
 

@@ -49,7 +49,7 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
     ) {
         self.slot = probedSlot ?? 0
         if probedSlot == nil {
-            self.credentials = http.credentials.map { CredentialAttempts(.home, rules: $0.rules) }
+            self.credentials = http.credentials?.attempts(.home)
         }
         self.upstream = upstream
         self.http = http
@@ -68,10 +68,10 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
     }
 
     private func attempt() {
-        if let pool = self.http.credentials, var attempts = self.credentials {
-            let slot = pool.begin(&attempts)
-            self.credentials = attempts
-            guard let slot else { return self.end(.exhausted(attempts.statuses)) }
+        if let pool = self.http.credentials, self.credentials != nil {
+            guard let slot = pool.begin(&self.credentials) else {
+                return self.end(.exhausted(self.credentials?.statuses ?? []))
+            }
             self.slot = slot
         }
         self.loop.pool(of: self.upstream)?.connect(for: self, isFresh: true)
@@ -83,11 +83,8 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
         }
         self.pendingBytes += message.readableBytes
         // Each message is an attempt with the one credential that the session has.
-        var attempts = self.http.credentials.map { CredentialAttempts(.pinned(slot: self.slot), rules: $0.rules) }
-        if let pool = self.http.credentials, var begun = attempts {
-            _ = pool.begin(&begun)
-            attempts = begun
-        }
+        var attempts = self.http.credentials?.attempts(.pinned(slot: self.slot))
+        _ = self.http.credentials?.begin(&attempts)
         UpstreamCall.send(
             self.http,
             of: self.upstream,
@@ -99,7 +96,8 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
             timeout: .seconds(30)
         ) { [weak self, attempts, pool = self.http.credentials, slot = self.slot] result in
             self?.pendingBytes -= message.readableBytes
-            guard let pool, var attempts else { return completion(Self.sending(result)) }
+            guard let pool else { return completion(Self.sending(result)) }
+            var attempts = attempts
             switch result {
             case .success(let answer) where (200..<300).contains(answer.status):
                 pool.succeeded(&attempts)
@@ -145,10 +143,7 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
         self.connection?.cancel()
         self.connection = nil
         self.loop.sweeper.remove(self)
-        if let pool = self.http.credentials, var attempts = self.credentials {
-            pool.release(&attempts)
-            self.credentials = attempts
-        }
+        self.http.credentials?.release(&self.credentials)
         self.delegate?.channelClosed(error)
     }
 
@@ -198,18 +193,13 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
         }
     }
 
-    private func accepted() {
-        guard let pool = self.http.credentials, var attempts = self.credentials else { return }
-        pool.succeeded(&attempts)
-        self.credentials = attempts
-    }
+    private func accepted() { self.http.credentials?.succeeded(&self.credentials) }
 
     private func refused(with answer: AnswerHead) {
-        guard let pool = self.http.credentials, var attempts = self.credentials else {
+        guard let pool = self.http.credentials, self.credentials != nil else {
             return self.end(.rejected(status: answer.status, slot: nil))
         }
-        let refusal = pool.refused(&attempts, with: answer.status, as: answer.refusalKind(ByteBuffer()))
-        self.credentials = attempts
+        let refusal = pool.refused(&self.credentials, with: answer.status, as: answer.refusalKind(ByteBuffer()))
         switch refusal.verdict {
         case .again:
             self.connection?.cancel()

@@ -5,6 +5,14 @@ import GatewayPolicy
 import GatewayWire
 import NIOCore
 
+#if canImport(Glibc)
+import Glibc
+#elseif canImport(Musl)
+import Musl
+#else
+import Darwin
+#endif
+
 extension CallerMessage {
     /// What must go to the credential that made it: a `requestState`, or else a task; nil if the message names neither.
     var pinKey: Int? {
@@ -51,20 +59,25 @@ extension AnswerReader {
 
     /// Whether the text `requestState` or `taskId` stands anywhere in an answer: if not, there is nothing to look for.
     static func mayHavePins(_ message: ByteBuffer) -> Bool {
-        message.contains("\"requestState\"") || message.contains("\"taskId\"")
+        message.withUnsafeReadableBytes { bytes in
+            // Capitals are rare, and `memchr` is fast where a loop of ours is not.
+            bytes.has(#""requestState""#, byItsCapital: 8) || bytes.has(#""taskId""#, byItsCapital: 5)
+        }
     }
 }
 
-extension ByteBuffer {
-    fileprivate func contains(_ text: StaticString) -> Bool {
-        let bytes = self.readableBytesUInt8Span
-        let count = text.utf8CodeUnitCount
-        guard bytes.count >= count else { return false }
-        return text.withUTF8Buffer { pattern in
-            for start in 0...(bytes.count - count) where bytes[start] == pattern[0] && bytes[start + 1] == pattern[1] {
-                if (2..<count).allSatisfy({ bytes[start + $0] == pattern[$0] }) { return true }
-            }
-            return false
+extension UnsafeRawBufferPointer {
+    /// Whether a text stands anywhere, looked for by the one byte of it at this place.
+    fileprivate func has(_ text: StaticString, byItsCapital place: Int) -> Bool {
+        guard let base = self.baseAddress else { return false }
+        let (pattern, length) = (text.utf8Start, text.utf8CodeUnitCount)
+        var index = place
+        while index < self.count, let found = memchr(base + index, Int32(pattern[place]), self.count - index) {
+            let hit = UnsafeRawPointer(found) - base
+            let start = hit - place
+            if start + length <= self.count, memcmp(base + start, pattern, length) == 0 { return true }
+            index = hit + 1
         }
+        return false
     }
 }

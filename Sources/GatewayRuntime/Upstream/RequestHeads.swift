@@ -14,10 +14,13 @@ struct RequestHeads: Sendable {
     private let get: [UInt8]
     private let delete: [UInt8]
 
-    init(_ http: HTTPUpstreamConfiguration, agent: String) {
+    /// `token` is the bearer token that is sent; nil: none, but what `headers` may have.
+    init(_ http: HTTPUpstreamConfiguration, token: Secret?, agent: String) {
         var fields = "Host: \(http.url.origin.authority)\r\nUser-Agent: \(Self.token(agent))\r\n"
         fields += "Accept-Encoding: identity\r\n"
         for header in http.headers { fields += "\(header.name): \(header.value.reveal())\r\n" }
+        // RFC 6750 §2.1.
+        if let token { fields += "Authorization: Bearer \(token.reveal())\r\n" }
         let accept = "Accept: application/json, text/event-stream\r\nContent-Type: application/json\r\n"
         self.post = Self.prefix("POST", http.url.target, fields + accept)
         self.get = Self.prefix("GET", http.url.target, fields + "Accept: text/event-stream\r\n")

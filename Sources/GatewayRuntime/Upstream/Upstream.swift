@@ -17,10 +17,11 @@ package struct HTTPAccess: Sendable {
     /// The pool of credentials; nil without one.
     package let credentials: UpstreamCredentials?
     let dialer: Dialer
-    private let heads: RequestHeads
+    /// By slot.
+    private let heads: [RequestHeads]
 
     /// The slots that there are: one without a pool, which then means nothing.
-    var slotCount: Int { self.credentials?.count ?? 1 }
+    var slotCount: Int { self.heads.count }
 
     init(
         _ configuration: HTTPUpstreamConfiguration,
@@ -34,13 +35,14 @@ package struct HTTPAccess: Sendable {
             tls: configuration.tls,
             timeout: listener.limits.connectTimeout
         )
-        self.heads = RequestHeads(configuration, agent: "\(listener.name)/\(listener.version)")
+        let agent = "\(listener.name)/\(listener.version)"
+        let tokens = configuration.credentials.map { $0.tokens.map(Optional.some) } ?? [nil]
+        self.heads = tokens.map { RequestHeads(configuration, token: $0, agent: agent) }
     }
 
     /// Starts a head with what all requests to the upstream carry, and the credential of a slot.
     func begin(_ method: RequestHeads.Method, target: String? = nil, slot: Int, into head: inout ByteBuffer) {
-        self.heads.begin(method, target: target, into: &head)
-        self.credentials?.appendField(of: slot, to: &head)
+        self.heads[min(max(slot, 0), self.heads.count - 1)].begin(method, target: target, into: &head)
     }
 }
 

@@ -9,10 +9,9 @@ import Logging
 import NIOCore
 import Synchronization
 
-/// The credentials of one upstream: the pool that all event loops share, and the header line of each slot.
+/// The credentials of one upstream: the pool that all event loops share, behind one short lock, and what is told of it.
 ///
-/// The pool is behind one short lock. Nothing here prints or hands out a token: it goes into request heads and nowhere
-/// else.
+/// Slots only: the tokens themselves stand in request heads and nowhere else.
 package final class UpstreamCredentials: Sendable {
     /// What a request is told that was refused.
     struct Refusal {
@@ -44,7 +43,6 @@ package final class UpstreamCredentials: Sendable {
     let count: Int
     private let upstream: String
     private let logger: Logger
-    private let fieldLines: [ByteBuffer]
     private let fingerprints: [String]
     private let pool: Mutex<CredentialPool>
     private let pins = Mutex(CredentialPins())
@@ -62,7 +60,6 @@ package final class UpstreamCredentials: Sendable {
         self.count = pool.slots.count
         self.upstream = upstream
         self.logger = logger
-        self.fieldLines = configuration.tokens.map { ByteBuffer(string: "Authorization: Bearer \($0.reveal())\r\n") }
         self.fingerprints = configuration.tokens.map { Fingerprint.text(of: $0) }
         self.pool = Mutex(pool)
         self.lastRefusals = Mutex(Array(repeating: nil, count: pool.slots.count))
@@ -73,8 +70,8 @@ package final class UpstreamCredentials: Sendable {
         self.rotations = metrics.counters(.credentialRotations, [upstream], by: RefusalStatus.self)
         self.exhausted = metrics.counter(.credentialsExhausted, [upstream])
         for slot in slots {
-            metrics.callback(.credentialFailures, [upstream, "\(slot)"]) { [weak self] in
-                self.map { $0.pool.withLock { Double($0.slots[slot].failures) } }
+            metrics.callback(.credentialFailures, [upstream, "\(slot)"]) { [self] in
+                self.pool.withLock { Double($0.slots[slot].failures) }
             }
         }
     }
@@ -87,31 +84,30 @@ package final class UpstreamCredentials: Sendable {
     /// Whether every credential was refused when it was last used.
     var areAllRefused: Bool { self.pool.withLock { $0.areAllRefused } }
 
-    /// Appends the `Authorization` line of a slot (RFC 6750 §2.1).
-    func appendField(of slot: Int, to head: inout ByteBuffer) {
-        guard self.fieldLines.indices.contains(slot) else { return }
-        head.writeImmutableBuffer(self.fieldLines[slot])
-    }
-
     // MARK: Attempts
 
+    /// A request that has tried nothing yet.
+    func attempts(_ choice: CredentialAttempts.Choice) -> CredentialAttempts {
+        CredentialAttempts(choice, rules: self.rules)
+    }
+
     /// Takes the slot of the next attempt; nil if the request tried all that it may.
-    func begin(_ attempts: inout CredentialAttempts) -> Int? {
-        self.pool.withLock { attempts.begin(in: &$0) }
+    func begin(_ attempts: inout CredentialAttempts?) -> Int? {
+        self.pool.withLock { attempts?.begin(in: &$0) }
     }
 
     /// The upstream accepted the credential.
-    func succeeded(_ attempts: inout CredentialAttempts) {
-        guard let slot = attempts.slot else { return }
+    func succeeded(_ attempts: inout CredentialAttempts?) {
+        guard let slot = attempts?.slot else { return }
         let now = self.now
-        self.pool.withLock { attempts.succeeded(at: now, in: &$0) }
+        self.pool.withLock { attempts?.succeeded(at: now, in: &$0) }
         self.requests[slot].increment(.accepted)
     }
 
     /// The attempt ended without a verdict on its credential; `outcome` is nil if nothing was sent.
-    func release(_ attempts: inout CredentialAttempts, as outcome: CredentialOutcome? = .neutral) {
-        guard let slot = attempts.slot else { return }
-        self.pool.withLock { attempts.release(in: &$0) }
+    func release(_ attempts: inout CredentialAttempts?, as outcome: CredentialOutcome? = .neutral) {
+        guard let slot = attempts?.slot else { return }
+        self.pool.withLock { attempts?.release(in: &$0) }
         if let outcome { self.requests[slot].increment(outcome) }
     }
 
@@ -119,24 +115,24 @@ package final class UpstreamCredentials: Sendable {
     ///
     /// `isCounted` is false if that was the answer to another's message.
     func refused(
-        _ attempts: inout CredentialAttempts,
+        _ attempts: inout CredentialAttempts?,
         with status: Int,
         as kind: RefusalKind = .rejected,
         isCounted: Bool = true
     ) -> Refusal {
         let now = self.now
-        guard let slot = attempts.slot,
+        guard let slot = attempts?.slot,
             let refusal = self.pool.withLock({
-                attempts.refused(with: status, isCounted: isCounted, at: now, in: &$0)
+                attempts?.refused(with: status, isCounted: isCounted, at: now, in: &$0)
             })
-        else { return Refusal(verdict: .rejected, statuses: attempts.statuses) }
+        else { return Refusal(verdict: .rejected, statuses: attempts?.statuses ?? []) }
         if isCounted {
             self.requests[slot].increment(.rejected)
             self.lastRefusals.withLock { $0[slot] = kind }
             self.record(status, kind, of: slot, refusal.move, now: now)
         }
         if case .exhausted = refusal.verdict { self.exhausted.increment() }
-        return Refusal(verdict: refusal.verdict, statuses: attempts.statuses)
+        return Refusal(verdict: refusal.verdict, statuses: attempts?.statuses ?? [])
     }
 
     /// One line for each credential that is refused, and one for each move, but not one for each of a thousand calls.
