@@ -15,6 +15,7 @@ package enum RefusalKind: String, Sendable, CaseIterable {
     /// What the head and body of a refusal say; the first that fits is it.
     ///
     /// - Parameters:
+    ///   - status: 401 or 403.
     ///   - bearerError: `error` of the Bearer challenge; nil without one.
     ///   - hasChallenge: whether there is any challenge.
     ///   - isLimited: whether the head speaks of a limit: `Retry-After`, or nothing remaining.
