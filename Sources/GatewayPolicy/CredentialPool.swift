@@ -54,7 +54,7 @@ package struct CredentialPool: Sendable {
         package let to: Int
     }
 
-    package let mode: Mode
+    private let rotation: Mode
     package private(set) var slots: [Slot]
     /// The slot that `on-first-failed` uses.
     package private(set) var cursor = 0
@@ -69,10 +69,13 @@ package struct CredentialPool: Sendable {
     /// A pool of `count` slots, at least one.
     package init(count: Int, mode: Mode) {
         let count = max(count, 1)
-        self.mode = count == 1 ? .static : mode
+        self.rotation = mode
         self.slots = (0..<count).map { Slot(identity: UInt64($0)) }
         self.nextIdentity = UInt64(count)
     }
+
+    /// `static` as long as there is one slot.
+    package var mode: Mode { self.slots.count == 1 ? .static : self.rotation }
 
     /// Whether the last thing that each credential met was a refusal.
     package var areAllRefused: Bool { self.slots.allSatisfy { $0.failures > 0 } }

@@ -292,13 +292,25 @@ import Testing
         }
     }
 
-    @Test("C11: turns go on in a list of another length, none left out", arguments: 2...6, [1, 2, 3, 5])
+    @Test("C11: turns go on in a list of another length, none left out", arguments: 1...6, [1, 2, 3, 5])
     func turnsAfterReload(count: Int, newCount: Int) {
         var pool = Pool(count: count, mode: .roundRobin)
         for _ in 0..<(count - 1) { _ = pool.next() }
         pool.reload(origins: (0..<newCount).map { $0 < count ? $0 : nil })
         let slots = (0..<newCount).compactMap { _ in pool.next()?.slot }
         #expect(slots.sorted() == Array(0..<newCount))
+    }
+
+    @Test("C11: a list that shrinks to one and grows again is static only as long as there is one")
+    func shrunkAndGrown() throws {
+        var pool = Pool(count: 3, mode: .onFirstFailed)
+        pool.reload(origins: [2])
+        #expect(pool.mode == .static)
+        #expect(pool.fail(try pool.taken(), at: .zero) == nil)
+        #expect(pool.failures == [1])
+        pool.reload(origins: [0, nil])
+        #expect(pool.mode == .onFirstFailed)
+        #expect(pool.fail(try pool.taken(), at: .zero)?.letters == "AB")
     }
 
     @Test("A list of nothing is no list: the pool keeps what it has")
