@@ -190,12 +190,14 @@ package struct CredentialPool: Sendable {
     /// The list of credentials changed: `origins` says, for each new slot, which slot its value had, nil for a new one.
     ///
     /// State follows the value, never the position; the cursor follows its value, else it goes to the first (credentials.md
-    /// §2.11). An equal list changes nothing.
+    /// §2.11). If two name the same, the value is there twice now, and the second of them is new. An equal list changes
+    /// nothing.
     package mutating func reload(origins: [Int?]) {
         guard !origins.isEmpty, origins != Array(self.slots.indices) else { return }
         let before = self.slots
+        var known = Set(before.indices)
         self.slots = origins.map { origin in
-            if let origin, before.indices.contains(origin) { return before[origin] }
+            if let origin, known.remove(origin) != nil { return before[origin] }
             defer { self.nextIdentity &+= 1 }
             return Slot(identity: self.nextIdentity)
         }

@@ -313,6 +313,19 @@ import Testing
         #expect(pool.fail(try pool.taken(), at: .zero)?.letters == "AB")
     }
 
+    @Test("C10: of equal values in a new list the first goes on with what is known, each lease counts in one slot")
+    func duplicated() throws {
+        var pool = Pool(count: 2, mode: .onFirstFailed)
+        let lease = try pool.taken()
+        pool.reload(origins: [0, 0, 1])
+        #expect(pool.inFlight == [1, 0, 0])
+        #expect(pool.fail(lease, at: .zero) == nil)
+        #expect(pool.inFlight == [0, 0, 0])
+        #expect(pool.failures == [1, 0, 0])
+        pool.release(try pool.taken(from: 1))
+        #expect(pool.inFlight == [0, 0, 0])
+    }
+
     @Test("A list of nothing is no list: the pool keeps what it has")
     func empty() {
         var pool = Pool(count: 2, mode: .roundRobin)

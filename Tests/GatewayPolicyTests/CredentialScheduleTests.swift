@@ -175,10 +175,11 @@ import Testing
         return report
     }
 
-    /// A list of one to ten credentials: some of those that there are, in any order, and new ones.
+    /// A list of one to ten credentials: some of those that there are, in any order, new ones, and perhaps one twice.
     private static func origins(for count: Int, using random: inout SplitMix) -> [Int?] {
         let kept = (0..<count).shuffled(using: &random).prefix(random.below(count + 1)).map { Int?.some($0) }
-        let new = [Int?](repeating: nil, count: max(1 - kept.count, random.below(11 - kept.count)))
+        var new = [Int?](repeating: nil, count: max(1 - kept.count, random.below(11 - kept.count)))
+        if let twice = kept.first, !new.isEmpty { new[0] = twice }
         return (kept + new).shuffled(using: &random)
     }
 
