@@ -178,7 +178,7 @@ package struct CredentialPool: Sendable {
     }
 
     /// Where the credential of a lease is now; nil if it is no longer in the pool.
-    private func position(of lease: Lease) -> Int? {
+    func position(of lease: Lease) -> Int? {
         if self.slots.indices.contains(lease.slot), self.slots[lease.slot].identity == lease.identity {
             return lease.slot
         }

@@ -326,6 +326,26 @@ import Testing
         #expect(pool.inFlight == [0, 0, 0])
     }
 
+    @Test(
+        "C10: a request that is sent again after a reload passes over the credentials that it tried, wherever they are",
+        arguments: [([1, 0], true), ([nil, 0, 1], true), ([1], true), ([nil], true), ([nil, 0], true), ([0], false)]
+            as [([Int?], Bool)],
+        [CredentialAttempts.Choice.turn, .home, .session(slot: 0), .idle]
+    )
+    func retriedAfterReload(reload: (origins: [Int?], isSent: Bool), choice: CredentialAttempts.Choice) {
+        for mode in [Pool.Mode.roundRobin, .onFirstFailed] {
+            var pool = Pool(count: 2, mode: mode)
+            let rules = CredentialAttempts.Rules(mode: mode, attemptLimit: 2, retryOn: [401, 403])
+            var request = ScriptedRequest(choice, rules: rules)
+            #expect(request.send(in: &pool) == 0)
+            request.receive(401, in: &pool)
+            pool.reload(origins: reload.origins)
+            let slot = request.send(in: &pool)
+            #expect((slot != nil) == reload.isSent, "\(mode)")
+            #expect(slot.map { reload.origins[$0] } != 0, "\(mode)")
+        }
+    }
+
     @Test("A list of nothing is no list: the pool keeps what it has")
     func empty() {
         var pool = Pool(count: 2, mode: .roundRobin)
