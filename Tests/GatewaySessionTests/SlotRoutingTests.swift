@@ -170,6 +170,39 @@ import Testing
         #expect(Self.answered(&routing, Self.string("mcp-proxy-1")) == nil)
     }
 
+    @Test("No question is given a name that another has, be it the upstream's own", arguments: [0, 1, 2])
+    func takenName(slot: Int) {
+        var routing = SlotRouting(home: 0)
+        let own = Self.bytes(#""mcp-proxy-1""#)
+        #expect(routing.asked(Self.string("mcp-proxy-1"), literal: own, token: nil, by: slot) == nil)
+        #expect(Self.ask(&routing, 1, by: 0) == nil)
+        #expect(Self.ask(&routing, 1, by: 1) == #""mcp-proxy-2""#)
+        #expect(Self.answered(&routing, Self.string("mcp-proxy-1")) == #"\#(slot): "mcp-proxy-1""#)
+        #expect(Self.answered(&routing, Self.string("mcp-proxy-2")) == "1: 1")
+        #expect(Self.answered(&routing, .integer(1)) == "0: 1")
+    }
+
+    @Test("A question whose own id is a name that was given to another gets a name too", arguments: [0, 1, 2])
+    func lateName(slot: Int) {
+        var routing = SlotRouting(home: 0)
+        let own = Self.bytes(#""mcp-proxy-1""#)
+        #expect(Self.ask(&routing, 1, by: 0) == nil)
+        #expect(Self.ask(&routing, 1, by: 1) == #""mcp-proxy-1""#)
+        let name = routing.asked(Self.string("mcp-proxy-1"), literal: own, token: nil, by: slot)
+        #expect(Self.text(name) == #""mcp-proxy-2""#)
+        #expect(Self.answered(&routing, Self.string("mcp-proxy-1")) == "1: 1")
+        #expect(Self.answered(&routing, Self.string("mcp-proxy-2")) == #"\#(slot): "mcp-proxy-1""#)
+    }
+
+    @Test("A question that a slot repeats is one, with the token that it came with last")
+    func repeatedQuestion() {
+        var routing = SlotRouting(home: 0)
+        for token in 1...5 { #expect(Self.ask(&routing, 1, token: Int64(token), by: 1) == nil) }
+        #expect((1...5).map { routing.slot(ofToken: .integer($0)) } == [nil, nil, nil, nil, 1])
+        #expect(Self.answered(&routing, .integer(1)) == "1: 1")
+        #expect(routing.slot(ofToken: .integer(5)) == nil)
+    }
+
     @Test("Once a question is answered its id is free for every slot")
     func freed() {
         var routing = SlotRouting(home: 0)
@@ -191,6 +224,21 @@ import Testing
         #expect(Self.answered(&routing, .integer(1)) == "1: 1")
         #expect(routing.slot(ofToken: .integer(11)) == nil)
         #expect(routing.slot(ofToken: .integer(12)) == 2)
+    }
+
+    @Test("Of questions with one token the last has it, and an answer to one leaves it to the other")
+    func sharedToken() {
+        var routing = SlotRouting(home: 0)
+        #expect(Self.ask(&routing, 1, token: 5, by: 1) == nil)
+        #expect(Self.ask(&routing, 2, token: 5, by: 2) == nil)
+        #expect(routing.slot(ofToken: .integer(5)) == 2)
+        #expect(Self.answered(&routing, .integer(2)) == "2: 2")
+        #expect(routing.slot(ofToken: .integer(5)) == 1)
+        #expect(Self.ask(&routing, 3, token: 5, by: 0) == nil)
+        #expect(Self.answered(&routing, .integer(1)) == "1: 1")
+        #expect(routing.slot(ofToken: .integer(5)) == 0)
+        #expect(Self.answered(&routing, .integer(3)) == "0: 3")
+        #expect(routing.slot(ofToken: .integer(5)) == nil)
     }
 
     @Test(
