@@ -6,16 +6,16 @@ import Synchronization
 import Testing
 
 /// The properties of credentials.md §4.6 in random orders of events; every seed makes 500 schedules, and each test has
-/// 20 seeds or more.
+/// 20 seeds.
 @Suite("Credentials in random schedules") struct CredentialScheduleTests {
     static let schedules = 500
 
-    @Test("P1 to P6, P8, P9: whatever is answered in whatever order, the promises of a pool hold", arguments: 0..<24)
+    @Test("P1 to P6, P8, P9: whatever is answered in whatever order, the promises of a pool hold", arguments: 0..<20)
     func promises(seed: UInt64) {
         var random = SplitMix(seed: seed)
         for number in 0..<Self.schedules {
             var schedule = Schedule(random: random)
-            schedule.run(requests: 1 + random.below(10))
+            schedule.run(requests: 1 + random.below(8))
             random = schedule.random
             guard schedule.violations.isEmpty else {
                 Issue.record("schedule \(number), not kept: \(schedule.violations.sorted()), \(schedule.requests)")
@@ -24,7 +24,7 @@ import Testing
         }
     }
 
-    @Test("§2.8, P4: with one good credential nobody fails, and each dead one is left at most once", arguments: 0..<40)
+    @Test("§2.8, P4: with one good credential nobody fails, and each dead one is left at most once", arguments: 0..<20)
     func deadCredentials(seed: UInt64) {
         var random = SplitMix(seed: seed)
         for number in 0..<Self.schedules {
@@ -33,7 +33,7 @@ import Testing
             let order = (0..<count).shuffled(using: &random)
             var schedule = Schedule(random: random, mode: .onFirstFailed, count: count, limit: count)
             schedule.dead = Set(order.prefix(dead))
-            schedule.run(requests: 1 + random.below(12))
+            schedule.run(requests: 1 + random.below(8))
             random = schedule.random
             let pool = schedule.pool
             schedule.check(schedule.moves <= dead, "P4: each dead credential is left at most once")
@@ -49,7 +49,7 @@ import Testing
         }
     }
 
-    @Test("P7: first attempts and homes are spread evenly at every time, whatever becomes of them", arguments: 0..<24)
+    @Test("P7: first attempts and homes are spread evenly at every time, whatever becomes of them", arguments: 0..<20)
     func fairness(seed: UInt64) {
         var random = SplitMix(seed: seed)
         for _ in 0..<Self.schedules {
@@ -91,8 +91,8 @@ import Testing
             let seeds = [random.next(), random.next()]
             var alone = seeds.map { Schedule(random: SplitMix(seed: $0)) }
             var together = alone
-            for index in alone.indices { alone[index].run(requests: 4) }
-            for index in together.indices { together[index].open(requests: 4) }
+            for index in alone.indices { alone[index].run(requests: 3) }
+            for index in together.indices { together[index].open(requests: 3) }
             while !together.allSatisfy(\.isOver) { together[random.below(2)].step() }
             guard together.map({ PoolObservation($0.pool) }) == alone.map({ PoolObservation($0.pool) }),
                 together.map({ $0.requests.map(\.sends) }) == alone.map({ $0.requests.map(\.sends) })
@@ -110,8 +110,8 @@ import Testing
             let own = random.next()
             var plain = Schedule(random: SplitMix(seed: own))
             var reloaded = plain
-            plain.open(requests: 4)
-            reloaded.open(requests: 4)
+            plain.open(requests: 3)
+            reloaded.open(requests: 3)
             while !plain.isOver {
                 plain.step()
                 reloaded.step()
@@ -136,7 +136,7 @@ import Testing
 
     /// Random operations on a pool that others use too; gives back every lease that it took.
     @concurrent
-    static func use(_ pool: borrowing Mutex<CredentialPool>, operations: Int, seed: UInt64) async -> Report {
+    static func use(_ shared: SharedPool, operations: Int, seed: UInt64) async -> Report {
         var random = SplitMix(seed: seed)
         var held: [CredentialPool.Lease] = []
         var report = Report()
@@ -144,7 +144,7 @@ import Testing
         for _ in 0..<operations {
             let choice = random.below(200)
             let now = Duration.nanoseconds(Int64(choice))
-            pool.withLock { pool in
+            shared.withLock { pool in
                 switch choice {
                 case 0: pool.reload(origins: Self.origins(for: pool.slots.count, using: &random))
                 case 1..<60:
@@ -171,7 +171,7 @@ import Testing
             }
             report.leases = max(report.leases, held.count)
         }
-        for lease in held { pool.withLock { $0.release(lease) } }
+        for lease in held { shared.withLock { $0.release(lease) } }
         return report
     }
 
@@ -188,25 +188,38 @@ import Testing
         arguments: [CredentialPool.Mode.roundRobin, .onFirstFailed]
     )
     func threads(mode: CredentialPool.Mode) async {
-        let pool = Shared(CredentialPool(count: 10, mode: mode))
+        let shared = SharedPool(CredentialPool(count: 10, mode: mode))
         let reports = await withTaskGroup(of: Report.self, returning: [Report].self) { group in
-            for seed in 0..<64 {
-                group.addTask { await Self.use(pool.value, operations: 2_000, seed: UInt64(seed)) }
+            for seed in 0..<8 {
+                group.addTask { await Self.use(shared, operations: 10_000, seed: UInt64(seed)) }
             }
             return await group.reduce(into: []) { $0.append($1) }
         }
-        #expect(reports.count == 64)
+        #expect(reports.count == 8)
         #expect(reports.allSatisfy { $0.isOrdered && $0.isInRange })
         #expect(reports.contains { $0.leases > 10 })
-        pool.value.withLock { pool in
+        shared.withLock { pool in
             #expect(pool.slots.allSatisfy { $0.inFlight == 0 })
             #expect(pool.slots.indices.contains(pool.cursor))
         }
     }
+}
 
-    final class Shared: Sendable {
-        let value: Mutex<CredentialPool>
-        init(_ pool: CredentialPool) { self.value = Mutex(pool) }
+/// A pool for many threads.
+final class SharedPool: Sendable {
+    private let pool: Mutex<CredentialPool>
+    private let order = Atomic(0)
+
+    init(_ pool: CredentialPool) { self.pool = Mutex(pool) }
+
+    func withLock(_ body: (inout CredentialPool) -> Void) {
+        // On Linux a thread that waits for a `Mutex` is given it by the kernel, which the thread sanitizer does not see:
+        // it reports a race between any two that held it one after the other. The atomic tells it that order.
+        self.pool.withLock { pool in
+            _ = self.order.load(ordering: .acquiring)
+            body(&pool)
+            self.order.store(0, ordering: .releasing)
+        }
     }
 }
 
@@ -233,6 +246,7 @@ struct Schedule {
     private var underWay: [Int] = []
     private var flights: [Int: Flight] = [:]
     private var failures: [Int]
+    private var inFlight: [Int]
     private var matching = 0
     private var cursor = 0
     private var generation: UInt64 = 0
@@ -255,6 +269,7 @@ struct Schedule {
             retryOn: limit == nil ? retryOn[random.below(5)] : [401, 403]
         )
         self.failures = Array(repeating: 0, count: count)
+        self.inFlight = self.failures
         self.random = random
     }
 
@@ -314,11 +329,13 @@ struct Schedule {
             case .session: isRetry
             case .pinned, .idle: false
             }
+        self.inFlight[slot] += 1
         self.flights[index] = Flight(slot: slot, generation: self.generation, isChosen: isChosen)
     }
 
     private mutating func answer(_ index: Int) {
         guard let flight = self.flights.removeValue(forKey: index) else { return }
+        self.inFlight[flight.slot] -= 1
         let answer: ScriptedAnswer =
             if !self.isSettled {
                 Self.answer(using: &self.random)
@@ -362,11 +379,13 @@ struct Schedule {
         let cursor = self.cursors[pool.generation]
         self.check(cursor == nil || cursor == pool.cursor, "P6: a generation has one cursor")
         self.cursors[pool.generation] = pool.cursor
-        self.check(pool.failures == self.failures, "P8: failures are those since the last success")
         self.check(self.moves <= self.matching, "P4: there are no more moves than refusals that match")
-        var inFlight = Array(repeating: 0, count: self.failures.count)
-        for flight in self.flights.values { inFlight[flight.slot] += 1 }
-        self.check(pool.inFlight == inFlight, "P9: attempts under way are those without an outcome")
+        for slot in pool.slots.indices {
+            let isCounted = pool.slots[slot].failures == self.failures[slot]
+            self.check(isCounted, "P8: failures are those since the last success")
+            let isUnderWay = pool.slots[slot].inFlight == self.inFlight[slot]
+            self.check(isUnderWay, "P9: attempts under way are those without an outcome")
+        }
     }
 
     private mutating func checkEnd(of request: ScriptedRequest) {
