@@ -241,6 +241,7 @@ struct Schedule {
     private(set) var violations: Set<String> = []
     private(set) var moves = 0
     private let rules: CredentialAttempts.Rules
+    private let retryOn: Set<Int>
     private var isSettled = false
     private var unopened = 0
     private var underWay: [Int] = []
@@ -262,11 +263,12 @@ struct Schedule {
         let count = count ?? 1 + random.below(5)
         let mode = mode ?? (random.below(2) == 0 ? .roundRobin : .onFirstFailed)
         self.pool = CredentialPool(count: count, mode: mode)
-        let retryOn: [Set<Int>] = [[401, 403], [401, 403], [401], [403], []]
+        let listed: [Set<Int>] = [[401, 403], [401, 403], [401], [403], []]
+        self.retryOn = limit == nil ? listed[random.below(5)] : [401, 403]
         self.rules = CredentialAttempts.Rules(
             mode: self.pool.mode,
             attemptLimit: limit ?? 1 + random.below(count),
-            retryOn: limit == nil ? retryOn[random.below(5)] : [401, 403]
+            retryOn: self.retryOn
         )
         self.failures = Array(repeating: 0, count: count)
         self.inFlight = self.failures
@@ -349,7 +351,7 @@ struct Schedule {
         let isMoved = self.requests[index].moves.count > before
         let isMatching = flight.generation == self.generation && self.pool.mode == .onFirstFailed
         switch answer {
-        case .status(let status) where self.rules.retryOn.contains(status):
+        case .status(let status) where self.retryOn.contains(status):
             self.failures[flight.slot] += 1
             let moves = isMatching && flight.slot == self.cursor
             self.check(moves == isMoved, "P4: a refusal moves if nobody did since, and only then")
@@ -392,13 +394,13 @@ struct Schedule {
         let statuses = request.attempts.statuses
         self.check(Set(request.sends).count == request.sends.count, "P1: a request sends each slot once")
         self.check(request.sends.count <= self.rules.attemptLimit, "P1: a request has no more attempts than its limit")
-        self.check(statuses.allSatisfy { self.rules.retryOn.contains($0) }, "P3: statuses are those that count")
+        self.check(statuses.allSatisfy { self.retryOn.contains($0) }, "P3: statuses are those that count")
         switch request.result {
         case .exhausted(let listed):
             self.check(listed == statuses && listed.count == request.sends.count, "P2: all attempts are listed")
             self.check(listed.count == self.rules.attemptLimit, "P2: exhausted means all attempts were refused")
         case .rejected(let status):
-            let isListed = self.rules.retryOn.contains(status)
+            let isListed = self.retryOn.contains(status)
             self.check(
                 statuses.count == request.sends.count - (isListed ? 0 : 1),
                 "P2: the last attempt is listed if it counts"
