@@ -63,7 +63,8 @@ package struct CredentialAttempts: Sendable {
     package let choice: Choice
     /// The statuses with which slots were refused, one for each attempt that was.
     package private(set) var statuses: [Int] = []
-    private var tried: [Int] = []
+    /// The attempts that were refused: not their slots, since a reload moves a credential to another.
+    private var tried: [CredentialPool.Lease] = []
     private var lease: CredentialPool.Lease?
     private let rules: Rules
 
@@ -78,16 +79,17 @@ package struct CredentialAttempts: Sendable {
     /// Takes the slot for the next attempt; nil if there is none left.
     package mutating func begin(in pool: inout CredentialPool) -> Int? {
         self.release(in: &pool)
+        let tried = self.tried.compactMap { pool.position(of: $0) }
         self.lease =
             switch self.choice {
-            case .turn: pool.next(excluding: self.tried)
-            case .home: pool.nextHome(excluding: self.tried)
+            case .turn: pool.next(excluding: tried)
+            case .home: pool.nextHome(excluding: tried)
             case .session(let slot):
                 // Once it is refused the pool knows better than the order of the list.
                 self.tried.isEmpty || pool.mode == .roundRobin
-                    ? pool.lease(from: slot, excluding: self.tried) : pool.next(excluding: self.tried)
+                    ? pool.lease(from: slot, excluding: tried) : pool.next(excluding: tried)
             case .pinned(let slot): self.tried.isEmpty ? pool.lease(from: slot) : nil
-            case .idle: pool.lease(from: pool.current, excluding: self.tried)
+            case .idle: pool.lease(from: pool.current, excluding: tried)
             }
         return self.lease?.slot
     }
@@ -118,7 +120,7 @@ package struct CredentialAttempts: Sendable {
         var move: CredentialPool.Move?
         if isCounted { move = pool.fail(lease, at: now) } else { pool.release(lease) }
         self.statuses.append(status)
-        self.tried.append(lease.slot)
+        self.tried.append(lease)
         return Refusal(verdict: self.verdict, move: move)
     }
 

@@ -54,7 +54,7 @@ package struct CredentialPool: Sendable {
         package let to: Int
     }
 
-    package let mode: Mode
+    private let rotation: Mode
     package private(set) var slots: [Slot]
     /// The slot that `on-first-failed` uses.
     package private(set) var cursor = 0
@@ -69,10 +69,13 @@ package struct CredentialPool: Sendable {
     /// A pool of `count` slots, at least one.
     package init(count: Int, mode: Mode) {
         let count = max(count, 1)
-        self.mode = count == 1 ? .static : mode
+        self.rotation = mode
         self.slots = (0..<count).map { Slot(identity: UInt64($0)) }
         self.nextIdentity = UInt64(count)
     }
+
+    /// `static` as long as there is one slot.
+    package var mode: Mode { self.slots.count == 1 ? .static : self.rotation }
 
     /// Whether the last thing that each credential met was a refusal.
     package var areAllRefused: Bool { self.slots.allSatisfy { $0.failures > 0 } }
@@ -175,7 +178,7 @@ package struct CredentialPool: Sendable {
     }
 
     /// Where the credential of a lease is now; nil if it is no longer in the pool.
-    private func position(of lease: Lease) -> Int? {
+    func position(of lease: Lease) -> Int? {
         if self.slots.indices.contains(lease.slot), self.slots[lease.slot].identity == lease.identity {
             return lease.slot
         }
@@ -187,12 +190,14 @@ package struct CredentialPool: Sendable {
     /// The list of credentials changed: `origins` says, for each new slot, which slot its value had, nil for a new one.
     ///
     /// State follows the value, never the position; the cursor follows its value, else it goes to the first (credentials.md
-    /// §2.11). An equal list changes nothing.
+    /// §2.11). If two name the same, the value is there twice now, and the second of them is new. An equal list changes
+    /// nothing.
     package mutating func reload(origins: [Int?]) {
         guard !origins.isEmpty, origins != Array(self.slots.indices) else { return }
         let before = self.slots
+        var known = Set(before.indices)
         self.slots = origins.map { origin in
-            if let origin, before.indices.contains(origin) { return before[origin] }
+            if let origin, known.remove(origin) != nil { return before[origin] }
             defer { self.nextIdentity &+= 1 }
             return Slot(identity: self.nextIdentity)
         }

@@ -23,8 +23,8 @@ package struct SlotRouting: Sendable {
     private var calls: [MessageIDValue: Int] = [:]
     /// Requests of the upstream that the caller has not answered, by the id that the caller knows.
     private var questions: [MessageIDValue: Question] = [:]
-    /// The progress tokens of those.
-    private var tokens: [MessageIDValue: Int] = [:]
+    /// The progress tokens of those, with the slots of the questions that have one, in the order in which they came.
+    private var tokens: [MessageIDValue: [Int]] = [:]
     private var nextName = 1
 
     private struct Question: Sendable {
@@ -90,15 +90,18 @@ package struct SlotRouting: Sendable {
         by slot: Int
     ) -> [UInt8]? {
         guard self.questions.count < Self.questionLimit else { return nil }
-        if let token { self.tokens[token] = slot }
         let question = Question(slot: slot, literal: literal, token: token)
-        guard let other = self.questions[id], other.slot != slot else {
-            self.questions[id] = question
+        // One that has this id and the same literal is the same, repeated; with another it was given this id as a name.
+        guard let other = self.questions[id], other.slot != slot || other.literal != literal else {
+            self.keep(question, as: id)
             return nil
         }
-        let name = Array("mcp-proxy-\(self.nextName)".utf8)
-        self.nextName += 1
-        self.questions[.string(name)] = question
+        var name: [UInt8]
+        repeat {
+            name = Array("mcp-proxy-\(self.nextName)".utf8)
+            self.nextName += 1
+        } while self.questions[.string(name)] != nil
+        self.keep(question, as: .string(name))
         return [UInt8(ascii: "\"")] + name + [UInt8(ascii: "\"")]
     }
 
@@ -107,11 +110,25 @@ package struct SlotRouting: Sendable {
 
     /// The caller answers a question: where it came from, and the id that it has there; nil if nobody asked.
     package mutating func answered(_ id: MessageIDValue) -> (slot: Int, literal: [UInt8])? {
-        guard let question = self.questions.removeValue(forKey: id) else { return nil }
-        if let token = question.token { self.tokens[token] = nil }
-        return (question.slot, question.literal)
+        self.forget(id).map { ($0.slot, $0.literal) }
     }
 
-    /// Where the question came from whose progress the caller reports; nil if nobody asked.
-    package func slot(ofToken token: MessageIDValue) -> Int? { self.tokens[token] }
+    /// Where the question came from whose progress the caller reports, the last of those with this token; nil if nobody
+    /// asked.
+    package func slot(ofToken token: MessageIDValue) -> Int? { self.tokens[token]?.last }
+
+    private mutating func keep(_ question: Question, as id: MessageIDValue) {
+        self.forget(id)
+        self.questions[id] = question
+        if let token = question.token { self.tokens[token, default: []].append(question.slot) }
+    }
+
+    @discardableResult
+    private mutating func forget(_ id: MessageIDValue) -> Question? {
+        guard let question = self.questions.removeValue(forKey: id) else { return nil }
+        guard let token = question.token, var slots = self.tokens[token] else { return question }
+        if let index = slots.lastIndex(of: question.slot) { slots.remove(at: index) }
+        self.tokens[token] = slots.isEmpty ? nil : slots
+        return question
+    }
 }
