@@ -15,7 +15,7 @@ usage: tokenupstream.py PORT       (0: any; the first line on stdout is {"port":
                              adds to what was said before. A BEHAVIOUR is a status, or an object with `status`, `body` (text),
                              `fields` (a list of pairs), `ms` (before the head), `bodyMs` (before the body), `reset` (the
                              connection, before any answer), `hang`, `early` (the answer comes after the head of the request;
-                             "close": and the body is never read), `gate` (the answer comes when the gate is opened), `endless`
+                             "close": then it closes, and says so; "stop": it reads no more, closes later and does not), `gate` (the answer comes when the gate is opened), `endless`
                              (the body of the answer never ends), or a list of those, used one after the other; the last stays.
                              200 is the ordinary answer. Method names of streams are GET and DELETE.
     GET  /control/journal    what arrived, in order, and the open streams;  /control/clear empties it and the script
@@ -108,9 +108,13 @@ class Upstream:
         early = self.script.get(token)
         if isinstance(early, dict) and early.get("early"):
             self.journal.append({"method": method, "path": url.path, "token": token, "status": early["status"], "early": True})
-            self.reply(writer, early["status"], early.get("body", ""), {})
+            kind = early["early"]
+            if kind is not True:
+                writer.transport.pause_reading()
+                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            self.reply(writer, early["status"], early.get("body", ""), {"Connection": "close"} if kind == "close" else {})
             await writer.drain()
-            if early["early"] == "close":
+            if kind is not True:
                 await asyncio.sleep(0.3)
                 raise Closed
             await reader.readexactly(length)
