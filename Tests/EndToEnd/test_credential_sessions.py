@@ -20,14 +20,13 @@ LIST_CHANGED = "notifications/tools/list_changed"
 
 
 @pytest.fixture
-def pool(pool_of, tokens):
-    """Starts a gateway before `/sessions`; afterwards no token was ever seen with another slot's session id."""
+def pool(pool_of):
+    """Starts a gateway before `/sessions`; that no token comes with another's session id is asserted for every test."""
 
     def start(names, mode, **auth):
         return pool_of(names, mode, **{"path": "/sessions", **auth})
 
-    yield start
-    assert not tokens.state()["strays"], "a token came with another slot's session id"
+    return start
 
 
 def steps(tokens, after=0):
@@ -217,6 +216,61 @@ async def test_initialize_fails(pool, tokens):
     assert steps(tokens, before) == [f"B {step}" for step in OPENED]
 
 
+async def test_leaving_while_a_session_is_opened(pool, tokens):
+    """A session is not lost because the caller's call for which it is opened was given up."""
+    gateway = pool("A B", FAILOVER)
+    caller = await Caller.open(gateway, "pool")
+    tokens.script(A={"tools/call": 401}, B={"initialize": {"status": 200, "gate": True}})
+    async with await caller.send(call_of("echo", id=50)):
+        await until("it is being opened", lambda: tokens.sends("initialize") == "A B")
+    later = asyncio.create_task(echo(caller))
+    tokens.open_gate()
+    assert await later == "hello"
+    assert tokens.sends("initialize") == "A B"
+    assert failures(gateway)[1] == 0
+
+
+async def test_ended_while_a_session_is_opened(pool, tokens):
+    """A session that is open when its caller has ended is ended as well."""
+    gateway = pool("A B", FAILOVER)
+    caller = await Caller.open(gateway, "pool")
+    tokens.script(A={"tools/call": 401}, B={"initialize": {"status": 200, "gate": True}})
+    calling = asyncio.create_task(caller.call("echo", id=50))
+    await until("it is being opened", lambda: tokens.sends("initialize") == "A B")
+    assert await caller.delete() == 204
+    assert (await calling).status in (200, 404)
+    tokens.open_gate()
+    await until("it is ended", lambda: sorted(tokens.sends("DELETE").split()) == ["A", "B"])
+    assert not tokens.state()["sessions"]
+
+
+async def test_affinity_moves_home(pool, tokens):
+    """S11 and S14: with affinity everything goes to the new home, and stays there when the old one is good again."""
+    gateway = pool("A B C", ROUND, affinity="session")
+    caller = await Caller.open(gateway, "pool")
+    assert await echo(caller) == "hello"
+    tokens.script(A=401)
+    assert [await echo(caller) for _ in range(3)] == ["credential_rejected", "hello", "hello"]
+    tokens.script(A=200)
+    assert await echo(caller) == "hello"
+    assert tokens.sends("tools/call") == "A A B B B"
+
+
+@pytest.mark.parametrize("mode, sends", [(FAILOVER, "A B"), (ROUND, "A B")])
+async def test_refused_when_it_begins(pool, tokens, mode, sends):
+    """The token that is accepted to `initialize` is the first home; in turns that is the next caller's business."""
+    gateway = pool("A B", mode)
+    tokens.script(A=401)
+    if mode == ROUND:
+        with pytest.raises(AssertionError, match="credential_rejected"):
+            await Caller.open(gateway, "pool")
+    caller = await Caller.open(gateway, "pool")
+    assert tokens.sends("initialize") == sends
+    assert tokens.sends("notifications/initialized") == "B"
+    await request(caller, "ping")
+    assert tokens.sends("ping") == "B"
+
+
 # The home slot.
 
 
@@ -297,6 +351,48 @@ async def test_what_belongs_home_moves_it(pool, tokens):
         gateway_reply(refused, "pool", {"credential_rejected"}, {"no"})
         await request(caller, "ping")
         await until("the stream is open at B, and only there", lambda: tokens.home() == "B")
+
+
+async def test_many_calls_move_home_once(pool, tokens):
+    """Many calls that meet the refusal of home at once move it once: nothing is said twice to the new home."""
+    gateway = pool("A B C", FAILOVER)
+    caller = await Caller.open(gateway, "pool")
+    wire, _ = await caller.stream()
+    async with wire:
+        await request(caller, "resources/subscribe", {"uri": URI})
+        await until("the stream is open", lambda: tokens.home() == "A")
+        tokens.script(A={"tools/call": {"status": 401, "gate": True}, "*": 200})
+        calls = [asyncio.create_task(echo(caller)) for _ in range(50)]
+        await until("all are with A", lambda: tokens.count("tools/call") == 50)
+        tokens.open_gate()
+        assert await asyncio.gather(*calls) == ["hello"] * 50
+        await until("the stream is open at B, and only there", lambda: tokens.home() == "B")
+        await until("it is subscribed", lambda: "B" in tokens.sends("resources/subscribe"))
+        await request(caller, "ping")
+        assert tokens.sends("resources/subscribe") == "A B"
+        assert tokens.sends("GET") == "A B"
+        assert len(gateway.log("session moved")) == 1
+
+
+async def test_home_moves_twice(pool, tokens):
+    """And on to the next, with all that it has, and back to the first."""
+    gateway = pool("A B C", FAILOVER)
+    caller = await Caller.open(gateway, "pool")
+    wire, answer = await caller.stream()
+    messages = messages_of(wire, answer)
+    async with wire:
+        await request(caller, "resources/subscribe", {"uri": URI})
+        await request(caller, "logging/setLevel", {"level": "error"})
+        await until("the stream is open", lambda: tokens.home() == "A")
+        for old, new in ("AB", "BC", "CA"):
+            tokens.script(**{"A": 200, old: 401})
+            assert await echo(caller) == "hello"
+            await until(f"the stream is open at {new}, and only there", lambda: tokens.home() == new)
+            tokens.broadcast(MARK)
+            assert await anext(messages) == MARK
+        await until("A is told again", lambda: tokens.sends("resources/subscribe") == "A B C A")
+        assert tokens.sends("initialize") == "A B C", "A has its session still"
+        assert sorted(tokens.sends("logging/setLevel").split()) == ["A", "A", "B", "C"]
 
 
 async def test_unsubscribed_is_not_replayed(pool, tokens):
@@ -417,6 +513,69 @@ async def test_answer_goes_where_the_turn_is_not(pool, tokens):
         assert (await caller.post({"jsonrpc": "2.0", "id": 0, "result": {"roots": []}})).status == 202
         assert json.loads(text_of(await anext(stream))) == {"roots": []}
     assert tokens.sends("tools/call") == "A B C"
+
+
+# One session a slot for all callers.
+
+
+async def test_shared_sessions(pool, tokens):
+    """With shared sessions each slot has one for all callers, opened by whoever needs it first."""
+    gateway = pool("A B", FAILOVER, isolation="shared")
+    callers = [await Caller.open(gateway, "pool") for _ in range(3)]
+    assert [await echo(caller) for caller in callers] == ["hello"] * 3
+    tokens.script(A={"tools/call": {"status": 401, "gate": True}})
+    calls = [asyncio.create_task(echo(caller, f"{n}")) for n, caller in enumerate(callers * 10)]
+    await until("all are with A", lambda: tokens.count("tools/call") == 33)
+    tokens.open_gate()
+    assert await asyncio.gather(*calls) == [f"{n}" for n in range(30)]
+    assert tokens.sends("initialize") == "A B"
+    assert failures(gateway) == [30, 0]
+
+
+async def test_shared_turns(pool, tokens):
+    """Callers of shared sessions take turns among the slots, and none ends the sessions of the others."""
+    gateway = pool("A B", ROUND, isolation="shared")
+    callers = [await Caller.open(gateway, "pool") for _ in range(2)]
+    for caller in callers:
+        assert [await echo(caller) for _ in range(2)] == ["hello"] * 2
+    assert tokens.sends("tools/call") == "A B A B"
+    assert len({entry["session"] for entry in tokens.journal("tools/call")}) == 2
+    assert await callers[0].delete() == 204
+    assert [await echo(callers[1]) for _ in range(2)] == ["hello"] * 2
+    assert tokens.sends("initialize").split() == sorted(tokens.sends("initialize").split()) and not tokens.sends("DELETE")
+
+
+async def test_shared_home_moves(pool, tokens):
+    """What a caller subscribed to in a shared session is asked for in the next one when its token is refused."""
+    gateway = pool("A B", FAILOVER, isolation="shared")
+    caller = await Caller.open(gateway, "pool")
+    wire, answer = await caller.stream()
+    async with wire:
+        await request(caller, "resources/subscribe", {"uri": URI})
+        await until("the stream is open", lambda: tokens.home() == "A")
+        tokens.script(A=401)
+        assert await echo(caller) == "hello"
+        await until("it is subscribed at B", lambda: tokens.sends("resources/subscribe").split()[-1] == "B")
+        await until("a stream is open at B", lambda: "B" in tokens.home())
+        tokens.broadcast({**MARK, "method": "notifications/resources/updated", "params": {"uri": URI}})
+        assert (await anext(messages_of(wire, answer)))["params"] == {"uri": URI}
+
+
+async def test_shared_answers_find_the_slot_that_asked(pool, tokens):
+    """A question in a shared session gets the answer of the one caller that it can be meant for."""
+    gateway = pool("A B", ROUND, isolation="shared")
+    callers = [await Caller.open(gateway, "pool", capabilities={"roots": {}}) for _ in range(2)]
+    wires, streams, questions = [], [], []
+    for n in range(2):
+        wires.append(await callers[n].send(call_of("ask", id=7)))
+        streams.append(messages_of(wires[n], await wires[n].head()))
+        questions.append(await anext(streams[n]))
+    for n in (1, 0):
+        told = {"roots": [{"uri": f"file:///{n}"}]}
+        assert (await callers[n].post({"jsonrpc": "2.0", "id": questions[n]["id"], "result": told})).status == 202
+        assert json.loads(text_of(await anext(streams[n]))) == told
+    for wire in wires:
+        wire.abort()
 
 
 # Callers of the old transport, and ends.

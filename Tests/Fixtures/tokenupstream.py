@@ -362,7 +362,8 @@ def error(message, text):
 
 
 async def main():
-    listener = socket.socket()
+    # With the protocol named asyncio turns off the delay of small writes.
+    listener = socket.socket(proto=socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(("127.0.0.1", int(sys.argv[1])))
     upstream = Upstream()
