@@ -203,7 +203,38 @@ def raw() -> Iterator[Upstream]:
 
 @pytest.fixture
 def tokens() -> Iterator[Tokens]:
-    """The upstream that treats each token as it is told (Tests/Fixtures/tokenupstream.py), one for the test alone."""
+    """The upstream that treats each token as it is told (Tests/Fixtures/tokenupstream.py), one for the test alone.
+
+    Whatever a test does, no token ever comes with the id of a session that another opened.
+    """
     upstream = Tokens()
     yield upstream
-    upstream.kill()
+    try:
+        strays = upstream.state()["strays"]
+    finally:
+        upstream.kill()
+    assert not strays, f"tokens with the sessions of others: {strays}"
+
+
+@pytest.fixture
+def pool_of(tokens: Tokens, gateway_of: Any) -> Iterator[Any]:
+    """Starts a gateway with one pool as `pool`: `pool_of("A B", mode, **auth)`; gives it when the probe is over.
+
+    Afterwards no credential is held by a request that is over.
+    """
+    started: list[Gateway] = []
+
+    def start(names, mode=None, path="/plain", log_level="trace", limits=None, **auth):
+        options = {"pingInterval": 0, "logEnabled": log_level == "trace"}
+        entry = tokens.entry(path, names, mode, **auth)
+        gateway = gateway_of({"pool": entry}, options=options, log_level=log_level, limits=limits)
+        gateway.wait_until_ready()
+        tokens.clear()
+        started.append(gateway)
+        return gateway
+
+    yield start
+    for gateway in started:
+        if gateway.child.process.poll() is None:
+            held = lambda: sum(slot["inFlight"] for slot in gateway.credentials()["slots"])
+            poll("no credential is held", lambda: not held())

@@ -6,6 +6,7 @@
 usage: tokenupstream.py PORT       (0: any; the first line on stdout is {"port": N})
 
     /plain       both eras, without sessions
+    /streams     the same, and GET streams are held open
     /sessions    handshake with session ids, which belong to the token that opened them: 403 to any other token, 404 to an
                  id that nobody has; GET streams are held open; DELETE ends a session
     /sse         HTTP+SSE of 2024-11-05, messages go to /message?session=N with the token that opened the stream
@@ -13,18 +14,27 @@ usage: tokenupstream.py PORT       (0: any; the first line on stdout is {"port":
     POST /control/script     {"TOKEN": BEHAVIOUR, ...} or {"TOKEN": {"RPC METHOD": BEHAVIOUR, ..., "*": BEHAVIOUR}, ...};
                              adds to what was said before. A BEHAVIOUR is a status, or an object with `status`, `body` (text),
                              `fields` (a list of pairs), `ms` (before the head), `bodyMs` (before the body), `reset` (the
-                             connection, before any answer), `hang`, `early` (the answer comes after the head of the request),
-                             or a list of those, used one after the other; the last stays. 200 is the ordinary answer.
-                             Method names of streams are GET and DELETE.
+                             connection, before any answer), `hang`, `early` (the answer comes after the head of the request;
+                             "close": then it closes, and says so; "stop": it reads no more, closes later and does not), `gate` (the answer comes when the gate is opened), `endless`
+                             (the body of the answer never ends), or a list of those, used one after the other; the last stays.
+                             200 is the ordinary answer. Method names of streams are GET and DELETE.
     GET  /control/journal    what arrived, in order, and the open streams;  /control/clear empties it and the script
-    GET  /control/broadcast  sends list_changed on every GET stream
+    GET  /control/count      how many arrived of each method, without what they were
+    GET  /control/go         opens the gate for those who wait at it
+    POST /control/broadcast  sends a message on every GET stream, list_changed unless the body is another
+    GET  /control/drop       ends every GET stream
+    GET  /control/forget     forgets every session
+
+A session id that comes with another token than the one that opened it is kept in `strays`, which nothing empties.
 
 Tools: `echo` (the text), `sleep` (`ms`), `whoami` (the token's number of requests so far), `state` (input_required with a
 requestState), `task` (a task id), `ask` (asks the caller for its roots on the answer's stream, and says what it was told),
-`progress` (`count` notifications on a stream, `ms` apart), `break` (a stream that ends without the answer).
+`progress` (`count` notifications on a stream, `ms` apart), `break` (a stream that ends without the answer), `deny` (a
+JSON-RPC error that says unauthorized).
 """
 
 import asyncio
+import collections
 import hashlib
 import json
 import secrets
@@ -52,6 +62,10 @@ class Upstream:
         """Writer and token of each stream of the old transport, by number."""
         self.answers = {}
         """What waits for a caller's answer, by session and id."""
+        self.owners = {}
+        """As `sessions`, but with those that are over."""
+        self.strays = []
+        self.gate = asyncio.Event()
 
     def clear(self):
         self.journal = []
@@ -94,8 +108,15 @@ class Upstream:
         early = self.script.get(token)
         if isinstance(early, dict) and early.get("early"):
             self.journal.append({"method": method, "path": url.path, "token": token, "status": early["status"], "early": True})
-            self.reply(writer, early["status"], early.get("body", ""), {})
+            kind = early["early"]
+            if kind is not True:
+                writer.transport.pause_reading()
+                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            self.reply(writer, early["status"], early.get("body", ""), {"Connection": "close"} if kind == "close" else {})
             await writer.drain()
+            if kind is not True:
+                await asyncio.sleep(0.3)
+                raise Closed
             await reader.readexactly(length)
             return
         body = await reader.readexactly(length)
@@ -115,12 +136,18 @@ class Upstream:
             "body": body.decode() if length <= 4096 else None,
             "digest": hashlib.sha256(body).hexdigest(),
             "fields": fields,
+            "peer": writer.get_extra_info("peername")[1],
             "t": time.monotonic(),
             "status": None,
         }
         self.journal.append(entry)
+        owner = self.owners.get(entry["session"], token)
+        if owner != token:
+            self.strays.append({"session": entry["session"], "owner": owner, "token": token, "rpc": entry["rpc"] or method})
         told = self.behaviour(token, message.get("method") or method)
         await asyncio.sleep(told.get("ms", 0) / 1000)
+        if told.get("gate"):
+            await self.gate.wait()
         if told.get("reset"):
             linger = b"\x01\0\0\0\0\0\0\0"
             writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
@@ -139,6 +166,13 @@ class Upstream:
                 await asyncio.sleep(told["bodyMs"] / 1000)
                 writer.write(text.encode())
                 return
+            if told.get("endless"):
+                writer.write(f"HTTP/1.1 {told['status']} Said\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
+                while not writer.is_closing():
+                    writer.write(b"1\r\n.\r\n")
+                    await writer.drain()
+                    await asyncio.sleep(0.01)
+                raise Closed
             return self.reply(writer, told["status"], text, told.get("fields", []))
         await self.answer(reader, writer, method, url, token, fields, message, entry)
 
@@ -156,7 +190,7 @@ class Upstream:
                 return self.reply(writer, 403, json.dumps(error(message, "session user mismatch")), {})
         if method == "GET" and url.path == "/sse":
             return await self.legacy_stream(reader, writer, token)
-        if method == "GET" and url.path == "/sessions":
+        if method == "GET" and url.path in ("/sessions", "/streams"):
             self.begin_stream(writer)
             self.streams[writer] = session
             await writer.drain()
@@ -175,12 +209,14 @@ class Upstream:
             return self.reply(writer, 202, None, {})
         if url.path == "/sessions" and message["method"] == "initialize":
             issued = f"up-{secrets.token_hex(8)}"
-            self.sessions[issued] = token
+            self.sessions[issued] = self.owners[issued] = token
             entry["issued"] = issued
             return self.reply(writer, 200, json.dumps(self.result(message, token)), {"Mcp-Session-Id": issued})
         tool = message.get("params", {}).get("name") if message["method"] == "tools/call" else None
         if tool in ("ask", "progress", "break"):
             return await self.stream(writer, tool, session, message)
+        if tool == "deny":
+            return self.reply(writer, 200, json.dumps(error(message, "unauthorized")), {})
         if tool == "sleep":
             await asyncio.sleep(message["params"]["arguments"]["ms"] / 1000)
         self.reply(writer, 200, json.dumps(self.result(message, token)), {})
@@ -296,10 +332,25 @@ class Upstream:
         if action == "clear":
             self.clear()
         if action == "broadcast":
+            said = json.loads(body) if body else {"jsonrpc": "2.0", "method": "notifications/tools/list_changed"}
             for writer in self.streams:
-                self.event(writer, {"jsonrpc": "2.0", "method": "notifications/tools/list_changed"})
-        open_sessions = [session for session in self.streams.values()]
-        return {"entries": self.journal, "streams": open_sessions, "sessions": self.sessions}
+                self.event(writer, said)
+        if action == "drop":
+            for writer in self.streams:
+                writer.transport.abort()
+        if action == "forget":
+            self.sessions.clear()
+        if action == "go":
+            self.gate.set()
+            self.gate = asyncio.Event()
+        if action == "count":
+            return collections.Counter(entry.get("rpc") or entry["method"] for entry in self.journal)
+        return {
+            "entries": self.journal,
+            "streams": list(self.streams.values()),
+            "sessions": self.sessions,
+            "strays": self.strays,
+        }
 
 
 def reply(message, result):
@@ -311,7 +362,8 @@ def error(message, text):
 
 
 async def main():
-    listener = socket.socket()
+    # With the protocol named asyncio turns off the delay of small writes.
+    listener = socket.socket(proto=socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(("127.0.0.1", int(sys.argv[1])))
     upstream = Upstream()

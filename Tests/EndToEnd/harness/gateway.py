@@ -141,6 +141,12 @@ class Gateway:
         self.seen += body
         return status, body
 
+    def credentials(self, name: str = "pool") -> dict[str, Any]:
+        """What /_status says of the credential pool of this server."""
+        status, body = self.get("/_status")
+        assert status == 200, (status, body)
+        return json.loads(body)["upstreams"][name]["credentials"]
+
     def metrics(self) -> dict[str, float]:
         """The samples of /metrics, by their name with labels as written."""
         status, body = self.get("/metrics")

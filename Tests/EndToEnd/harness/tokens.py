@@ -31,11 +31,16 @@ class Tokens(Upstream):
         return next((name for name, made in self._tokens.items() if made == token), token)
 
     def entry(self, path: str, names: str, mode: str | None = None, **auth: Any) -> dict[str, Any]:
-        """A server of the configuration: `path` of the upstream, with a pool of these tokens."""
+        """A server of the configuration: `path` of the upstream, with a pool of these tokens.
+
+        `isolation` and `timeout` are those of the server, all else is about the pool.
+        """
         options = {key: auth.pop(key) for key in ("isolation",) if key in auth}
+        more = {key: auth.pop(key) for key in ("timeout",) if key in auth}
         pool = {"tokens": self.tokens(names), **({"rotationMode": mode} if mode else {}), **auth}
         kind = "sse" if path == "/sse" else "streamable-http"
-        return {"url": f"http://127.0.0.1:{self.port}{path}", "transportType": kind, "options": {**options, "auth": pool}}
+        url = f"http://127.0.0.1:{self.port}{path}"
+        return {"url": url, "transportType": kind, "options": {**options, "auth": pool}, **more}
 
     def script(self, **told: Any) -> None:
         """What the upstream does with tokens, by their names; see the fixture. A dash is written `__`."""
@@ -45,8 +50,24 @@ class Tokens(Upstream):
     def clear(self) -> None:
         self._ask("clear")
 
-    def broadcast(self) -> None:
-        self._ask("broadcast")
+    def broadcast(self, said: dict[str, Any] | None = None) -> None:
+        """Sends a message on every GET stream; list_changed unless told."""
+        self._ask("broadcast", json.dumps(said).encode() if said else None)
+
+    def drop_streams(self) -> None:
+        """Ends every GET stream."""
+        self._ask("drop")
+
+    def forget_sessions(self) -> None:
+        self._ask("forget")
+
+    def open_gate(self) -> None:
+        """Lets those go on who wait at the gate."""
+        self._ask("go")
+
+    def count(self, rpc: str) -> int:
+        """How many of a method arrived; for crowds, whose journal is long."""
+        return self._ask("count").get(rpc, 0)
 
     def journal(self, *rpc: str) -> list[dict[str, Any]]:
         """What arrived, with the names of the tokens; only these JSON-RPC methods (or GET, DELETE) if any are named."""
@@ -60,9 +81,15 @@ class Tokens(Upstream):
         return " ".join(entry["token"] for entry in self.journal(*rpc))
 
     def state(self) -> dict[str, Any]:
-        """The open streams' sessions, and the token of each session."""
+        """The open streams' sessions, the token of each session, and the session ids that came with another's token."""
         answer = self._ask("journal")
-        return {"streams": answer["streams"], "sessions": {key: self.name(token) for key, token in answer["sessions"].items()}}
+        sessions = {key: self.name(token) for key, token in answer["sessions"].items()}
+        return {"streams": answer["streams"], "sessions": sessions, "strays": answer["strays"]}
+
+    def home(self) -> str:
+        """The names of the tokens in whose sessions streams are open, separated by spaces."""
+        state = self.state()
+        return " ".join(state["sessions"].get(session, "?") for session in state["streams"])
 
     def _ask(self, action: str, body: bytes | None = None) -> Any:
         url = f"http://127.0.0.1:{self.port}/control/{action}"
