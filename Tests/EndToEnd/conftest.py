@@ -207,3 +207,16 @@ def tokens() -> Iterator[Tokens]:
     upstream = Tokens()
     yield upstream
     upstream.kill()
+
+
+@pytest.fixture
+def pool_of(gateway_of: Any, tokens: Tokens) -> Any:
+    """Starts a gateway with one pool, as `pool`: `pool_of("A B", mode, **auth)`; gives it when the probe is over."""
+
+    def start(names, mode=None, path="/plain", log_level="trace", options=None, **auth):
+        entry = tokens.entry(path, names, mode, **auth)
+        gateway = gateway_of({"pool": entry}, options={"pingInterval": 0, **(options or {})}, log_level=log_level)
+        gateway.wait_until_ready()
+        return gateway
+
+    return start

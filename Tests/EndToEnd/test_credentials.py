@@ -14,18 +14,6 @@ pytestmark = pytest.mark.gateway_only
 ROUND, FAILOVER = "round-robin", "on-first-failed"
 
 
-@pytest.fixture
-def pool_of(gateway_of, tokens):
-    """Starts a gateway with one pool: `pool_of("A B", mode, **auth)`; gives it when the probe is over."""
-
-    def start(names, mode=None, path="/plain", log_level="trace", **auth):
-        gateway = gateway_of({"pool": tokens.entry(path, names, mode, **auth)}, options={"pingInterval": 0}, log_level=log_level)
-        gateway.wait_until_ready()
-        return gateway
-
-    return start
-
-
 async def call(gateway, id=1, tool="echo", text="hello", era="stateless"):
     """The answer to one call: the text of its result, or the error."""
     body = message("tools/call", {"name": tool, "arguments": {"text": text}}, id=id, era=era)

@@ -17,7 +17,8 @@ usage: tokenupstream.py PORT       (0: any; the first line on stdout is {"port":
                              or a list of those, used one after the other; the last stays. 200 is the ordinary answer.
                              Method names of streams are GET and DELETE.
     GET  /control/journal    what arrived, in order, and the open streams;  /control/clear empties it and the script
-    GET  /control/broadcast  sends list_changed on every GET stream
+    GET  /control/broadcast  sends list_changed, or the message that is POSTed, on every GET stream
+    GET  /control/hangup     ends every stream of the old transport
 
 Tools: `echo` (the text), `sleep` (`ms`), `whoami` (the token's number of requests so far), `state` (input_required with a
 requestState), `task` (a task id), `ask` (asks the caller for its roots on the answer's stream, and says what it was told),
@@ -155,7 +156,7 @@ class Upstream:
                 entry["status"] = 403
                 return self.reply(writer, 403, json.dumps(error(message, "session user mismatch")), {})
         if method == "GET" and url.path == "/sse":
-            return await self.legacy_stream(reader, writer, token)
+            return await self.legacy_stream(reader, writer, token, entry)
         if method == "GET" and url.path == "/sessions":
             self.begin_stream(writer)
             self.streams[writer] = session
@@ -246,8 +247,8 @@ class Upstream:
 
     # The transport of 2024-11-05.
 
-    async def legacy_stream(self, reader, writer, token):
-        number = str(len(self.legacy))
+    async def legacy_stream(self, reader, writer, token, entry):
+        number = entry["issued"] = str(len(self.legacy))
         self.legacy[number] = (writer, token)
         self.begin_stream(writer)
         self.event(writer, f"/message?session={number}", "endpoint")
@@ -265,9 +266,11 @@ class Upstream:
             return self.reply(writer, entry["status"], "", {})
         self.reply(writer, 202, None, {})
         if "id" in message and "method" in message:
-            if message.get("params", {}).get("name") == "sleep":
-                await asyncio.sleep(message["params"]["arguments"]["ms"] / 1000)
-            self.event(stream[0], self.result(message, token))
+            is_slow = message.get("params", {}).get("name") == "sleep"
+            ms = message["params"]["arguments"]["ms"] if is_slow else 0
+            # Others are answered meanwhile, on this connection too.
+            answer = lambda: self.event(stream[0], self.result(message, token))
+            asyncio.get_running_loop().call_later(ms / 1000, answer)
 
     # Bytes.
 
@@ -296,8 +299,12 @@ class Upstream:
         if action == "clear":
             self.clear()
         if action == "broadcast":
+            said = json.loads(body) if body else {"jsonrpc": "2.0", "method": "notifications/tools/list_changed"}
             for writer in self.streams:
-                self.event(writer, {"jsonrpc": "2.0", "method": "notifications/tools/list_changed"})
+                self.event(writer, said)
+        if action == "hangup":
+            for stream in filter(None, self.legacy.values()):
+                stream[0].close()
         open_sessions = [session for session in self.streams.values()]
         return {"entries": self.journal, "streams": open_sessions, "sessions": self.sessions}
 

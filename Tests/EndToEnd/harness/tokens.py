@@ -45,8 +45,13 @@ class Tokens(Upstream):
     def clear(self) -> None:
         self._ask("clear")
 
-    def broadcast(self) -> None:
-        self._ask("broadcast")
+    def broadcast(self, said: dict[str, Any] | None = None) -> None:
+        """Sends `list_changed`, or this message, on every GET stream of sessions."""
+        self._ask("broadcast", json.dumps(said).encode() if said else None)
+
+    def hang_up(self) -> None:
+        """Ends every stream of the old transport."""
+        self._ask("hangup")
 
     def journal(self, *rpc: str) -> list[dict[str, Any]]:
         """What arrived, with the names of the tokens; only these JSON-RPC methods (or GET, DELETE) if any are named."""
