@@ -23,7 +23,7 @@ INITIALIZE = message("initialize", {"protocolVersion": "2025-11-25", "capabiliti
 
 @pytest.fixture
 def sse_of(pool_of, tokens):
-    """Starts a gateway with a pool before the upstream's streams, of which the journal then knows nothing yet."""
+    """Starts a gateway with a pool before the upstream's streams; the journal is empty then."""
 
     def start(names, mode=None, **auth):
         gateway = pool_of(names, mode, path="/sse", **auth)
@@ -31,15 +31,7 @@ def sse_of(pool_of, tokens):
         return gateway
 
     yield start
-    each_in_its_own_stream(tokens)
-
-
-def each_in_its_own_stream(tokens):
-    """No token ever went into a stream that another opened."""
-    opened = {entry["issued"]: entry["token"] for entry in tokens.journal("GET") if "issued" in entry}
-    for entry in tokens.journal():
-        number = entry["target"].partition("session=")[2].partition("&")[0]
-        assert entry["path"] != "/message" or opened.get(number, entry["token"]) == entry["token"], (entry, opened)
+    tokens.no_token_strays()
 
 
 async def refused(caller, reasons=REJECTED, executed=NO):
@@ -51,13 +43,8 @@ async def says(caller, text="hello"):
     assert text_of(await caller.ask("echo", {"text": text})) == text
 
 
-def pool(gateway):
-    """The pool as the status page shows it."""
-    return json.loads(gateway.get("/_status")[1])["upstreams"]["pool"]["credentials"]
-
-
 def failures(gateway):
-    return [slot["failures"] for slot in pool(gateway)["slots"]]
+    return [slot["failures"] for slot in gateway.pool("pool")["slots"]]
 
 
 async def again(caller):
@@ -90,7 +77,7 @@ async def test_stream_goes_to_the_next_token(sse_of, tokens, status):
     await says(caller)
     assert tokens.sends("GET") == "A B"
     assert set(tokens.sends("initialize", "notifications/initialized", "tools/call").split()) == {"B"}
-    assert failures(gateway) == [1, 0] and pool(gateway)["current"] == 1
+    assert failures(gateway) == [1, 0] and gateway.pool("pool")["current"] == 1
     tokens.hang_up()
     await again(caller)
     assert tokens.sends("GET") == "A B B"
@@ -106,7 +93,7 @@ async def test_shared_stream_goes_to_the_next_token(sse_of, tokens, status):
     for caller in callers:
         await again(caller)
     assert tokens.sends("GET") == "A B" and tokens.sends("initialize") == "B"
-    assert failures(gateway) == [1, 0] and pool(gateway)["current"] == 1
+    assert failures(gateway) == [1, 0] and gateway.pool("pool")["current"] == 1
     tokens.hang_up()
     await again(callers[0])
     assert tokens.sends("GET") == "A B B"
@@ -119,7 +106,7 @@ def test_start_counts_for_no_token(pool_of, tokens, isolation, mode):
     tokens.script(A=401)
     gateway = pool_of("A B", mode, path="/sse", isolation=isolation)
     assert gateway.get("/_readyz") == (200, b'{"status":"ready","upstreams":{}}')
-    assert failures(gateway) == [0, 0] and pool(gateway)["current"] == 0 and pool(gateway)["rotations"] == 0
+    assert failures(gateway) == [0, 0] and gateway.pool("pool")["current"] == 0 and gateway.pool("pool")["rotations"] == 0
     assert gateway.metric("credential_requests_total") == 0
 
 
@@ -141,7 +128,7 @@ async def test_refused_message(sse_of, tokens, status):
     bodies = [json.loads(entry["body"]) for entry in tokens.journal("initialize")]
     assert [body["params"] for body in bodies] == [INITIALIZE["params"]] * 2, "the caller's own"
     assert tokens.sends("initialize", "notifications/initialized") == "A A B B"
-    assert failures(gateway) == [1, 0] and pool(gateway)["current"] == 1
+    assert failures(gateway) == [1, 0] and gateway.pool("pool")["current"] == 1
 
 
 async def test_calls_meanwhile_wait(sse_of, tokens):
@@ -268,7 +255,7 @@ async def test_herd(sse_of, tokens):
     tokens.script(A=401)
     await asyncio.gather(*(refused(caller) for caller in callers))
     await asyncio.gather(*(says(caller) for caller in callers))
-    assert pool(gateway)["current"] == 1 and pool(gateway)["rotations"] == 1
+    assert gateway.pool("pool")["current"] == 1 and gateway.pool("pool")["rotations"] == 1
     assert set(tokens.sends("GET").split()) == {"A", "B"}
 
 
@@ -294,7 +281,7 @@ async def test_status_that_is_no_reason(sse_of, tokens):
     data = await refused(caller)
     assert data["status"] == 403
     await says(caller)
-    assert failures(gateway) == [0, 0] and pool(gateway)["current"] == 0
+    assert failures(gateway) == [0, 0] and gateway.pool("pool")["current"] == 0
     assert tokens.sends("GET") == "A", "the stream goes on"
 
 

@@ -161,6 +161,12 @@ class Gateway:
             if re.split(r"[{ ]", sample)[0] == f"mcp_proxy_{name}" and all(label in sample for label in wanted)
         )
 
+    def pool(self, name: str) -> dict[str, Any]:
+        """The credentials of a server, as /_status shows them."""
+        status, body = self.get("/_status")
+        assert status == 200, (status, body)
+        return json.loads(body)["upstreams"][name]["credentials"]
+
     def wait_until_ready(self, deadline: float = 15) -> None:
         """Until /_readyz no longer says `initializing`."""
         poll("readiness", lambda: b"initializing" not in self.get("/_readyz")[1], deadline)

@@ -69,6 +69,13 @@ class Tokens(Upstream):
         answer = self._ask("journal")
         return {"streams": answer["streams"], "sessions": {key: self.name(token) for key, token in answer["sessions"].items()}}
 
+    def no_token_strays(self) -> None:
+        """Asserts that no token was ever sent into the session, or the stream of the old transport, of another."""
+        owners = self.state()["sessions"] | {e["issued"]: e["token"] for e in self.journal() if "issued" in e}
+        for entry in self.journal():
+            place = entry["session"] or entry["target"].partition("session=")[2].partition("&")[0]
+            assert owners.get(place, entry["token"]) == entry["token"], (entry, owners)
+
     def _ask(self, action: str, body: bytes | None = None) -> Any:
         url = f"http://127.0.0.1:{self.port}/control/{action}"
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
