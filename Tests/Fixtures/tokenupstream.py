@@ -21,8 +21,9 @@ usage: tokenupstream.py PORT       (0: any; the first line on stdout is {"port":
     GET  /control/hangup     ends every stream of the old transport
 
 Tools: `echo` (the text), `sleep` (`ms`), `whoami` (the token's number of requests so far), `state` (input_required with a
-requestState), `task` (a task id), `ask` (asks the caller for its roots on the answer's stream, and says what it was told),
-`progress` (`count` notifications on a stream, `ms` apart), `break` (a stream that ends without the answer).
+requestState, after `pad` characters), `task` (a task id; `flat`: at the top of the result), `ask` (asks the caller for its roots on the answer's stream, and says what it was told),
+`progress` (`count` notifications on a stream, `ms` apart), `break` (a stream that ends without the answer). With the
+argument `stream` others answer on a stream, too.
 """
 
 import asyncio
@@ -184,7 +185,12 @@ class Upstream:
             return await self.stream(writer, tool, session, message)
         if tool == "sleep":
             await asyncio.sleep(message["params"]["arguments"]["ms"] / 1000)
-        self.reply(writer, 200, json.dumps(self.result(message, token)), {})
+        result = self.result(message, token)
+        if tool and message["params"].get("arguments", {}).get("stream"):
+            self.begin_stream(writer)
+            self.event(writer, result)
+            return writer.write(b"0\r\n\r\n")
+        self.reply(writer, 200, json.dumps(result), {})
 
     def told(self, session, message):
         waiting = self.answers.pop((session, json.dumps(message.get("id"))), None)
@@ -208,9 +214,12 @@ class Upstream:
                 names = ["echo", *([] if not token.endswith("-more") else ["extra"])]
                 result = {"tools": [{"name": name, "inputSchema": {"type": "object"}} for name in names]}
             case "tools/call" if params.get("name") == "state" and "requestState" not in params:
-                return reply(message, {"resultType": "input_required", "inputRequests": {}, "requestState": f"s-{secrets.token_hex(8)}"})
+                inputs = {"pad": "x" * arguments["pad"]} if "pad" in arguments else {}
+                state = f"s-{secrets.token_hex(8)}"
+                return reply(message, {"resultType": "input_required", "inputRequests": inputs, "requestState": state})
             case "tools/call" if params.get("name") == "task":
-                return reply(message, {"task": {"taskId": f"t-{secrets.token_hex(8)}", "status": "working"}})
+                task = {"taskId": f"t-{secrets.token_hex(8)}", "status": "working"}
+                return reply(message, {"resultType": "task", **task} if arguments.get("flat") else {"task": task})
             case "tools/call" if params.get("name") == "whoami":
                 text = str(sum(entry.get("token") == token for entry in self.journal))
                 result = {"content": [{"type": "text", "text": text}]}
