@@ -7,7 +7,7 @@ import itertools
 import json
 
 import pytest
-from harness.callers import Caller, call_of, messages_of, text_of
+from harness.callers import Caller, SSECaller, call_of, messages_of, text_of
 from harness.errors import gateway_error
 from harness.processes import until
 from harness.wire import message
@@ -52,9 +52,10 @@ async def open_raw(gateway, id=0):
     return await Caller(gateway.url("pool"), gateway.token, gateway.seen).post(message("initialize", params, id=id))
 
 
-async def ok(caller, method, params):
-    answer = await caller.post(message(method, params, id=900))
-    assert answer.reply(900).get("result") == {}, answer.body
+async def ok(caller, method, params, ids=itertools.count(900)):
+    id = next(ids)
+    answer = await caller.post(message(method, params, id=id))
+    assert answer.reply(id).get("result") == {}, answer.body
 
 
 class Ears:
@@ -192,6 +193,14 @@ async def test_calls_take_turns(shared_of, tokens):
     ids_are_unique(tokens)
 
 
+async def test_id_is_free_once_answered(shared_of, tokens):
+    """A caller that has its answer may use the id again at once."""
+    gateway = shared_of("A B", ROUND)
+    caller = await Caller.open(gateway, "pool")
+    for n in range(500):
+        assert text_of((await caller.call("echo", {"text": str(n)}, id=1)).reply(1)) == str(n), n
+
+
 @pytest.mark.parametrize("id", [7, "mine", 2**53 - 1])
 async def test_another_slot_another_id(shared_of, tokens, id):
     """A call that is sent again with the next token has ids of that slot's session; its caller sees its own."""
@@ -326,6 +335,62 @@ async def test_question_is_answered_where_it_was_asked(shared_of, tokens):
     answers = [entry for entry in tokens.journal() if entry["rpc"] is None and entry["method"] == "POST"]
     assert sorted(entry["token"] for entry in answers) == ["A", "A", "B", "B"]
     assert all(entry["id"] == 0 for entry in answers), "under the id that the upstream gave it"
+
+
+@pytest.mark.parametrize("isolation", ["session", "shared"])
+async def test_equal_questions_on_one_stream(pool_of, tokens, isolation):
+    """To a caller of the old transport two slots' questions come on one stream: under two ids, answered one to each."""
+    gateway = pool_of("A B", ROUND, path="/sessions", isolation=isolation)
+    async with await SSECaller.open(gateway, "pool", capabilities={"roots": {}}, version="2025-11-25") as caller:
+        tokens.clear()
+        for id in (1, 2):
+            assert (await caller.post(call_of("ask", id=id))).status == 202
+
+        def questions():
+            return [m["id"] for m in caller.messages if m.get("method") == "roots/list"]
+
+        await caller.wait_for("two questions", lambda: len(questions()) == 2)
+        assert len({json.dumps(id) for id in questions()}) == 2, questions()
+        for n, id in enumerate(questions()):
+            reply = {"jsonrpc": "2.0", "id": id, "result": {"roots": [{"uri": f"file:///{n}"}]}}
+            assert (await caller.post(reply)).status == 202
+        replies = [await caller.wait_for("its answer", lambda: caller.reply(id)) for id in (1, 2)]
+        assert sorted(json.loads(text_of(reply))["roots"][0]["uri"] for reply in replies) == ["file:///0", "file:///1"]
+    answers = [entry for entry in tokens.journal() if entry["rpc"] is None and entry["method"] == "POST"]
+    assert [entry["id"] for entry in answers] == [0, 0] and {entry["token"] for entry in answers} == {"A", "B"}
+    tokens.no_token_strays()
+
+
+@pytest.mark.parametrize("slot", ["A", "B"])
+async def test_lost_session(shared_of, tokens, slot):
+    """A session that the upstream has forgotten is opened again with its own token, once, and the call is sent again."""
+    gateway = shared_of("A B", ROUND)
+    caller = await Caller.open(gateway, "pool")
+    for _ in range(2):
+        assert "result" in await caller.ask("echo", {})
+    tokens.script(**{slot: {"tools/call": [404, 200]}})
+    for n in range(4):
+        assert text_of(await caller.ask("echo", {"text": str(n)})) == str(n)
+    assert sorted(tokens.sends("initialize").split()) == sorted(["A", "B", slot])
+    assert sorted(tokens.sends("tools/call").split()) == sorted(["A", "B"] * 3 + [slot])
+    assert [state["failures"] for state in gateway.pool("pool")["slots"]] == [0, 0]
+
+
+async def test_herd(shared_of, tokens):
+    """Many calls of many callers meet one revoked token: all are answered, under their own ids, and the pool moves once."""
+    gateway = shared_of("A B C", FAILOVER)
+    callers = [await Caller.open(gateway, "pool") for _ in range(5)]
+    assert "result" in await callers[0].ask("echo", {})
+    tokens.script(A={"tools/call": {"status": 401, "ms": 100}})
+    wanted = [(caller, n, id) for n, caller in enumerate(callers) for id in range(10)]
+    answers = await asyncio.gather(*(caller.call("echo", {"text": f"{n} {id}"}, id=id) for caller, n, id in wanted))
+    for answer, (_, n, id) in zip(answers, wanted):
+        assert text_of(answer.reply(id)) == f"{n} {id}"
+    state = gateway.pool("pool")
+    assert (state["current"], state["rotations"]) == (1, 1)
+    assert state["slots"][0]["rejections"] == 1
+    assert tokens.sends("initialize") == "A B"
+    ids_are_unique(tokens)
 
 
 async def test_cancelled_where_it_runs(shared_of, tokens):

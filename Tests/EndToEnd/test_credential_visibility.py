@@ -254,7 +254,7 @@ async def test_log_lines(pool_of, tokens):
     gateway = pool_of("A B", FAILOVER, log_level="info")
     tokens.script(A={"tools/call": {"status": 401, "ms": 100}})
     await asyncio.gather(*(call(gateway) for _ in range(50)))
-    (line,) = gateway.log("credential rotated")
+    (line,) = await until("it is logged", lambda: gateway.log("credential rotated"))
     assert line["upstream"] == "pool" and line["level"] == "warning"
     assert [str(line[key]) for key in ("from", "to", "status")] == ["0", "1", "401"]
     assert len(gateway.log("credential rejected")) <= 1
@@ -265,7 +265,7 @@ async def test_log_line_of_a_refusal(pool_of, tokens):
     gateway = pool_of("A B", ROUND, log_level="info")
     tokens.script(B=403)
     assert await calls(gateway, 2) == ["ok", "credential_rejected"]
-    (line,) = gateway.log("credential rejected")
+    (line,) = await until("it is logged", lambda: gateway.log("credential rejected"))
     assert line["upstream"] == "pool" and str(line["slot"]) == "1" and str(line["status"]) == "403"
     assert not gateway.log("credential rotated")
 
@@ -276,7 +276,8 @@ async def test_every_move_is_logged(pool_of, tokens):
     tokens.script(A=[401, 200, 403, 200], B=[200, 401, 200])
     assert await calls(gateway, 3) == ["ok"] * 3
     assert tokens.sends("tools/call") == "A B B A A B"
-    moves = [(str(line["from"]), str(line["to"]), str(line["status"])) for line in gateway.log("credential rotated")]
+    lines = await until("all are logged", lambda: (found := gateway.log("credential rotated"))[2:] and found, 3)
+    moves = [(str(line["from"]), str(line["to"]), str(line["status"])) for line in lines]
     assert moves == [("0", "1", "401"), ("1", "0", "401"), ("0", "1", "403")]
 
 
