@@ -22,15 +22,15 @@ usage: tokenupstream.py PORT       (0: any; the first line on stdout is {"port":
     GET  /control/count      how many arrived of each method, without what they were
     GET  /control/go         opens the gate for those who wait at it
     POST /control/broadcast  sends a message on every GET stream, list_changed unless the body is another
-    GET  /control/drop       ends every GET stream
+    GET  /control/drop       ends every GET stream;  /control/hangup every stream of the old transport
     GET  /control/forget     forgets every session
 
 A session id that comes with another token than the one that opened it is kept in `strays`, which nothing empties.
 
 Tools: `echo` (the text), `sleep` (`ms`), `whoami` (the token's number of requests so far), `state` (input_required with a
-requestState), `task` (a task id), `ask` (asks the caller for its roots on the answer's stream, and says what it was told),
+requestState, after `pad` characters), `task` (a task id; `flat`: at the top of the result), `ask` (asks the caller for its roots on the answer's stream, and says what it was told),
 `progress` (`count` notifications on a stream, `ms` apart), `break` (a stream that ends without the answer), `deny` (a
-JSON-RPC error that says unauthorized).
+JSON-RPC error that says unauthorized). With the argument `stream` others answer on a stream, too.
 """
 
 import asyncio
@@ -189,7 +189,7 @@ class Upstream:
                 entry["status"] = 403
                 return self.reply(writer, 403, json.dumps(error(message, "session user mismatch")), {})
         if method == "GET" and url.path == "/sse":
-            return await self.legacy_stream(reader, writer, token)
+            return await self.legacy_stream(reader, writer, token, entry)
         if method == "GET" and url.path in ("/sessions", "/streams"):
             self.begin_stream(writer)
             self.streams[writer] = session
@@ -219,7 +219,12 @@ class Upstream:
             return self.reply(writer, 200, json.dumps(error(message, "unauthorized")), {})
         if tool == "sleep":
             await asyncio.sleep(message["params"]["arguments"]["ms"] / 1000)
-        self.reply(writer, 200, json.dumps(self.result(message, token)), {})
+        result = self.result(message, token)
+        if tool and message["params"].get("arguments", {}).get("stream"):
+            self.begin_stream(writer)
+            self.event(writer, result)
+            return writer.write(b"0\r\n\r\n")
+        self.reply(writer, 200, json.dumps(result), {})
 
     def told(self, session, message):
         waiting = self.answers.pop((session, json.dumps(message.get("id"))), None)
@@ -243,9 +248,12 @@ class Upstream:
                 names = ["echo", *([] if not token.endswith("-more") else ["extra"])]
                 result = {"tools": [{"name": name, "inputSchema": {"type": "object"}} for name in names]}
             case "tools/call" if params.get("name") == "state" and "requestState" not in params:
-                return reply(message, {"resultType": "input_required", "inputRequests": {}, "requestState": f"s-{secrets.token_hex(8)}"})
+                inputs = {"pad": "x" * arguments["pad"]} if "pad" in arguments else {}
+                state = f"s-{secrets.token_hex(8)}"
+                return reply(message, {"resultType": "input_required", "inputRequests": inputs, "requestState": state})
             case "tools/call" if params.get("name") == "task":
-                return reply(message, {"task": {"taskId": f"t-{secrets.token_hex(8)}", "status": "working"}})
+                task = {"taskId": f"t-{secrets.token_hex(8)}", "status": "working"}
+                return reply(message, {"resultType": "task", **task} if arguments.get("flat") else {"task": task})
             case "tools/call" if params.get("name") == "whoami":
                 text = str(sum(entry.get("token") == token for entry in self.journal))
                 result = {"content": [{"type": "text", "text": text}]}
@@ -282,8 +290,8 @@ class Upstream:
 
     # The transport of 2024-11-05.
 
-    async def legacy_stream(self, reader, writer, token):
-        number = str(len(self.legacy))
+    async def legacy_stream(self, reader, writer, token, entry):
+        number = entry["issued"] = str(len(self.legacy))
         self.legacy[number] = (writer, token)
         self.begin_stream(writer)
         self.event(writer, f"/message?session={number}", "endpoint")
@@ -301,9 +309,11 @@ class Upstream:
             return self.reply(writer, entry["status"], "", {})
         self.reply(writer, 202, None, {})
         if "id" in message and "method" in message:
-            if message.get("params", {}).get("name") == "sleep":
-                await asyncio.sleep(message["params"]["arguments"]["ms"] / 1000)
-            self.event(stream[0], self.result(message, token))
+            is_slow = message.get("params", {}).get("name") == "sleep"
+            ms = message["params"]["arguments"]["ms"] if is_slow else 0
+            # Others are answered meanwhile, on this connection too.
+            answer = lambda: self.event(stream[0], self.result(message, token))
+            asyncio.get_running_loop().call_later(ms / 1000, answer)
 
     # Bytes.
 
@@ -338,6 +348,9 @@ class Upstream:
         if action == "drop":
             for writer in self.streams:
                 writer.transport.abort()
+        if action == "hangup":
+            for stream in filter(None, self.legacy.values()):
+                stream[0].close()
         if action == "forget":
             self.sessions.clear()
         if action == "go":

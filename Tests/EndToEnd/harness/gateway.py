@@ -33,8 +33,8 @@ class Gateway:
     """A running mcp-proxy on a port of its own choice.
 
     `servers` maps names to `mcpServers` entries. Unless they say otherwise those with a `url` get `transportType` (none
-    if it is `None`), a secret header, an `Authorization` header with a secret and a secret query value, and those with
-    a `command` secrets in `env`; callers need the inbound token, another secret.
+    if it is `None`), a secret header, an `Authorization` header with a secret (unless they have a pool, or say
+    `None`) and a secret query value, and those with a `command` secrets in `env`; callers need the inbound token, another secret.
     """
 
     def __init__(
@@ -100,15 +100,17 @@ class Gateway:
             del entry["transportType"]
         mark = "&" if "?" in entry["url"] else "?"
         entry["url"] += f"{mark}key={self.canaries.make('query').rstrip('+/=')}"
-        tokens = entry.get("options", {}).get("auth", {}).get("tokens", [])
-        for token in tokens:
+        options = entry.get("options", {})
+        tokens = options.get("auth", {}).get("tokens", [])
+        for token in [*tokens, *options.get("authTokens", [])]:
             self.canaries.add("pool", token)
-        entry["headers"] = {
+        headers = {
             **({} if tokens else {"Authorization": "Bearer " + self.canaries.make("upstream")}),
             "X-Canary": self.canaries.make("header"),
             "X-Environment": "${E2E_CANARY}",
             **entry.get("headers", {}),
         }
+        entry["headers"] = {name: value for name, value in headers.items() if value is not None}
         return entry
 
     def _logged_port(self) -> int | None:
@@ -166,6 +168,12 @@ class Gateway:
             for sample, value in self.metrics().items()
             if re.split(r"[{ ]", sample)[0] == f"mcp_proxy_{name}" and all(label in sample for label in wanted)
         )
+
+    def pool(self, name: str) -> dict[str, Any]:
+        """The credentials of a server, as /_status shows them."""
+        status, body = self.get("/_status")
+        assert status == 200, (status, body)
+        return json.loads(body)["upstreams"][name]["credentials"]
 
     def wait_until_ready(self, deadline: float = 15) -> None:
         """Until /_readyz no longer says `initializing`."""

@@ -69,6 +69,10 @@ class Tokens(Upstream):
         """How many of a method arrived; for crowds, whose journal is long."""
         return self._ask("count").get(rpc, 0)
 
+    def hang_up(self) -> None:
+        """Ends every stream of the old transport."""
+        self._ask("hangup")
+
     def journal(self, *rpc: str) -> list[dict[str, Any]]:
         """What arrived, with the names of the tokens; only these JSON-RPC methods (or GET, DELETE) if any are named."""
         entries = self._ask("journal")["entries"]
@@ -90,6 +94,13 @@ class Tokens(Upstream):
         """The names of the tokens in whose sessions streams are open, separated by spaces."""
         state = self.state()
         return " ".join(state["sessions"].get(session, "?") for session in state["streams"])
+
+    def no_token_strays(self) -> None:
+        """Asserts that no token was ever sent into the session, or the stream of the old transport, of another."""
+        owners = self.state()["sessions"] | {e["issued"]: e["token"] for e in self.journal() if "issued" in e}
+        for entry in self.journal():
+            place = entry["session"] or entry["target"].partition("session=")[2].partition("&")[0]
+            assert owners.get(place, entry["token"]) == entry["token"], (entry, owners)
 
     def _ask(self, action: str, body: bytes | None = None) -> Any:
         url = f"http://127.0.0.1:{self.port}/control/{action}"
