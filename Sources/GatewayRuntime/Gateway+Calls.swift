@@ -245,23 +245,28 @@ extension Gateway {
             .whenOpen { [attempts] opened in
                 guard let pool else { return completion(Self.home(slot, opened)) }
                 var attempts = attempts
-                guard case .refused(let status, let isFirst) = opened else {
-                    // Whether it was opened now or long ago: nothing new is known of the credential.
-                    pool.release(&attempts, as: nil)
-                    return completion(Self.home(slot, opened))
-                }
-                let refusal = pool.refused(&attempts, with: status, isCounted: isFirst)
-                switch refusal.verdict {
-                case .again: self.open(shared, http, attempts, completion)
-                case .rejected: completion(.failure(.rejected(status: status, slot: slot)))
-                case .exhausted: completion(.failure(.exhausted(refusal.statuses)))
+                switch opened {
+                case .open(_, let isFirst):
+                    // Of a session that was open before nothing new is known.
+                    if isFirst { pool.succeeded(&attempts) } else { pool.release(&attempts, as: nil) }
+                    completion(Self.home(slot, opened))
+                case .failed:
+                    pool.release(&attempts)
+                    completion(Self.home(slot, opened))
+                case .refused(let status, let isFirst):
+                    let refusal = pool.refused(&attempts, with: status, isCounted: isFirst)
+                    switch refusal.verdict {
+                    case .again: self.open(shared, http, attempts, completion)
+                    case .rejected: completion(.failure(.rejected(status: status, slot: slot)))
+                    case .exhausted: completion(.failure(.exhausted(refusal.statuses)))
+                    }
                 }
             }
     }
 
     private static func home(_ slot: Int, _ opened: SharedSession.Opened) -> Result<SharedHome, GatewayError> {
         switch opened {
-        case .open(let result): .success(SharedHome(slot: slot, result: result))
+        case .open(let result, _): .success(SharedHome(slot: slot, result: result))
         case .refused(let status, _): .failure(.rejected(status: status, slot: nil))
         case .failed(let error): .failure(error)
         }

@@ -124,7 +124,7 @@ package final class Gateway: Sendable {
                         let verdict: EraProbe.Verdict =
                             switch error?.reason {
                             case nil: .usable
-                            case .credentialRejected?: .rejected
+                            case .credentialRejected?, .credentialsExhausted?: .rejected
                             case .unreachable?, .upstreamClosed?, .upstreamTimeout?: .unreachable
                             default: .unusable
                             }

@@ -14,8 +14,10 @@ package import GatewayWire
 package struct SlotRouting: Sendable {
     /// Where what belongs to the session as a whole goes.
     package private(set) var home: Int
+    /// The slot that was refused last, once the home slot was; nil while that is accepted.
+    package private(set) var lastRefused: Int?
     /// Whether the home slot's credential was refused since it was last accepted.
-    package private(set) var isHomeRefused = false
+    package var isHomeRefused: Bool { self.lastRefused != nil }
     /// What the caller subscribed to, in this order, and the level that it set; a new home is told of it.
     package private(set) var subscriptions: [[UInt8]] = []
     package private(set) var severity: LogSeverity?
@@ -46,13 +48,13 @@ package struct SlotRouting: Sendable {
 
     /// A slot's credential was refused to this caller.
     package mutating func refused(_ slot: Int) {
-        if slot == self.home { self.isHomeRefused = true }
+        if slot == self.home || self.isHomeRefused { self.lastRefused = slot }
     }
 
     /// A slot's credential was accepted; returns whether the session has a new home.
     package mutating func accepted(_ slot: Int) -> Bool {
         guard self.isHomeRefused else { return false }
-        self.isHomeRefused = false
+        self.lastRefused = nil
         guard slot != self.home else { return false }
         self.home = slot
         return true
@@ -111,6 +113,19 @@ package struct SlotRouting: Sendable {
     /// The caller answers a question: where it came from, and the id that it has there; nil if nobody asked.
     package mutating func answered(_ id: MessageIDValue) -> (slot: Int, literal: [UInt8])? {
         self.forget(id).map { ($0.slot, $0.literal) }
+    }
+
+    /// A slot's session takes a question back, by the id that it has there; returns the id that the caller knows as JSON
+    /// text, nil if it is the same.
+    package mutating func withdrawn(_ id: MessageIDValue, literal: [UInt8], by slot: Int) -> [UInt8]? {
+        if let question = self.questions[id], question.slot == slot, question.literal == literal {
+            _ = self.answered(id)
+            return nil
+        }
+        let own = self.questions.first { $0.value.slot == slot && $0.value.literal == literal }
+        guard let own, case .string(let name) = own.key else { return nil }
+        _ = self.answered(own.key)
+        return [UInt8(ascii: "\"")] + name + [UInt8(ascii: "\"")]
     }
 
     /// Where the question came from whose progress the caller reports, the last of those with this token; nil if nobody

@@ -9,7 +9,8 @@ package struct UpstreamSession<Waiter>: ~Copyable {
     package enum Want {
         /// It is open.
         case ready(id: String)
-        /// The caller of this opens it and then says `opened` or `openingFailed`.
+        /// The caller of this opens it and then says `opened` or `openingFailed`; its waiter is the first of those given
+        /// back.
         case open
         /// Somebody is at it; the waiter is given back when it ends.
         case wait
@@ -61,7 +62,7 @@ package struct UpstreamSession<Waiter>: ~Copyable {
     package mutating func wanted(waiter: Waiter) -> Want {
         switch self.state {
         case .absent:
-            self.state = .opening(old: nil, waiters: [])
+            self.state = .opening(old: nil, waiters: [waiter])
             return .open
         case .opening(let old, var waiters):
             waiters.append(waiter)

@@ -225,7 +225,7 @@ def pool_of(tokens: Tokens, gateway_of: Any) -> Iterator[Any]:
     started: list[Gateway] = []
 
     def start(names, mode=None, path="/plain", log_level="trace", limits=None, options=None, **auth):
-        options = {"pingInterval": 0, "logEnabled": log_level == "trace", **(options or {})}
+        options = {"pingInterval": 0, "logEnabled": True, **(options or {})}
         entry = tokens.entry(path, names, mode, **auth)
         gateway = gateway_of({"pool": entry}, options=options, log_level=log_level, limits=limits)
         gateway.wait_until_ready()

@@ -23,7 +23,7 @@ def crowd_of(pool_of):
     """Starts a gateway for crowds, which writes no log of each call."""
 
     def start(names, mode, path="/plain", **auth):
-        return pool_of(names, mode, path, log_level="info", limits={"queueWait": "20s"}, **auth)
+        return pool_of(names, mode, path, log_level="info", options={"logEnabled": False}, limits={"queueWait": "20s"}, **auth)
 
     return start
 

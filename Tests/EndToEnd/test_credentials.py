@@ -270,7 +270,7 @@ async def test_kinds_of_403(pool_of, tokens, row):
     first, second = gateway.credentials()["slots"]
     assert (first["failures"], first["state"], first["lastRefusal"]) == (1, "rejected", kind)
     assert (second["failures"], second["state"], second["lastRefusal"]) == (0, "accepted", None)
-    (line,) = gateway.log("credential rotated")
+    (line,) = await until("it is logged", lambda: gateway.log("credential rotated"))
     text = json.dumps(line)
     for said in (f'"kind": "{kind}"', '"from": "0"', '"to": "1"', '"status": "403"', '"upstream": "pool"'):
         assert said in text, text

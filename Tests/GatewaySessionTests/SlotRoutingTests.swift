@@ -256,4 +256,17 @@ import Testing
         #expect(Self.ask(&routing, 100_000, by: 2) == nil)
         #expect(Self.answered(&routing, .integer(100_000)) == "2: 100000")
     }
+
+    @Test("A question that its slot takes back is taken back under the id that the caller knows, and forgotten")
+    func withdrawn() {
+        var routing = SlotRouting(home: 0)
+        #expect(routing.asked(.integer(0), literal: Array("0".utf8), token: nil, by: 0) == nil)
+        let renamed = routing.asked(.integer(0), literal: Array("0".utf8), token: nil, by: 1)
+        #expect(renamed != nil)
+        #expect(routing.withdrawn(.integer(0), literal: Array("0".utf8), by: 1) == renamed)
+        #expect(routing.withdrawn(.integer(0), literal: Array("0".utf8), by: 1) == nil)
+        #expect(routing.slot(ofQuestion: .integer(0)) == 0)
+        #expect(routing.withdrawn(.integer(0), literal: Array("0".utf8), by: 0) == nil)
+        #expect(routing.slot(ofQuestion: .integer(0)) == nil)
+    }
 }

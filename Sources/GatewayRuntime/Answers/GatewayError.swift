@@ -59,6 +59,13 @@ package struct GatewayError: Error, Sendable {
         self.executed == .no && self.reason != .credentialRejected && self.reason != .credentialsExhausted
     }
 
+    /// The same of something that came before the call: that cannot have run.
+    var beforeTheCall: GatewayError {
+        var error = self
+        error.executed = .no
+        return error
+    }
+
     /// The upstream refused our credential with 401 or 403, and no other may be tried; `slot` is nil without a pool.
     static func rejected(status: Int, slot: Int?) -> GatewayError {
         let text =

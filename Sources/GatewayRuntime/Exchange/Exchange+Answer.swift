@@ -158,7 +158,7 @@ extension Exchange {
         self.buffered(self.held.readableBytes)
         let limit = self.gateway.limits.responseBufferBytes
         switch hold {
-        case .upToThreshold where self.held.readableBytes >= Self.holdThreshold:
+        case .upToThreshold where self.held.readableBytes >= self.holdThreshold:
             self.phase = .relaying
             let fields = self.answer.fields
             self.beginReply(status: self.answer.status, length: self.answer.length) { head in

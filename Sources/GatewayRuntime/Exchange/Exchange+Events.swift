@@ -104,16 +104,14 @@ extension Exchange {
         switch envelope.kind {
         case .notification:
             if envelope.method == .progressNotification { self.progressed() }
-            guard isRewritten else { return .pass }
-            guard let sharedCall else { return .send(data) }
+            guard isRewritten || self.hasRouting else { return .pass }
+            guard let sharedCall else { return .send(self.heard(data, envelope)) }
             return sharedCall.along(data, envelope).map(Verdict.send) ?? .drop
         case .request:
             // The stateless era has no requests of servers (protocol §2 S11).
             if self.message.era == .stateless { return .drop }
             guard isRewritten || self.hasRouting else { return .pass }
-            guard let sharedCall else {
-                return .send(self.hasRouting ? self.session?.asked(data, envelope, by: self.slot) ?? data : data)
-            }
+            guard let sharedCall else { return .send(self.heard(data, envelope)) }
             return sharedCall.along(data, envelope).map(Verdict.send) ?? .drop
         case .result, .error:
             guard self.isAnswered(by: envelope, in: data) else { return .drop }
@@ -125,6 +123,12 @@ extension Exchange {
             guard let answer = self.forCaller(data, envelope) else { return .replaced }
             return .last(isRewritten || self.filtersTools ? answer : nil)
         }
+    }
+
+    /// A message of the upstream as its caller knows what it names, where several slots speak to one caller.
+    private func heard(_ message: ByteBuffer, _ envelope: Envelope) -> ByteBuffer {
+        guard self.hasRouting, let session else { return message }
+        return session.heard(message, envelope, by: self.slot)
     }
 
     /// The gateway stops: a stream without an end of its own ends as its era says (protocol §1.2, listen).

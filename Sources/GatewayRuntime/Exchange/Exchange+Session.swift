@@ -100,7 +100,7 @@ extension Exchange {
         self.isSessionRenewed = true
         self.phase = .waiting
         let exchange = NIOLoopBound(self, eventLoop: self.loop.eventLoop)
-        let waiter = HTTPUpstreamSession.Waiter(eventLoop: self.loop.eventLoop) { opened in
+        let waiter = HTTPUpstreamSession.Waiter(eventLoop: self.loop.eventLoop) { opened, _ in
             if case .open = opened { exchange.value.goOn() } else { exchange.value.sessionOver() }
         }
         switch upstreamSession.lost(id: lostID, waiter: waiter) {
@@ -113,7 +113,7 @@ extension Exchange {
                 if case .open = opened, case .shared(let caller)? = binding {
                     caller.session(upstreamSession.slot).restoreSubscriptions()
                 }
-                waiter.resume(opened)
+                waiter.resume(opened, true)
             }
         }
     }

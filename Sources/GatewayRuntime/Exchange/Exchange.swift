@@ -60,7 +60,12 @@ final class Exchange: CallerExchange, UpstreamReceiver {
     }
 
     /// An answer up to this size is held until it is whole (contract §4).
-    static let holdThreshold = 64 * 1024
+    private static let holdThreshold = 64 * 1024
+    /// The same where it may hold something that only its credential can be asked for again.
+    private static let pinnedThreshold = 1024 * 1024
+    var holdThreshold: Int {
+        self.message.canBePinned && self.http.slotCount > 1 ? Self.pinnedThreshold : Self.holdThreshold
+    }
     /// Bytes of an answer nobody reads that are taken to keep a connection.
     static let drainLimit = 64 * 1024
 

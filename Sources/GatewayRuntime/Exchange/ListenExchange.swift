@@ -46,6 +46,8 @@ final class ListenExchange: UpstreamReceiver, StreamSource {
     private var credentials: CredentialAttempts?
     /// The slot of the connection.
     private var slot = 0
+    /// The slot that was refused last, since one was accepted.
+    private var refusedSlot: Int?
     /// Tells a pause before the next attempt from that before another one.
     private var interruptions = 0
     /// How long the upstream's stream stays open for a caller that is away.
@@ -92,8 +94,15 @@ final class ListenExchange: UpstreamReceiver, StreamSource {
     /// Opens the upstream's stream, with the credential whose turn it is now.
     private func connect() {
         self.endAttempt()
-        self.credentials = self.http.credentials?.attempts(self.session.map { .session(slot: $0.home) } ?? .idle)
+        self.credentials = self.http.credentials.map { $0.attempts(self.choice(in: $0)) }
         self.attempt()
+    }
+
+    private func choice(in pool: UpstreamCredentials) -> CredentialAttempts.Choice {
+        if let home = self.session?.choiceOfHome(pool) { return home }
+        // In turns nobody else moves on from what was refused here.
+        guard let refusedSlot, pool.rules.mode == .roundRobin else { return .idle }
+        return .session(slot: (refusedSlot + 1) % pool.count)
     }
 
     private func attempt() {
@@ -123,6 +132,7 @@ final class ListenExchange: UpstreamReceiver, StreamSource {
 
     private func refused(with status: Int, isCounted: Bool) {
         guard let pool = self.http.credentials else { return self.interrupted() }
+        self.refusedSlot = self.slot
         let refusal = pool.refused(&self.credentials, with: status, isCounted: isCounted)
         self.session?.withRouting { [slot] in $0.refused(slot) }
         if case .again = refusal.verdict { self.attempt() } else { self.interrupted() }
@@ -204,6 +214,7 @@ final class ListenExchange: UpstreamReceiver, StreamSource {
 
     private func accepted() {
         guard let pool = self.http.credentials else { return }
+        self.refusedSlot = nil
         pool.succeeded(&self.credentials)
         if let session { self.gateway.accepted(self.slot, by: session, self.http, on: self.loop) }
     }
@@ -233,7 +244,7 @@ final class ListenExchange: UpstreamReceiver, StreamSource {
             case .event(let event):
                 self.resumption.take(event, in: self.pending)
                 if let data = event.dataBytes(in: self.pending), data.readableBytes > 0 {
-                    self.send(self.session?.asked(data, by: self.slot) ?? data)
+                    self.send(self.session?.heard(data, by: self.slot) ?? data)
                 }
                 self.pending.moveReaderIndex(forwardBy: event.length)
             case .tooLong:

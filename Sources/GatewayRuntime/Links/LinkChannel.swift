@@ -8,8 +8,11 @@ import NIOCore
 /// Opened once: after its end a new one is made.
 protocol LinkChannel: AnyObject {
     func open()
-    /// Sends one message; `completion` hears, once, of its fate as far as it concerns this message alone.
-    func send(_ message: ByteBuffer, completion: @escaping (LinkSending) -> Void)
+    /// Sends one message, of a caller or of the gateway itself; `completion` hears, once, of its fate as far as it concerns
+    /// this message alone.
+    func send(_ message: ByteBuffer, isCallers: Bool, completion: @escaping (LinkSending) -> Void)
+    /// What it shows its upstream; nil if that is nothing.
+    var credential: LinkCredential? { get }
     /// Bytes that wait to be sent.
     var pendingBytes: Int { get }
     /// Whether nothing is read, because whoever it is for cannot take more.
@@ -37,4 +40,11 @@ protocol LinkChannelDelegate: AnyObject {
     func channelPaused()
     /// The last call; `error` says of calls in flight what happened, except whether they ran.
     func channelClosed(_ error: GatewayError)
+}
+
+extension LinkChannel {
+    /// Sends a message of the gateway itself.
+    func send(_ message: ByteBuffer, completion: @escaping (LinkSending) -> Void) {
+        self.send(message, isCallers: false, completion: completion)
+    }
 }

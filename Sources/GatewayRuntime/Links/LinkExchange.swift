@@ -35,6 +35,8 @@ final class LinkExchange: CallerExchange {
     private var phase = Phase.waiting
     /// Its number in the link, once it is on its way.
     private var call: Int64?
+    /// The slot of the credential that the link uses for it.
+    private var slot: Int?
     /// Whether others use the link as well.
     private let isShared: Bool
     private let acceptsEvents: Bool
@@ -86,6 +88,8 @@ final class LinkExchange: CallerExchange {
             )
     }
 
+    override var usedSlot: Int? { self.slot }
+
     var settings: LinkSettings { self.upstream.linkSettings }
 
     // MARK: Sending
@@ -100,8 +104,9 @@ final class LinkExchange: CallerExchange {
     }
 
     /// The link sends it under this number.
-    func became(_ call: Int64) {
+    func became(_ call: Int64, with credential: LinkCredential?) {
         self.call = call
+        self.slot = credential?.slot
         // It may have been given up before it got that far.
         if case .over = self.phase { self.withdraw(reason: "cancelled") }
     }

@@ -7,6 +7,14 @@ import GatewayStdio
 import Logging
 import NIOCore
 
+/// The credential that a channel used, and whether it was refused.
+struct LinkCredential {
+    let slot: Int
+    let isRefused: Bool
+    /// Whether callers ever used the link.
+    var wasOpen = false
+}
+
 /// What every link of one upstream goes by.
 struct LinkSettings {
     let upstream: Upstream
@@ -20,7 +28,8 @@ struct LinkSettings {
     /// How long a server may take to answer `initialize`: package runners download before they run.
     var openingTimeout: TimeAmount { self.isProcess ? .seconds(60) : TimeAmount(self.limits.connectTimeout) }
 
-    func makeChannel(_ delegate: UpstreamLink, owner: LinkOwner?) -> any LinkChannel {
+    /// `last` is the channel before it, if there was one.
+    func makeChannel(_ delegate: UpstreamLink, owner: LinkOwner?, after last: LinkCredential?) -> any LinkChannel {
         switch self.upstream.transport {
         case .stdio(let configuration, let access):
             StdioChannel(
@@ -38,10 +47,27 @@ struct LinkSettings {
                 http,
                 fields: owner?.fields ?? "",
                 limits: self.limits,
+                opening: self.opening(http, isCallers: owner != nil, after: last),
                 on: delegate.loop,
                 delegate: delegate
             )
         }
+    }
+
+    /// With which credential a stream is opened: for callers as their pool says; to find out whether the server is there,
+    /// with the first that is accepted (credentials.md §2.3, §2.9).
+    ///
+    /// In turns nobody else moves on from what was refused here.
+    private func opening(_ http: HTTPAccess, isCallers: Bool, after last: LinkCredential?) -> SSEChannel.Opening {
+        guard let pool = http.credentials else { return .caller(.home) }
+        let next = last.map { ($0.slot + ($0.isRefused ? 1 : 0)) % pool.count }
+        if let last, isCallers || last.wasOpen {
+            guard pool.rules.mode == .roundRobin else { return .caller(.idle) }
+            return .caller(.session(slot: next ?? last.slot))
+        }
+        guard !isCallers else { return .caller(.home) }
+        let start = next ?? pool.current
+        return .own(slots: (0..<pool.count).map { (start + $0) % pool.count })
     }
 
     /// What calls are told that meet no session.

@@ -22,13 +22,17 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
     private weak var delegate: (any LinkChannelDelegate)?
     private let upstream: Upstream
     private let http: HTTPAccess
+    /// Whether the credential that it used was refused.
+    private(set) var isRefused = false
     private let loop: GatewayLoop
     private let fields: String
     private let deadline: NIODeadline
-    /// Which credentials the opening tried; nil at an upstream without a pool, and for a probe, of which no pool hears.
+    /// Which credentials the opening tried, if it is for a caller; nil at an upstream without a pool.
     private var credentials: CredentialAttempts?
+    /// The slots that an opening of our own has yet to try, of which no pool hears.
+    private var ownSlots: [Int] = []
     /// The slot that the whole session uses (credentials.md §2.9).
-    private var slot: Int
+    private(set) var slot: Int
     private var state = State.opening
     private var hasAnswered = false
     private var connection: UpstreamConnection?
@@ -36,20 +40,27 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
     private var bytes = ByteBuffer()
     private(set) var pendingBytes = 0
 
-    /// `fields` are forwarded field lines of the one caller whose channel this is; empty for a shared one.
-    /// `probedSlot` is the credential that a probe is about.
+    /// What it is opened with: for a caller, as a choice of its pool, or by ourselves, with the first of these slots that is
+    /// accepted.
+    enum Opening {
+        case caller(CredentialAttempts.Choice)
+        case own(slots: [Int])
+    }
+
+    /// `fields` are forwarded field lines of the one caller whose channel this is.
     init(
         _ upstream: Upstream,
         _ http: HTTPAccess,
         fields: String,
         limits: Limits,
-        probedSlot: Int? = nil,
+        opening: Opening,
         on loop: GatewayLoop,
         delegate: any LinkChannelDelegate
     ) {
-        self.slot = probedSlot ?? 0
-        if probedSlot == nil {
-            self.credentials = http.credentials?.attempts(.home)
+        self.slot = 0
+        switch opening {
+        case .caller(let choice): self.credentials = http.credentials?.attempts(choice)
+        case .own(let slots): self.ownSlots = slots
         }
         self.upstream = upstream
         self.http = http
@@ -62,6 +73,10 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
 
     // MARK: Channel
 
+    var credential: LinkCredential? {
+        self.http.credentials.map { _ in LinkCredential(slot: self.slot, isRefused: self.isRefused) }
+    }
+
     func open() {
         self.loop.sweeper.add(self)
         self.attempt()
@@ -73,18 +88,20 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
                 return self.end(.exhausted(self.credentials?.statuses ?? []))
             }
             self.slot = slot
+        } else if !self.ownSlots.isEmpty {
+            self.slot = self.ownSlots.removeFirst()
         }
         self.loop.pool(of: self.upstream)?.connect(for: self, isFresh: true)
     }
 
-    func send(_ message: ByteBuffer, completion: @escaping (LinkSending) -> Void) {
+    func send(_ message: ByteBuffer, isCallers: Bool, completion: @escaping (LinkSending) -> Void) {
         guard case .open(let target) = self.state else {
             return completion(.failed(GatewayError(.upstreamClosed, executed: .no, "the stream is gone")))
         }
         self.pendingBytes += message.readableBytes
-        // Each message is an attempt with the one credential that the session has.
+        // Each message of a caller is an attempt with the one credential that the session has.
         var attempts = self.http.credentials?.attempts(.pinned(slot: self.slot))
-        _ = self.http.credentials?.begin(&attempts)
+        if isCallers { _ = self.http.credentials?.begin(&attempts) }
         UpstreamCall.send(
             self.http,
             of: self.upstream,
@@ -94,32 +111,54 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
             body: message,
             fields: self.fields,
             timeout: .seconds(30)
-        ) { [weak self, attempts, pool = self.http.credentials, slot = self.slot] result in
+        ) { [weak self, attempts, pool = self.http.credentials] result in
             self?.pendingBytes -= message.readableBytes
-            guard let pool else { return completion(Self.sending(result)) }
             var attempts = attempts
             switch result {
             case .success(let answer) where (200..<300).contains(answer.status):
-                pool.succeeded(&attempts)
+                pool?.succeeded(&attempts)
                 completion(.sent)
             case .success(let answer) where [401, 403].contains(answer.status):
-                _ = pool.refused(&attempts, with: answer.status)
-                completion(.failed(.rejected(status: answer.status, slot: slot)))
-                // The next message goes in a session with the next credential.
-                self?.end(Self.refused)
+                guard let self else {
+                    pool?.release(&attempts)
+                    return completion(Self.sending(result))
+                }
+                self.refused(&attempts, with: answer.status, completion)
             default:
-                pool.release(&attempts)
+                pool?.release(&attempts)
                 completion(Self.sending(result))
             }
         }
+    }
+
+    /// A message was refused: the next goes in a session with the next credential.
+    private func refused(
+        _ attempts: inout CredentialAttempts?,
+        with status: Int,
+        _ completion: (LinkSending) -> Void
+    ) {
+        guard let pool = self.http.credentials else {
+            return completion(.failed(.rejected(status: status, slot: nil)))
+        }
+        // What is asked to find out whether the server is there counts for nothing; what a session needs that callers
+        // use, counts.
+        if attempts?.slot == nil, self.credentials != nil { _ = pool.begin(&attempts) }
+        _ = pool.refused(&attempts, with: status)
+        completion(.failed(.rejected(status: status, slot: self.slot)))
+        guard pool.rules.retries(on: status) else { return }
+        self.isRefused = true
+        self.end(Self.refused)
     }
 
     private static let refused = GatewayError(
         .upstreamClosed,
         executed: .unknown,
         "the session was closed, since its token is refused; it is opened again with the next one",
-        cause: "credential_rejected"
+        cause: SSEChannel.refusedCause
     )
+
+    /// The cause of an end for which a new session is the cure.
+    static let refusedCause = "credential_rejected"
 
     private static func sending(_ result: Result<UpstreamCall.Answer, TransportError>) -> LinkSending {
         switch result {
@@ -193,11 +232,20 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
         }
     }
 
-    private func accepted() { self.http.credentials?.succeeded(&self.credentials) }
+    private func accepted() {
+        self.isRefused = false
+        self.http.credentials?.succeeded(&self.credentials)
+    }
 
     private func refused(with answer: AnswerHead) {
+        self.isRefused = true
         guard let pool = self.http.credentials, self.credentials != nil else {
-            return self.end(.rejected(status: answer.status, slot: nil))
+            guard !self.ownSlots.isEmpty else {
+                return self.end(.rejected(status: answer.status, slot: self.http.credentials.map { _ in self.slot }))
+            }
+            self.connection?.cancel()
+            self.connection = nil
+            return self.attempt()
         }
         let refusal = pool.refused(&self.credentials, with: answer.status, as: answer.refusalKind(ByteBuffer()))
         switch refusal.verdict {

@@ -38,7 +38,7 @@ final class StdioChannel: LinkChannel, StdioChildDelegate {
 
     func open() { self.child?.start() }
 
-    func send(_ message: ByteBuffer, completion: @escaping (LinkSending) -> Void) {
+    func send(_ message: ByteBuffer, isCallers: Bool, completion: @escaping (LinkSending) -> Void) {
         guard let child else {
             return completion(.failed(GatewayError(.childExited, executed: .no, "the child is gone")))
         }
@@ -69,6 +69,9 @@ final class StdioChannel: LinkChannel, StdioChildDelegate {
         guard message.readableBytesView.contains(where: { $0 == 0x0a || $0 == 0x0d }) else { return message }
         return ByteBuffer(bytes: message.readableBytesView.map { $0 == 0x0a || $0 == 0x0d ? 0x20 : $0 })
     }
+
+    /// A program has what its environment has.
+    var credential: LinkCredential? { nil }
 
     var pendingBytes: Int { self.child?.pendingBytes ?? 0 }
 

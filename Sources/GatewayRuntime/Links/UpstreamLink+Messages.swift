@@ -72,11 +72,11 @@ extension UpstreamLink {
         // A POST may have been read to its end before it is answered; a line that is in the pipe is known to be.
         let isOnItsWay = !self.settings.isProcess
         if isOnItsWay { self.written.insert(call) }
-        exchange.execute { exchange in
+        exchange.execute { [credential = channel.credential] exchange in
             exchange.isWritten = isOnItsWay
-            exchange.became(call)
+            exchange.became(call, with: credential)
         }
-        channel.send(message.body.edited(edits)) { [weak self] sending in
+        channel.send(message.body.edited(edits), isCallers: true) { [weak self] sending in
             switch sending {
             case .sent:
                 guard let self, self.calls[call] != nil else { return }
@@ -172,7 +172,7 @@ extension UpstreamLink {
         _ exchange: NIOLoopBound<LinkExchange>,
         _ channel: any LinkChannel
     ) {
-        channel.send(body) { sending in
+        channel.send(body, isCallers: true) { sending in
             switch sending {
             case .sent: exchange.execute { $0.taken() }
             case .failed(let error): exchange.execute { $0.failed(error) }

@@ -53,6 +53,8 @@ final class UpstreamLink {
     var unflushed: Set<Int64> = []
 
     private(set) var channel: (any LinkChannel)?
+    /// That of the last channel.
+    private var lastCredential: LinkCredential?
     private var opening: LinkOpening.StateMachine?
     private var supervisor = ProcessSupervisor.StateMachine(generator: SystemRandomNumberGenerator())
     private var waiters: [Waiter] = []
@@ -177,7 +179,7 @@ final class UpstreamLink {
         self.starts += 1
         self.lastStart = self.now
         if self.sweepIndex < 0 { self.loop.sweeper.add(self) }
-        let channel = self.settings.makeChannel(self, owner: self.owner)
+        let channel = self.settings.makeChannel(self, owner: self.owner, after: self.lastCredential)
         self.channel = channel
         channel.open()
     }
@@ -284,12 +286,15 @@ final class UpstreamLink {
 
     /// What it says is not the protocol, or nothing came in time.
     private func openingFailed() {
-        self.openingFailure = GatewayError(
-            self.settings.isProcess ? .upstreamProtocol : .unreachable,
-            executed: .no,
-            "the server does not answer initialize: is it an MCP server?",
-            cause: "no_handshake"
-        )
+        // A refusal says more than that there is no answer.
+        self.openingFailure =
+            self.openingFailure
+            ?? GatewayError(
+                self.settings.isProcess ? .upstreamProtocol : .unreachable,
+                executed: .no,
+                "the server does not answer initialize: is it an MCP server?",
+                cause: "no_handshake"
+            )
         self.channel?.kill()
     }
 
@@ -328,6 +333,10 @@ final class UpstreamLink {
     func channelClosed(_ error: GatewayError) {
         let wasOpening = if case .opening = self.state { true } else { false }
         let error = self.openingFailure ?? error
+        if var credential = self.channel?.credential {
+            credential.wasOpen = !wasOpening || self.lastCredential?.wasOpen == true
+            self.lastCredential = credential
+        }
         self.channel = nil
         self.openingFailure = nil
         self.slowCallers = SlowCallers()
@@ -358,10 +367,17 @@ final class UpstreamLink {
     private func verdict(_ error: GatewayError) -> UpstreamVerdict {
         switch error.reason {
         case .childExited: .exited
-        case .credentialRejected: .rejected
+        case .credentialRejected, .credentialsExhausted: self.verdictOnCredentials
+        case .upstreamClosed where error.cause == SSEChannel.refusedCause: self.verdictOnCredentials
         case .upstreamProtocol, .upstreamStatus, .rateLimited: self.settings.isProcess ? .exited : .unusable
         default: .unreachable
         }
+    }
+
+    /// One credential was refused: another may do.
+    private var verdictOnCredentials: UpstreamVerdict {
+        guard case .http(let http) = self.upstream.transport, let pool = http.credentials else { return .rejected }
+        return pool.areAllRefused || self.lastCredential?.wasOpen != true ? .rejected : .usable
     }
 
     private func loseCalls(_ error: GatewayError) {
@@ -452,7 +468,9 @@ final class UpstreamLink {
         self.ownCalls[call] = completion
         self.channel?
             .send(make("\(call)")) { [weak self] sending in
-                if case .failed = sending { self?.endOwn(call, nil) }
+                guard let self, case .failed(let error) = sending else { return }
+                if case .opening = self.state, error.reason == .credentialRejected { self.openingFailure = error }
+                self.endOwn(call, nil)
             }
         let link = self.handle
         self.loop.eventLoop.scheduleTask(in: timeout) { link.value.endOwn(call, nil) }

@@ -38,6 +38,11 @@ extension CallerSession {
         }
     }
 
+    /// How what belongs to the session as a whole finds its slot; nil where there is one slot only.
+    func choiceOfHome(_ credentials: UpstreamCredentials) -> CredentialAttempts.Choice? {
+        self.withRouting { $0.choiceOfHome(count: credentials.count, mode: credentials.rules.mode) }
+    }
+
     /// A message goes to a slot; returns the bytes that it gets there.
     func sending(_ message: CallerMessage, to slot: Int) -> ByteBuffer {
         let body = message.body
@@ -61,7 +66,7 @@ extension CallerSession {
     }
 
     /// A slot's session asks the caller something; returns the question under an id that no other has.
-    func asked(_ question: ByteBuffer, _ envelope: Envelope, by slot: Int) -> ByteBuffer {
+    private func asked(_ question: ByteBuffer, _ envelope: Envelope, by slot: Int) -> ByteBuffer {
         guard let id = envelope.id, let value = envelope.idValue(in: question) else { return question }
         let literal = question.bytes(id.range)
         let token = envelope.progressToken?.value(in: question.readableBytesUInt8Span)
@@ -70,12 +75,23 @@ extension CallerSession {
         return question.edited([MessageEdit(id.range, own)])
     }
 
-    /// As above, of a message that was not read.
-    func asked(_ question: ByteBuffer, by slot: Int) -> ByteBuffer {
-        guard self.withRouting({ _ in true }) == true, let envelope = AnswerReader.read(question, depth: 64),
-            envelope.kind == .request
-        else { return question }
-        return self.asked(question, envelope, by: slot)
+    /// A message of a slot's session as its caller may see it: questions have ids that no other has.
+    func heard(_ message: ByteBuffer, by slot: Int) -> ByteBuffer {
+        guard self.withRouting({ _ in true }) == true, let envelope = AnswerReader.read(message, depth: 64) else {
+            return message
+        }
+        return self.heard(message, envelope, by: slot)
+    }
+
+    func heard(_ message: ByteBuffer, _ envelope: Envelope, by slot: Int) -> ByteBuffer {
+        if envelope.kind == .request { return self.asked(message, envelope, by: slot) }
+        guard envelope.method == .cancelledNotification, let id = envelope.cancelledID else { return message }
+        let value = id.value(in: message.readableBytesUInt8Span)
+        let literal = message.bytes(id.range)
+        guard let own = self.withRouting({ $0.withdrawn(value, literal: literal, by: slot) }), let own else {
+            return message
+        }
+        return message.edited([MessageEdit(id.range, own)])
     }
 
     /// What the caller asked of the session as a whole is kept for a new home.
@@ -108,7 +124,7 @@ extension MCPMethod {
 extension SlotRouting {
     /// How what belongs home finds its slot: past a home that was refused.
     fileprivate func choiceOfHome(count: Int, mode: CredentialPool.Mode) -> CredentialAttempts.Choice {
-        guard self.isHomeRefused else { return .session(slot: self.home) }
-        return mode == .roundRobin ? .session(slot: (self.home + 1) % max(count, 1)) : .turn
+        guard let refused = self.lastRefused else { return .session(slot: self.home) }
+        return mode == .roundRobin ? .session(slot: (refused + 1) % max(count, 1)) : .turn
     }
 }

@@ -43,7 +43,8 @@ final class HTTPUpstreamSession: Sendable {
     /// A call that waits until the session is open.
     struct Waiter: Sendable {
         let eventLoop: any EventLoop
-        let resume: @Sendable (Opened) -> Void
+        /// Told what came of it, and whether it is the first that is told.
+        let resume: @Sendable (Opened, Bool) -> Void
     }
 
     let slot: Int
@@ -88,7 +89,9 @@ final class HTTPUpstreamSession: Sendable {
     }
 
     private static func resume(_ waiters: [Waiter], with result: Opened) {
-        for waiter in waiters { waiter.eventLoop.execute { waiter.resume(result) } }
+        for (index, waiter) in waiters.enumerated() {
+            waiter.eventLoop.execute { waiter.resume(result, index == 0) }
+        }
     }
 }
 

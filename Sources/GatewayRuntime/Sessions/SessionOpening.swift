@@ -18,10 +18,10 @@ enum SessionOpening {
         on loop: GatewayLoop,
         completion: @escaping @Sendable (HTTPUpstreamSession.Opened, _ isFirst: Bool) -> Void
     ) {
-        let waiter = HTTPUpstreamSession.Waiter(eventLoop: loop.eventLoop) { completion($0, false) }
+        let waiter = HTTPUpstreamSession.Waiter(eventLoop: loop.eventLoop, resume: completion)
         switch session.wanted(waiter) {
         case .ready(let id): completion(.open(id: id), false)
-        case .open: Self.run(session, http, of: upstream, on: loop) { completion($0, true) }
+        case .open: Self.run(session, http, of: upstream, on: loop) { _ in }
         case .wait: break
         case .over: completion(.over, false)
         }
@@ -55,16 +55,12 @@ enum SessionOpening {
         ) { result in
             switch result {
             case .failure(let error):
-                var error = GatewayError(error)
-                error.executed = .no
-                end(.failed(error))
+                end(.failed(GatewayError(error).beforeTheCall))
             case .success(let answer) where [401, 403].contains(answer.status):
                 end(.refused(answer.status))
             case .success(let answer):
                 guard (200..<300).contains(answer.status) else {
-                    var error = GatewayError(refusedWith: answer.status)
-                    error.executed = .no
-                    return end(.failed(error))
+                    return end(.failed(GatewayError(refusedWith: answer.status).beforeTheCall))
                 }
                 guard let id = answer.sessionID, AnswerReader.read(answer.body, depth: 64)?.kind == .result else {
                     return end(.failed(Self.noSession))

@@ -19,10 +19,10 @@ import Synchronization
 final class SharedSession: Sendable {
     typealias Waiter = @Sendable (Opened) -> Void
 
-    /// What came of opening it.
+    /// What came of opening it; `isFirst` for the one that made us ask.
     enum Opened: Sendable {
-        case open(InitializeResult)
-        /// The upstream refused the slot's credential with this status; `isFirst` for the one that made us ask.
+        case open(InitializeResult, isFirst: Bool)
+        /// The upstream refused the slot's credential with this status.
         case refused(Int, isFirst: Bool)
         case failed(GatewayError)
     }
@@ -84,7 +84,7 @@ final class SharedSession: Sendable {
                 return (nil, true)
             }
         }
-        if let result { return waiter(.open(result)) }
+        if let result { return waiter(.open(result, isFirst: false)) }
         if isFirst { self.home.eventLoop.execute { self.open() } }
     }
 
@@ -104,11 +104,11 @@ final class SharedSession: Sendable {
         ) { result in
             switch result {
             case .failure(let error):
-                self.opened(.failed(GatewayError(error)))
+                self.opened(.failed(GatewayError(error).beforeTheCall))
             case .success(let answer) where [401, 403].contains(answer.status):
                 self.opened(.refused(answer.status, isFirst: false))
             case .success(let answer) where answer.status >= 300:
-                self.opened(.failed(GatewayError(refusedWith: answer.status)))
+                self.opened(.failed(GatewayError(refusedWith: answer.status).beforeTheCall))
             case .success(let answer):
                 guard let envelope = AnswerReader.read(answer.body, depth: 64),
                     let initialized = InitializeResult(answer.body, envelope)
@@ -143,7 +143,7 @@ final class SharedSession: Sendable {
             fields: result.revision?.headerLine ?? "",
             timeout: .seconds(10)
         ) { _ in
-            self.opened(.open(result), session)
+            self.opened(.open(result, isFirst: false), session)
             SharedListening(self, on: self.home).start()
         }
     }
@@ -151,14 +151,14 @@ final class SharedSession: Sendable {
     private func opened(_ result: Opened, _ session: HTTPUpstreamSession? = nil) {
         let waiters: [Waiter] = self.state.withLock { state in
             guard case .opening(let waiters) = state.opening else { return [] }
-            state.opening = if case .open(let initialized) = result { .open(session, initialized) } else { .closed }
+            state.opening = if case .open(let initialized, _) = result { .open(session, initialized) } else { .closed }
             return waiters
         }
         for (index, waiter) in waiters.enumerated() {
-            if case .refused(let status, _) = result {
-                waiter(.refused(status, isFirst: index == 0))
-            } else {
-                waiter(result)
+            switch result {
+            case .open(let initialized, _): waiter(.open(initialized, isFirst: index == 0))
+            case .refused(let status, _): waiter(.refused(status, isFirst: index == 0))
+            case .failed: waiter(result)
             }
         }
     }
@@ -357,7 +357,7 @@ final class SharedSession: Sendable {
             return nil
         }
         let numbered = message.edited([MessageEdit(id.range, number)])
-        let own = caller.map { $0.asked(numbered, by: self.slot) } ?? numbered
+        let own = caller.map { $0.heard(numbered, by: self.slot) } ?? numbered
         if call != nil { return own }
         if caller?.deliver(own) != true, let literal = self.state.withLock({ $0.bridge.undelivered(number) }) {
             self.send(ClientMessage.methodNotFound(literal))
@@ -408,7 +408,8 @@ final class SharedSession: Sendable {
 
     private func deliver(_ message: ByteBuffer, to callers: [Int]) {
         let sessions = self.state.withLock { state in callers.compactMap { state.callers[$0] } }
-        for session in sessions { session.deliver(message) }
+        // A caller that was in several slots hears what comes unasked where it is at home.
+        for session in sessions where session.home == self.slot { session.deliver(message) }
     }
 }
 

@@ -141,7 +141,7 @@ struct EraProbeDriver: Sendable {
                     self.http,
                     fields: "",
                     limits: self.limits,
-                    probedSlot: self.slot,
+                    opening: .own(slots: [self.slot]),
                     on: self.loop,
                     delegate: probe
                 )

@@ -38,6 +38,13 @@ package final class UpstreamCredentials: Sendable {
         package let slots: [SlotReport]
     }
 
+    /// Lines that say the same: a move is told also when the slot was refused to somebody else a moment ago.
+    private struct LogKey: Hashable {
+        let slot: Int
+        let status: Int
+        let isMove: Bool
+    }
+
     let rules: CredentialAttempts.Rules
     let affinity: CredentialPoolConfiguration.Affinity
     let count: Int
@@ -47,7 +54,7 @@ package final class UpstreamCredentials: Sendable {
     private let pool: Mutex<CredentialPool>
     private let pins = Mutex(CredentialPins())
     private let lastRefusals: Mutex<[RefusalKind?]>
-    private let throttle = Mutex(LogThrottle<Int>())
+    private let throttle = Mutex(LogThrottle<LogKey>())
     private let requests: [CounterFamily<CredentialOutcome>]
     private let rotations: CounterFamily<RefusalStatus>
     private let exhausted: Counter
@@ -144,7 +151,8 @@ package final class UpstreamCredentials: Sendable {
         now: Duration
     ) {
         if move != nil { self.rotations.increment(RefusalStatus(status)) }
-        guard case .log(let suppressed) = self.throttle.withLock({ $0.decide(slot, now: now) }) else { return }
+        let key = LogKey(slot: slot, status: status, isMove: move != nil)
+        guard case .log(let suppressed) = self.throttle.withLock({ $0.decide(key, now: now) }) else { return }
         var metadata: Logger.Metadata = [
             "upstream": "\(self.upstream)", "status": "\(status)", "kind": "\(kind.rawValue)",
         ]

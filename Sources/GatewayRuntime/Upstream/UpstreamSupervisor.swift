@@ -91,7 +91,9 @@ final class UpstreamSupervisor: Sendable {
             guard let interval = configuration.pingInterval, self.idleTime >= interval else { continue }
             // A stream of messages shows by itself whether it lives.
             if case .link = self.upstream.route { continue }
-            if await self.driver.ping() == .unreachable { return }
+            let answer = await self.driver.ping()
+            // Whether another credential is accepted shows when all are tried.
+            if answer == .unreachable || answer == .refused { return }
             self.upstream.conclude(.usable)
         }
     }
