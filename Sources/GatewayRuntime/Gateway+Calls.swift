@@ -24,16 +24,7 @@ extension Gateway {
     /// To an upstream that answers each HTTP request.
     func start(_ call: Call, _ http: HTTPAccess, _ responder: any DownstreamResponder) -> (any DownstreamExchange)? {
         guard self.admit(call, responder) else { return nil }
-        let exchange = Exchange(
-            gateway: self,
-            upstream: call.upstream,
-            http: http,
-            request: call.request,
-            message: call.message,
-            principal: call.principal,
-            session: call.session,
-            responder: responder
-        )
+        let exchange = Exchange(call, http, gateway: self, responder: responder)
         exchange.start()
         return exchange
     }
@@ -49,15 +40,11 @@ extension Gateway {
     ) -> (any DownstreamExchange)? {
         guard self.admit(call, responder) else { return nil }
         let exchange = LinkExchange(
-            gateway: self,
-            upstream: call.upstream,
-            link: link,
+            call,
+            link,
             caller: caller,
             isShared: isShared,
-            request: call.request,
-            message: call.message,
-            principal: call.principal,
-            session: call.session,
+            gateway: self,
             responder: responder,
             onInitialized: onInitialized
         )
@@ -348,7 +335,7 @@ extension Gateway {
         upstream.metrics.requests.increment(message.method, .overloaded)
         responder.respond(
             status: 503,
-            json: ErrorAnswer.body(code: -31_009, message: "too many sessions; try again later", id: message.idBytes)
+            json: ErrorAnswer.tooManySessions(id: message.idBytes)
         ) { $0.writeStaticString("Retry-After: 5\r\n") }
     }
 
@@ -397,10 +384,7 @@ extension Gateway {
                 revision: version.flatMap(ProtocolRevision.init(rawValue:))
             )
             guard isBound, session.isLegacy || self.open(session, on: loop) else {
-                let text = "too many sessions; try again later"
-                return .refused(
-                    ByteBuffer(bytes: ErrorAnswer.body(code: -31_009, message: text, id: call.message.idBytes))
-                )
+                return .refused(ByteBuffer(bytes: ErrorAnswer.tooManySessions(id: call.message.idBytes)))
             }
             link.established(with: call.message.body)
             return .established(message, session.isLegacy ? nil : session.id)

@@ -163,7 +163,7 @@ extension Gateway {
             self.count(rejected: .sessions)
             responder.respond(
                 status: 503,
-                json: ErrorAnswer.body(code: -31_009, message: "too many sessions; try again later")
+                json: ErrorAnswer.tooManySessions()
             ) { $0.writeStaticString("Retry-After: 5\r\n") }
             return nil
         }

@@ -178,7 +178,7 @@ import Testing
         try await withGateway {
             $0.isRunning = true
             $0.isUnreachable = true
-            $0.listener.startupGracePeriod = .milliseconds(200)
+            $0.listener.startupGracePeriod = .seconds(2)
         } _: { gateway in
             expect(try await Self.word(gateway), is: "503 initializing")
             try await Self.wait(for: "unavailable", status: 503, gateway)

@@ -74,6 +74,11 @@ package enum CallerEra: Sendable {
 }
 
 extension ErrorAnswer {
+    /// Every place for sessions is taken by one in use.
+    static func tooManySessions(id: [UInt8]? = nil) -> [UInt8] {
+        Self.body(code: Self.code(.overloaded), message: "too many sessions; try again later", id: id)
+    }
+
     /// Answers a message whose answer has not begun with a gateway error, in its caller's era.
     ///
     /// Returns the HTTP status that it gets.

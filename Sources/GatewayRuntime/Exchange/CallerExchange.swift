@@ -49,28 +49,21 @@ class CallerExchange: DownstreamExchange, Sweepable, StreamSource {
     private var lastSent: NIODeadline
     final var outcome = CallOutcome.ok
 
-    init(
-        gateway: Gateway,
-        upstream: Upstream,
-        request: InboundRequest,
-        message: CallerMessage,
-        principal: Principal,
-        session: CallerSession?,
-        responder: any DownstreamResponder
-    ) {
+    init(_ call: Gateway.Call, gateway: Gateway, responder: any DownstreamResponder) {
         self.gateway = gateway
-        self.upstream = upstream
-        self.request = request
-        self.message = message
+        self.upstream = call.upstream
+        self.request = call.request
+        self.message = call.message
         self.loop = responder.loop
-        self.principal = principal
-        self.session = session
+        self.principal = call.principal
+        self.session = call.session
         self.responder = responder
-        self.startedAt = request.receivedAt
-        self.lastSent = request.receivedAt
-        let timeout = TimeAmount(upstream.configuration.timeout)
-        self.deadline = message.isListening ? .distantFuture : self.startedAt + timeout
-        self.lastDeadline = message.isListening ? .distantFuture : self.startedAt + max(timeout, .minutes(15))
+        self.startedAt = call.request.receivedAt
+        self.lastSent = call.request.receivedAt
+        let timeout = TimeAmount(call.upstream.configuration.timeout)
+        let isEndless = call.message.isListening
+        self.deadline = isEndless ? .distantFuture : self.startedAt + timeout
+        self.lastDeadline = isEndless ? .distantFuture : self.startedAt + max(timeout, .minutes(15))
     }
 
     // MARK: For the other half
@@ -144,6 +137,7 @@ class CallerExchange: DownstreamExchange, Sweepable, StreamSource {
         self.outcome = CallOutcome(error.reason)
         self.gateway.report(error, upstream: self.upstream, method: self.message.method)
         self.abandonUpstream()
+        self.freeID()
         if self.hasStarted {
             let body = ErrorAnswer.body(error, upstream: self.upstream.name, id: self.message.idBytes)
             self.sendEvent(ByteBuffer(bytes: body))
@@ -158,6 +152,7 @@ class CallerExchange: DownstreamExchange, Sweepable, StreamSource {
     final func refuse(status: Int, code: Int, _ text: String, outcome: CallOutcome) {
         self.outcome = outcome
         self.abandonUpstream()
+        self.freeID()
         self.reply(
             status: status,
             json: ErrorAnswer.body(code: code, message: text, id: self.message.idBytes)
@@ -270,8 +265,12 @@ class CallerExchange: DownstreamExchange, Sweepable, StreamSource {
         self.relay(event)
     }
 
+    /// The caller is about to have its answer, and may use the id again at once, on whatever event loop.
+    func freeID() {}
+
     /// Sends the last message of a stream and ends it.
     final func finishEvents(with message: ByteBuffer) {
+        self.freeID()
         if self.isMessageWise {
             self.reply(status: 200, body: message) { _ in }
         } else {

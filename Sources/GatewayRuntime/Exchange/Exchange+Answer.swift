@@ -252,6 +252,7 @@ extension Exchange {
     /// Sends a whole answer as the upstream's.
     func respond(_ body: ByteBuffer, sessionID: String? = nil) {
         self.pin(self.held, nil)
+        self.freeID()
         self.reply(status: self.answer.status, body: body) { [fields = self.answer.fields] head in
             head.writeImmutableBuffer(fields)
             if let sessionID { head.writeString("Mcp-Session-Id: \(sessionID)\r\n") }

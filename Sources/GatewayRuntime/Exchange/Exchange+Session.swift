@@ -68,14 +68,9 @@ extension Exchange {
         guard self.responder != nil, self.gateway.open(session, on: self.loop) else {
             self.gateway.end(session, on: self.loop)
             self.gateway.count(rejected: .sessions)
-            self.reply(
-                status: 503,
-                json: ErrorAnswer.body(
-                    code: -31009,
-                    message: "too many sessions; try again later",
-                    id: self.message.idBytes
-                )
-            ) { $0.writeStaticString("Retry-After: 5\r\n") }
+            self.reply(status: 503, json: ErrorAnswer.tooManySessions(id: self.message.idBytes)) {
+                $0.writeStaticString("Retry-After: 5\r\n")
+            }
             self.finish(CallOutcome(.overloaded))
             return .refused
         }

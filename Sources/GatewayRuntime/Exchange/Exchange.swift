@@ -102,29 +102,11 @@ final class Exchange: CallerExchange, UpstreamReceiver {
     /// Where the upstream's stream can be taken up again.
     var resumption = Resumption()
 
-    init(
-        gateway: Gateway,
-        upstream: Upstream,
-        http: HTTPAccess,
-        request: InboundRequest,
-        message: CallerMessage,
-        principal: Principal,
-        session: CallerSession?,
-        responder: any DownstreamResponder
-    ) {
+    init(_ call: Gateway.Call, _ http: HTTPAccess, gateway: Gateway, responder: any DownstreamResponder) {
         self.http = http
-        self.outgoing = message.body
+        self.outgoing = call.message.body
         self.eventDecoder = SSEDecoder(maximumEventBytes: gateway.limits.eventBytes)
-        super
-            .init(
-                gateway: gateway,
-                upstream: upstream,
-                request: request,
-                message: message,
-                principal: principal,
-                session: session,
-                responder: responder
-            )
+        super.init(call, gateway: gateway, responder: responder)
     }
 
     // MARK: Attempts
@@ -247,6 +229,8 @@ final class Exchange: CallerExchange, UpstreamReceiver {
         self.connection?.isReadingPaused = false
         return true
     }
+
+    override func freeID() { self.sharedCall?.end() }
 
     override func done() {
         self.phase = .done

@@ -56,36 +56,24 @@ final class LinkExchange: CallerExchange {
         case refused(ByteBuffer)
     }
 
+    /// `caller` is its number in the link.
     init(
-        gateway: Gateway,
-        upstream: Upstream,
-        link: LinkHandle,
+        _ call: Gateway.Call,
+        _ link: LinkHandle,
         caller: Int?,
         isShared: Bool,
-        request: InboundRequest,
-        message: CallerMessage,
-        principal: Principal,
-        session: CallerSession?,
+        gateway: Gateway,
         responder: any DownstreamResponder,
         onInitialized: ((ByteBuffer, Envelope) -> Reply)? = nil
     ) {
         self.link = link
         self.caller = caller
         self.isShared = isShared
-        let accept = request.accept
+        let accept = call.request.accept
         self.acceptsEvents = accept.admitsEventStream
         self.acceptsJSON = accept.admitsJSON
         self.onInitialized = onInitialized
-        super
-            .init(
-                gateway: gateway,
-                upstream: upstream,
-                request: request,
-                message: message,
-                principal: principal,
-                session: session,
-                responder: responder
-            )
+        super.init(call, gateway: gateway, responder: responder)
     }
 
     override var usedSlot: Int? { self.slot }
