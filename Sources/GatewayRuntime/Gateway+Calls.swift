@@ -95,7 +95,7 @@ extension Gateway {
         _ make: @escaping () -> (any DownstreamExchange)?
     ) -> (any DownstreamExchange)? {
         let upstream = call.upstream
-        let exchange = DeferredExchange(gateway: self, upstream: upstream, message: call.message, responder: responder)
+        let exchange = DeferredExchange(call, gateway: self, responder: responder)
         let bound = DeferredExchange.bound(exchange)
         let loop = responder.loop.eventLoop
         let body = NIOLoopBound(make, eventLoop: loop)
@@ -126,7 +126,7 @@ extension Gateway {
         _ make: @escaping (SessionBridge.Sharing?, LinkHandle) -> (any DownstreamExchange)?
     ) -> (any DownstreamExchange)? {
         let upstream = call.upstream
-        let exchange = DeferredExchange(gateway: self, upstream: upstream, message: call.message, responder: responder)
+        let exchange = DeferredExchange(call, gateway: self, responder: responder)
         let bound = DeferredExchange.bound(exchange)
         let body = NIOLoopBound(make, eventLoop: responder.loop.eventLoop)
         let home = self.home(of: upstream)
@@ -179,12 +179,7 @@ extension Gateway {
         _ shared: [SharedSession],
         _ responder: any DownstreamResponder
     ) -> (any DownstreamExchange)? {
-        let exchange = DeferredExchange(
-            gateway: self,
-            upstream: call.upstream,
-            message: call.message,
-            responder: responder
-        )
+        let exchange = DeferredExchange(call, gateway: self, responder: responder)
         let bound = DeferredExchange.bound(exchange)
         let state = NIOLoopBound((call, responder), eventLoop: responder.loop.eventLoop)
         self.open(shared, http, http.credentials?.attempts(.home)) { result in
@@ -265,12 +260,7 @@ extension Gateway {
         _ link: LinkHandle,
         _ responder: any DownstreamResponder
     ) -> (any DownstreamExchange)? {
-        let exchange = DeferredExchange(
-            gateway: self,
-            upstream: call.upstream,
-            message: call.message,
-            responder: responder
-        )
+        let exchange = DeferredExchange(call, gateway: self, responder: responder)
         let bound = DeferredExchange.bound(exchange)
         let state = NIOLoopBound((call, responder), eventLoop: responder.loop.eventLoop)
         let capabilities = AnswerReader.capabilities(of: call.message.envelope, in: call.message.body)

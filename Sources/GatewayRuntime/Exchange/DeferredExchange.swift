@@ -15,26 +15,19 @@ final class DeferredExchange: DownstreamExchange, Sweepable {
     private let message: CallerMessage
     private let upstream: Upstream
     private let gateway: Gateway
+    /// Taken into use for the request, and given back if that never becomes an exchange.
+    private let session: CallerSession?
     private let deadline: NIODeadline
     private var exchange: (any DownstreamExchange)?
     private var isOver = false
-    /// Gives back what was taken for the request; nil once it belongs to somebody else.
-    private var release: (() -> Void)?
 
-    /// `release` is called if the request ends without having become an exchange.
-    init(
-        gateway: Gateway,
-        upstream: Upstream,
-        message: CallerMessage,
-        responder: any DownstreamResponder,
-        release: @escaping () -> Void = {}
-    ) {
+    init(_ call: Gateway.Call, gateway: Gateway, responder: any DownstreamResponder) {
         self.gateway = gateway
-        self.upstream = upstream
-        self.message = message
+        self.upstream = call.upstream
+        self.message = call.message
+        self.session = call.session
         self.responder = responder
-        self.release = release
-        self.deadline = .now() + TimeAmount(upstream.configuration.timeout)
+        self.deadline = .now() + TimeAmount(call.upstream.configuration.timeout)
         // Where messages go their own way no connection looks at the deadlines.
         if responder.messages != nil { responder.loop.sweeper.add(self) }
     }
@@ -48,7 +41,6 @@ final class DeferredExchange: DownstreamExchange, Sweepable {
         guard !self.isOver else { return }
         self.leaveSweeper()
         self.isOver = true
-        self.release = nil
         self.exchange = make()
     }
 
@@ -65,8 +57,7 @@ final class DeferredExchange: DownstreamExchange, Sweepable {
     private func end() {
         self.leaveSweeper()
         self.isOver = true
-        self.release?()
-        self.release = nil
+        if let session { self.gateway.sessions.end(session) }
     }
 
     func downstreamLeft(isClosed: Bool) {

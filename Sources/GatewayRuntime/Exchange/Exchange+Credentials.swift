@@ -42,7 +42,10 @@ extension Exchange {
         case .http(let sessions?):
             let upstreamSession = sessions.session(self.slot)
             self.upstreamSession = upstreamSession
-            if self.hasRouting { self.outgoing = session.sending(self.message, to: self.slot) }
+            if self.hasRouting, self.preparedSlot != self.slot {
+                self.outgoing = session.sending(self.message, to: self.slot)
+                self.preparedSlot = self.slot
+            }
             if upstreamSession.id != nil { return self.connect() }
             self.phase = .waiting
             let exchange = NIOLoopBound(self, eventLoop: self.loop.eventLoop)
@@ -88,7 +91,8 @@ extension Exchange {
     private func enter(_ shared: SharedSession, _ session: CallerSession, _ caller: SharedCaller) {
         self.upstreamSession = shared.session
         // One that is only repeated keeps its id; with another credential it gets a new one.
-        if self.sharedCall?.slot == self.slot { return self.connect() }
+        if self.preparedSlot == self.slot { return self.connect() }
+        self.preparedSlot = self.slot
         self.sharedCall?.end()
         self.sharedCall = nil
         var message = self.message

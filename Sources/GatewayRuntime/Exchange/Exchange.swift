@@ -85,8 +85,10 @@ final class Exchange: CallerExchange, UpstreamReceiver {
     /// The session that it went in; nil without one.
     var upstreamSession: HTTPUpstreamSession?
     var sentSessionID: String?
-    /// The message as the upstream gets it.
+    /// The message as the upstream gets it, made for the session of `preparedSlot`.
     var outgoing: ByteBuffer
+    /// nil until it is.
+    var preparedSlot: Int?
     private var isFresh = false
     var isSessionRenewed = false
     var redirectTarget: String?

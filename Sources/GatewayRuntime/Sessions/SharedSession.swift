@@ -429,9 +429,6 @@ struct SharedCall {
         self.body = body
     }
 
-    /// The slot whose session it is in.
-    var slot: Int { self.session.slot }
-
     /// The id that the upstream knows, as JSON text.
     var idBytes: [UInt8] { Array(String(self.call).utf8) }
 
