@@ -12,7 +12,7 @@ import pytest
 from harness.callers import CAPABILITIES, Caller, SSECaller, call_of, messages_of, text_of
 from harness.children import FaultChild
 from harness.errors import gateway_reply
-from harness.processes import until
+from harness.processes import free_port, until
 from harness.wire import Wire, message, split
 
 pytestmark = pytest.mark.gateway_only
@@ -242,3 +242,15 @@ async def test_streams_end_at_the_stop(gateway_of, child):
     assert await stopping < 5
     assert not caller.answer.cut, "it ends properly"
     caller.close()
+
+
+async def test_a_failed_initialize_holds_no_stop_up(gateway_of):
+    """A caller whose `initialize` met a server that is not there does not keep the gateway from stopping."""
+    entry = {"url": f"http://127.0.0.1:{free_port()}/mcp", "options": {"isolation": "shared"}}
+    gateway = gateway_of({"gone": entry}, log_level="info")
+    async with await SSECaller.connect(gateway, "gone") as caller:
+        params = {"protocolVersion": "2024-11-05", "capabilities": {}, "clientInfo": {"name": "wire", "version": "1"}}
+        reply = await caller.request(message("initialize", params))
+        assert reply["error"]["data"]["reason"] == "unreachable", reply
+        took = await asyncio.to_thread(gateway.stop)
+        assert took < 4, f"{took:.1f} s to stop"
