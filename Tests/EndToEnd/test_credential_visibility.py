@@ -4,6 +4,8 @@
 
 import asyncio
 import re
+import signal
+from pathlib import Path
 
 import pytest
 from harness.callers import Caller
@@ -403,3 +405,16 @@ async def test_upstream_that_echoes_tokens(gateway_of, tokens, how):
             assert not any(token in heads or token.encode() in answer.body for token in tokens.tokens("A B"))
             assert answer.status not in (401, 403, 407) and answer.header("www-authenticate") is None
     gateway.stop()
+
+
+@pytest.mark.parametrize("name", ["SIGSEGV", "SIGABRT", "SIGILL", "SIGBUS"])
+async def test_crash_shows_no_token(pool_of, tokens, name):
+    """What a crash writes has no token in it, although every token was in use a moment before; nor is there a core file."""
+    gateway = pool_of("A B", FAILOVER)
+    tokens.script(A=401)
+    assert await calls(gateway, 2) == ["ok", "ok"]
+    number = signal.Signals[name]
+    limits = Path(f"/proc/{gateway.pid}/limits").read_text()
+    assert re.search(r"Max core file size +0 +0 ", limits), limits
+    gateway.child.process.send_signal(number)
+    gateway.stop(expected=-number, was_told=True)
