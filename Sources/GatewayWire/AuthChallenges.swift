@@ -1,13 +1,38 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
-/// The challenges of one or more `WWW-Authenticate` lines (RFC 9110 §11.6.1), as far as anybody here wants to know.
+/// The challenges of one or more `WWW-Authenticate` or `Proxy-Authenticate` lines (RFC 9110 §11.6.1, §11.7.1), as far
+/// as anybody here wants to know.
 ///
 /// Schemes and parameter names in any letter case, quoted strings with escapes, several challenges in a line. What does
 /// not fit the grammar is skipped: nothing depends on it but a word in a log.
 package struct AuthChallenges: Hashable, Sendable {
-    /// Whether there is any challenge.
-    package private(set) var isEmpty = true
+    /// A scheme that has a name here; what a peer calls its own is only `other`.
+    package enum Scheme: String, Hashable, Sendable {
+        case basic = "Basic"
+        case bearer = "Bearer"
+        case digest = "Digest"
+        case negotiate = "Negotiate"
+        case ntlm = "NTLM"
+        case other
+
+        /// The scheme of a name in lower case.
+        init(named name: String) {
+            switch name {
+            case "basic": self = .basic
+            case "bearer": self = .bearer
+            case "digest": self = .digest
+            case "negotiate": self = .negotiate
+            case "ntlm": self = .ntlm
+            default: self = .other
+            }
+        }
+    }
+
+    /// The schemes offered, each once, in their order.
+    package private(set) var schemes: [Scheme] = []
+    /// Whether there is no challenge.
+    package var isEmpty: Bool { self.schemes.isEmpty }
     /// `error` of the first Bearer challenge that has one (RFC 6750 §3), lower-case, at most 64 characters.
     package private(set) var bearerError: String?
 
@@ -38,8 +63,9 @@ package struct AuthChallenges: Hashable, Sendable {
     }
 
     private mutating func began(_ scheme: String) -> Bool {
-        self.isEmpty = false
-        return scheme == "bearer"
+        let scheme = Scheme(named: scheme)
+        if !self.schemes.contains(scheme) { self.schemes.append(scheme) }
+        return scheme == .bearer
     }
 
     private enum Token {

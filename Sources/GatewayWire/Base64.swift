@@ -3,6 +3,23 @@
 
 /// Base64 with padding (RFC 4648 §4).
 package enum Base64 {
+    private static let alphabet = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".utf8)
+
+    /// Encodes with padding.
+    package static func encode(_ bytes: [UInt8]) -> String {
+        var text: [UInt8] = []
+        text.reserveCapacity((bytes.count + 2) / 3 * 4)
+        for start in stride(from: 0, to: bytes.count, by: 3) {
+            let group = bytes[start..<min(start + 3, bytes.count)]
+            let bits = group.reduce(0 as UInt32) { $0 << 8 | UInt32($1) } << (8 * UInt32(3 - group.count))
+            for digit in 0..<4 {
+                let value = Int(bits >> (18 - 6 * UInt32(digit)) & 0x3f)
+                text.append(digit <= group.count ? Self.alphabet[value] : UInt8(ascii: "="))
+            }
+        }
+        return String(decoding: text, as: UTF8.self)
+    }
+
     /// Decodes strictly: only the alphabet, padding exactly where it belongs, and no bits set that say nothing.
     ///
     /// Anything else gives nil.

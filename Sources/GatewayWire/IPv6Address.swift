@@ -2,8 +2,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /// The 128 bits of an IPv6 address, for the comparison of literals (RFC 4291 §2.2, RFC 5952).
-struct IPv6Address: Hashable, Sendable {
-    let value: UInt128
+package struct IPv6Address: Hashable, Sendable {
+    /// The address as a number, its first byte the highest.
+    package let value: UInt128
 
     /// The loopback address, `::1`.
     static let loopback = IPv6Address(value: 1)
@@ -13,7 +14,7 @@ struct IPv6Address: Hashable, Sendable {
     }
 
     /// Parses the text of an address without brackets; a zone, and any other text, gives nil.
-    init?(_ bytes: Span<UInt8>) {
+    package init?(_ bytes: Span<UInt8>) {
         guard (2...45).contains(bytes.count) else { return nil }
         var value: UInt128 = 0
         var groups = 0
@@ -62,7 +63,7 @@ struct IPv6Address: Hashable, Sendable {
     }
 
     /// The value of four decimal numbers with points between them, each of one to three digits and at most 255.
-    static func dottedQuad(_ bytes: Span<UInt8>) -> UInt32? {
+    package static func dottedQuad(_ bytes: Span<UInt8>) -> UInt32? {
         guard (7...15).contains(bytes.count) else { return nil }
         var value: UInt32 = 0
         var start = 0

@@ -21,7 +21,12 @@ struct CorpusTests {
         #expect(HTTPInvariants.violation(of: file.bytes) == nil)
     }
 
-    @Test("The corpus is there", arguments: ["envelope", "sse", "http"])
+    @Test("No committed input breaks an invariant of the handshakes with proxies", arguments: try Corpus.files("proxy"))
+    func replaysProxies(_ file: Corpus.File) {
+        #expect(ProxyInvariants.violation(of: file.bytes) == nil)
+    }
+
+    @Test("The corpus is there", arguments: ["envelope", "sse", "http", "proxy"])
     func hasFiles(_ name: String) throws {
         #expect(try Corpus.files(name).count >= 25)
     }
