@@ -40,7 +40,7 @@ enum ConfigurationInvariants {
             bytes: bytes,
             sourceName: "fuzz.json",
             environment: self.environment,
-            options: LoadOptions(expandsEnvironment: expands, notBuiltYet: [])
+            options: LoadOptions(expandsEnvironment: expands)
         )
     }
 

@@ -44,11 +44,7 @@ package enum ConfigurationLoader {
         guard !document.isUnread else {
             return LoadResult(understood: nil, findings: check.findings.sorted, sourceName: sourceName)
         }
-        var builder = SnapshotBuilder(
-            environment: environment,
-            notBuiltYet: options.notBuiltYet,
-            findings: check.findings
-        )
+        var builder = SnapshotBuilder(environment: environment, findings: check.findings)
         let snapshot = builder.build(document)
         return LoadResult(understood: snapshot, findings: builder.findings.sorted, sourceName: sourceName)
     }

@@ -27,15 +27,24 @@ extension ConfigurationSummary {
         return "\(url.origin)\(path)\(url.target.contains("?") ? "?\(Secret.mask)" : "")"
     }
 
-    /// An outbound proxy as credentials.md §3.5 shows it.
-    static func shown(_ proxy: OutboundProxyConfiguration.ExplicitProxy) -> String {
-        let host = HostPort(host: proxy.host, port: proxy.port, isIPv6Literal: proxy.isIPv6Literal).authority
-        var text = "\(proxy.kind.rawValue)://\(proxy.username == nil ? "" : "\(Secret.mask)@")\(host)"
-        if proxy.tunnel != .auto { text += ", tunnel \(proxy.tunnel.rawValue)" }
-        if !proxy.noProxy.isEmpty { text += ", not for \(Self.list(proxy.noProxy, none: ""))" }
-        if proxy.usesEnvironmentNoProxy { text += ", nor for NO_PROXY" }
-        if proxy.kind == .https { text += ", tls \(Self.shown(proxy.tls))" }
-        return text
+    /// The proxy that an upstream takes, without user and password (credentials.md §3.5), and what decided it.
+    static func outboundProxy(of http: HTTPUpstreamConfiguration, environment: [String: String]) -> String {
+        switch OutboundProxySelection(http.proxy, to: http.url.origin, environment: environment).outcome {
+        case .direct(.noProxyNamed): return "none"
+        case .direct(let rule): return "none (\(rule))"
+        case .unusable(let unusable): return "NOT USABLE (\(unusable.variable))"
+        case .proxy(let proxy, _):
+            var text = "\(proxy) (\(proxy.setting))"
+            if proxy.tunnel != .auto { text += ", tunnel \(proxy.tunnel.rawValue)" }
+            if case .explicit(_, let exemptions) = http.proxy {
+                if !exemptions.entries.isEmpty {
+                    text += ", not for \(exemptions.entries.map(NoProxyList.shown).joined(separator: ", "))"
+                }
+                if exemptions.includesEnvironment { text += ", nor for NO_PROXY" }
+            }
+            if proxy.kind == .https { text += ", tls \(Self.shown(proxy.tls))" }
+            return text
+        }
     }
 
     static func shown(_ tls: TLSClientConfiguration) -> String {

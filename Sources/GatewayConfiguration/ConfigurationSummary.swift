@@ -10,25 +10,25 @@ import GatewayWire
 /// Secrets are `•••`, arguments of children are counted and not shown.
 package struct ConfigurationSummary: Sendable {
     package let snapshot: GatewaySnapshot
-    private let environment: [String: String]
-    private let notBuiltYet: Set<NotBuiltYet>
+    /// What is said of the outbound proxy of each upstream, in order; the environment itself is not kept.
+    private let proxies: [String]
 
-    /// `environment` and `notBuiltYet` as in the load that gave the snapshot: they decide about outbound proxies.
-    package init(
-        _ snapshot: GatewaySnapshot,
-        environment: [String: String],
-        notBuiltYet: Set<NotBuiltYet> = NotBuiltYet.current
-    ) {
+    /// `environment` as in the load that gave the snapshot: it decides about outbound proxies.
+    package init(_ snapshot: GatewaySnapshot, environment: [String: String]) {
         self.snapshot = snapshot
-        self.environment = environment
-        self.notBuiltYet = notBuiltYet
+        self.proxies = snapshot.upstreams.map { upstream in
+            guard case .http(let http) = upstream.transport else { return "none" }
+            return Self.outboundProxy(of: http, environment: environment)
+        }
     }
 
     /// Lines of text with a newline at the end.
     package var text: String {
         var lines = self.listener
         if self.snapshot.upstreams.isEmpty { lines.append("no servers") }
-        for upstream in self.snapshot.upstreams { lines += self.describe(upstream) }
+        for (upstream, proxy) in zip(self.snapshot.upstreams, self.proxies) {
+            lines += self.describe(upstream, proxy: proxy)
+        }
         return lines.map { $0 + "\n" }.joined()
     }
 
@@ -61,14 +61,14 @@ package struct ConfigurationSummary: Sendable {
 
     // MARK: Servers
 
-    private func describe(_ upstream: UpstreamConfiguration) -> [String] {
+    private func describe(_ upstream: UpstreamConfiguration, proxy: String) -> [String] {
         let state = upstream.isRefused ? " (refused)" : upstream.isDisabled ? " (disabled)" : ""
         var lines = [
             "server \(Self.shown(upstream.name))\(state)",
             "  route: \(self.snapshot.listener.basePath)/\(upstream.route)",
         ]
         switch upstream.transport {
-        case .http(let http): lines += self.describe(http)
+        case .http(let http): lines += self.describe(http, proxy: proxy)
         case .stdio(let stdio): lines += self.describe(stdio)
         }
         lines += [
@@ -90,7 +90,7 @@ package struct ConfigurationSummary: Sendable {
         return lines
     }
 
-    private func describe(_ http: HTTPUpstreamConfiguration) -> [String] {
+    private func describe(_ http: HTTPUpstreamConfiguration, proxy: String) -> [String] {
         var lines = [
             "  transport: \(http.kind == .detect ? "found out (url)" : http.kind.rawValue)",
             "  url: \(Self.shown(http.url))",
@@ -107,21 +107,9 @@ package struct ConfigurationSummary: Sendable {
         } else {
             lines.append("  credentials: none")
         }
-        lines.append("  proxy: \(self.effectiveProxy(of: http))")
+        lines.append("  proxy: \(proxy)")
         if http.url.origin.scheme == .https { lines.append("  tls: \(Self.shown(http.tls))") }
         return lines
-    }
-
-    private func effectiveProxy(of http: HTTPUpstreamConfiguration) -> String {
-        switch http.proxy {
-        case .direct: return "none"
-        case .explicit(let proxy): return Self.shown(proxy)
-        case .environment:
-            guard !self.notBuiltYet.contains(.outboundProxies),
-                let variable = EnvironmentProxy.variable(for: http.url.origin, environment: self.environment)
-            else { return "none" }
-            return "as the environment variable \(variable) says"
-        }
     }
 
     private func describe(_ stdio: StdioUpstreamConfiguration) -> [String] {

@@ -42,7 +42,6 @@ extension Finding {
         case noServers = "no-servers"
         case commandLine = "command-line"
         case oauthNotBuilt = "oauth-not-built"
-        case notBuiltYet = "not-built-yet"
 
         // The first version of the file.
         case deprecatedV1 = "deprecated-v1"
@@ -73,7 +72,6 @@ extension Finding {
         case clearTextCredentials = "clear-text-credentials"
         case tlsNotVerified = "tls-not-verified"
         case metadataAddress = "metadata-address"
-        case environmentProxyIgnored = "environment-proxy-ignored"
 
         // Outbound proxies.
         case invalidProxy = "invalid-proxy"
@@ -84,6 +82,9 @@ extension Finding {
         case proxySeesToken = "proxy-sees-token"
         case proxyDefaultPort = "proxy-default-port"
         case proxyLocalDNS = "proxy-local-dns"
+        case environmentProxyInvalid = "environment-proxy-invalid"
+        case environmentProxyDiscarded = "environment-proxy-discarded"
+        case noProxyEntryIgnored = "no-proxy-entry-ignored"
 
         // The file itself.
         case unreadable
@@ -98,16 +99,16 @@ extension Finding.Code {
         case .syntax, .badEncoding, .tooLarge, .tooDeep, .duplicateKey, .wrongType, .missingKey, .badExpansion,
             .variableNotJSON, .invalidValue, .outOfRange, .invalidDuration, .invalidSize, .invalidURL,
             .invalidAddress, .invalidHeader, .forbiddenHeader, .invalidToken, .emptySecuritySetting,
-            .conflictingKeys, .notInheritable, .invalidName, .routeConflict, .notBuiltYet, .rotationWithoutTokens,
-            .noUsableToken, .invalidProxy, .unreadable:
+            .conflictingKeys, .notInheritable, .invalidName, .routeConflict, .rotationWithoutTokens,
+            .noUsableToken, .invalidProxy, .environmentProxyInvalid, .unreadable:
             .error
         case .unknownKey, .keyCase, .variableUnset, .durationUnit, .noEffect, .noServers, .commandLine,
             .oauthNotBuilt, .deprecatedV1, .ignoredV1, .openGateway, .openServer, .authTokensSentUpstream,
             .tokenWhitespace, .tokenScheme, .emptyToolFilter, .authorizationForwarded, .headerNotForwarded,
             .emptyTokenList, .tokenSkipped, .duplicateToken, .rotationModeDefault, .authorizationOverridden,
-            .headerIgnored, .clearTextCredentials, .tlsNotVerified, .metadataAddress, .environmentProxyIgnored,
+            .headerIgnored, .clearTextCredentials, .tlsNotVerified, .metadataAddress,
             .proxyTypeOverrides, .proxyCredentialsTwice, .proxyPathIgnored, .proxyEmptyPassword, .proxySeesToken,
-            .fileReadableByOthers:
+            .environmentProxyDiscarded, .noProxyEntryIgnored, .fileReadableByOthers:
             .warning
         case .maxRetriesCapped, .proxyDefaultPort, .proxyLocalDNS:
             .info

@@ -29,11 +29,8 @@ package struct LoadResult: Sendable {
 package struct LoadOptions: Sendable {
     /// Whether `${VAR}` in values is replaced (`--expand-env`).
     package var expandsEnvironment: Bool
-    /// What is refused at start although it is valid, because it is not built.
-    package var notBuiltYet: Set<NotBuiltYet>
 
-    package init(expandsEnvironment: Bool = true, notBuiltYet: Set<NotBuiltYet> = NotBuiltYet.current) {
+    package init(expandsEnvironment: Bool = true) {
         self.expandsEnvironment = expandsEnvironment
-        self.notBuiltYet = notBuiltYet
     }
 }

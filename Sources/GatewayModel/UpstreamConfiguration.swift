@@ -140,7 +140,10 @@ package struct HTTPUpstreamConfiguration: Sendable {
     package var tls: TLSClientConfiguration
     /// The pool of tokens for this upstream; nil: none.
     package var credentials: CredentialPoolConfiguration?
+    /// What `options.proxy` says.
     package var proxy: OutboundProxyConfiguration
+    /// The proxy that it is reached through, by `proxy` and the environment at the start; nil: none.
+    package var outboundProxy: OutboundProxy?
 
     package init(
         kind: Kind,
@@ -148,7 +151,8 @@ package struct HTTPUpstreamConfiguration: Sendable {
         headers: [Header] = [],
         tls: TLSClientConfiguration = TLSClientConfiguration(),
         credentials: CredentialPoolConfiguration? = nil,
-        proxy: OutboundProxyConfiguration = .environment
+        proxy: OutboundProxyConfiguration = .environment,
+        outboundProxy: OutboundProxy? = nil
     ) {
         self.kind = kind
         self.url = url
@@ -156,6 +160,7 @@ package struct HTTPUpstreamConfiguration: Sendable {
         self.tls = tls
         self.credentials = credentials
         self.proxy = proxy
+        self.outboundProxy = outboundProxy
     }
 }
 
@@ -167,6 +172,7 @@ extension HTTPUpstreamConfiguration: CustomReflectable {
             children: [
                 "kind": self.kind, "origin": self.url.origin, "headers": self.headers, "tls": self.tls,
                 "credentials": self.credentials as Any, "proxy": self.proxy,
+                "outboundProxy": self.outboundProxy as Any,
             ],
             displayStyle: .struct
         )
@@ -220,68 +226,6 @@ package struct CredentialPoolConfiguration: Sendable {
     /// What a request may do when it is refused.
     package var rules: CredentialAttempts.Rules {
         CredentialAttempts.Rules(mode: self.mode, attemptLimit: self.attemptLimit, retryOn: self.retryOn)
-    }
-}
-
-/// `options.proxy`: how the upstream is reached through somebody else.
-package enum OutboundProxyConfiguration: Sendable {
-    /// Nothing configured, or `useEnv`: the environment decides.
-    case environment
-    /// `false`, or `useEnv: false` without a url.
-    case direct
-    case explicit(ExplicitProxy)
-
-    /// A proxy that the configuration names.
-    package struct ExplicitProxy: Sendable {
-        package enum Kind: String, Sendable {
-            case http
-            case https
-            case socks5
-            case socks5h
-        }
-
-        /// When an http:// upstream is tunnelled through an HTTP proxy.
-        package enum Tunnel: String, Sendable {
-            case auto
-            case always
-            case never
-        }
-
-        package var kind: Kind
-        package var host: String
-        package var isIPv6Literal: Bool
-        package var port: Int
-        package var username: Secret?
-        package var password: Secret?
-        /// `useEnv: true` beside a url: the environment's NO_PROXY applies too.
-        package var usesEnvironmentNoProxy: Bool
-        package var noProxy: [String]
-        package var tunnel: Tunnel
-        package var tls: TLSClientConfiguration
-
-        package init(
-            kind: Kind,
-            host: String,
-            isIPv6Literal: Bool,
-            port: Int,
-            username: Secret?,
-            password: Secret?,
-            usesEnvironmentNoProxy: Bool,
-            noProxy: [String],
-            tunnel: Tunnel,
-            tls: TLSClientConfiguration
-        ) {
-            self.kind = kind
-            self.host = host
-            self.isIPv6Literal = isIPv6Literal
-            self.port = port
-            self.username = username
-            self.password = password
-            self.usesEnvironmentNoProxy = usesEnvironmentNoProxy
-            self.noProxy = noProxy
-            self.tunnel = tunnel
-            self.tls = tls
-        }
     }
 }
 

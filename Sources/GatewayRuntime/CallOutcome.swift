@@ -56,6 +56,12 @@ extension GatewayError.Reason: MetricLabel {
     package var metricLabel: String { self.rawValue }
 }
 
+extension OutboundProxyError.Code: MetricLabel {
+    private static let positions = GatewayRuntime.positions(of: OutboundProxyError.Code.self)
+    package var metricIndex: Int { Self.positions[self] ?? 0 }
+    package var metricLabel: String { self.rawValue }
+}
+
 /// Why the listener refused a request before it belonged to an upstream.
 package enum RejectionReason: String, CaseIterable, Sendable, MetricLabel {
     case framing

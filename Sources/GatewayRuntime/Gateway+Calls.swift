@@ -106,12 +106,7 @@ extension Gateway {
             let isKnown = isRouted && (era == .handshake || upstream.eras.stateless != nil)
             guard isKnown else {
                 return bound.value.fail(
-                    GatewayError(
-                        .unreachable,
-                        executed: .no,
-                        "the server is not up, so what it speaks is not known; try again",
-                        cause: "not_probed"
-                    )
+                    .notProbed(upstream, "the server is not up, so what it speaks is not known; try again")
                 )
             }
             bound.value.become(body.value)

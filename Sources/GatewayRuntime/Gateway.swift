@@ -60,6 +60,7 @@ package final class Gateway: Sendable {
         self.bufferedBytes = metrics.gauge(.bufferedBytes)
         self.rejections = metrics.counters(.inboundRejected, by: RejectionReason.self)
         var upstreams: [Upstream] = []
+        var gates = OutboundProxyGates()
         for configuration in snapshot.upstreams where !configuration.isDisabled {
             upstreams.append(
                 try Upstream(
@@ -67,6 +68,7 @@ package final class Gateway: Sendable {
                     configuration: configuration,
                     listener: snapshot.listener,
                     stdio: stdio,
+                    gates: &gates,
                     metrics: metrics,
                     logger: logger
                 )
@@ -125,7 +127,7 @@ package final class Gateway: Sendable {
                             switch error?.reason {
                             case nil: .usable
                             case .credentialRejected?, .credentialsExhausted?: .rejected
-                            case .unreachable?, .upstreamClosed?, .upstreamTimeout?: .unreachable
+                            case .unreachable?, .outboundProxy?, .upstreamClosed?, .upstreamTimeout?: .unreachable
                             default: .unusable
                             }
                         continuation.resume(returning: verdict)
@@ -383,6 +385,8 @@ package final class Gateway: Sendable {
     /// Counts and logs an error that the gateway answers; the log is thinned out per upstream and reason.
     func report(_ error: GatewayError, upstream: Upstream, method: MCPMethod) {
         upstream.metrics.failures.increment(error.reason)
+        // What an outbound proxy does is logged where it happens.
+        guard error.outboundProxy == nil else { return }
         let now = Duration(NIODeadline.now() - self.startedAt)
         let key = "\(upstream.name) \(error.reason.rawValue)"
         guard case .log(let suppressed) = self.throttle.withLock({ $0.decide(key, now: now) }) else { return }

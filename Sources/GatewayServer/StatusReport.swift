@@ -30,7 +30,16 @@ enum StatusReport {
             + #","eras":{"handshake":\#(known(eras.handshake)),"stateless":\#(known(eras.stateless))"#
             + #","versions":[\#(versions)],"issuesSessions":\#(known(eras.issuesSessions))}"#
             + #","inFlight":\#(upstream.runningCount),"guarded":\#(!upstream.configuration.inboundTokens.isEmpty)"#
-            + Self.credentials(of: upstream) + "}"
+            + Self.proxy(of: upstream) + Self.credentials(of: upstream) + "}"
+    }
+
+    /// The outbound proxy of an upstream that has one, without its user and password.
+    private static func proxy(of upstream: Upstream) -> String {
+        guard case .http(let http) = upstream.transport, let health = http.proxy else { return "" }
+        let (lastError, failures) = health.report
+        return #","proxy":{"url":\#(ErrorAnswer.quoted(health.proxy.description))"#
+            + #","setting":\#(ErrorAnswer.quoted(health.proxy.setting))"#
+            + #","lastError":\#(lastError.map { "\"\($0.rawValue)\"" } ?? "null"),"failures":\#(failures)}"#
     }
 
     /// The pool of an upstream that has one: slots and counts, and of a token nothing but a name that this process gave it.

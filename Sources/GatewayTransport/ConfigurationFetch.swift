@@ -15,30 +15,40 @@ package enum ConfigurationFetch {
         package let message: String
     }
 
+    /// `proxy` is the outbound proxy to go through; nil: none.
     package static func get(
         _ url: HTTPURL,
         headers: [(String, Secret)],
         tls: TLSClientConfiguration,
+        proxy: OutboundProxy?,
         timeout: Duration,
         sizeLimit: Int
     ) async throws(Failure) -> [UInt8] {
         let dialer: Dialer
         do {
-            dialer = try Dialer(origin: url.origin, tls: tls, timeout: timeout)
+            let route = try proxy.map { proxy in
+                let gate = OutboundProxyGate(needsLogin: proxy.username != nil)
+                return try OutboundProxyRoute(proxy, to: url.origin, gate: gate, upstream: nil)
+            }
+            dialer = try Dialer(origin: url.origin, tls: tls, route: route, timeout: timeout)
         } catch {
             throw Failure(message: "TLS cannot be set up")
         }
-        var head = ByteBuffer()
-        head.writeString("GET \(url.target) HTTP/1.1\r\nHost: \(url.origin.authority)\r\nAccept: application/json\r\n")
-        head.writeStaticString("Accept-Encoding: identity\r\nUser-Agent: mcp-proxy\r\nConnection: close\r\n")
-        for (name, value) in headers { head.writeString("\(name): \(value.reveal())\r\n") }
-        head.writeStaticString("\r\n")
+        var fields = "Host: \(url.origin.authority)\r\nAccept: application/json\r\n"
+        fields += "Accept-Encoding: identity\r\nUser-Agent: mcp-proxy\r\nConnection: close\r\n"
+        for (name, value) in headers { fields += "\(name): \(value.reveal())\r\n" }
+        let direct = ByteBuffer(string: "GET \(url.target) HTTP/1.1\r\n\(fields)\r\n")
+        if let login = proxy?.authorization { fields += "Proxy-Authorization: \(login.reveal())\r\n" }
+        let forwarded = ByteBuffer(string: "GET \(url.origin)\(url.target) HTTP/1.1\r\n\(fields)\r\n")
         let eventLoop = MultiThreadedEventLoopGroup.singleton.next()
         let result: Result<[UInt8], Failure> = await withCheckedContinuation { continuation in
-            eventLoop.execute { [head] in
-                let exchange = FetchExchange(head: head, sizeLimit: sizeLimit, eventLoop: eventLoop) {
-                    continuation.resume(returning: $0)
-                }
+            eventLoop.execute {
+                let exchange = FetchExchange(
+                    head: direct,
+                    forwardedHead: forwarded,
+                    sizeLimit: sizeLimit,
+                    eventLoop: eventLoop
+                ) { continuation.resume(returning: $0) }
                 exchange.start(dialer, timeout: TimeAmount(timeout))
             }
         }
@@ -49,6 +59,8 @@ package enum ConfigurationFetch {
 /// One GET whose whole answer is wanted.
 private final class FetchExchange: UpstreamReceiver {
     private let head: ByteBuffer
+    /// The same for a proxy that takes requests instead of giving tunnels.
+    private let forwardedHead: ByteBuffer
     private let sizeLimit: Int
     private let eventLoop: any EventLoop
     private var completion: ((Result<[UInt8], ConfigurationFetch.Failure>) -> Void)?
@@ -59,11 +71,13 @@ private final class FetchExchange: UpstreamReceiver {
 
     init(
         head: ByteBuffer,
+        forwardedHead: ByteBuffer,
         sizeLimit: Int,
         eventLoop: any EventLoop,
         _ completion: @escaping (Result<[UInt8], ConfigurationFetch.Failure>) -> Void
     ) {
         self.head = head
+        self.forwardedHead = forwardedHead
         self.sizeLimit = sizeLimit
         self.eventLoop = eventLoop
         self.completion = completion
@@ -95,7 +109,11 @@ private final class FetchExchange: UpstreamReceiver {
     func upstreamConnected(_ connection: UpstreamConnection) {
         guard self.completion != nil else { return connection.release() }
         self.connection = connection
-        connection.send(head: self.head, body: nil, receiver: self)
+        connection.send(
+            head: connection.isForwarding ? self.forwardedHead : self.head,
+            body: nil,
+            receiver: self
+        )
     }
 
     func upstreamAnswered(_ connection: UpstreamConnection) {

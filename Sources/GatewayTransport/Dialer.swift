@@ -7,31 +7,47 @@ package import NIOCore
 import NIOPosix
 import NIOSSL
 
-/// Opens connections to one origin: TCP, then TLS for https.
+/// Opens connections to one origin, through its outbound proxy if it has one: TCP, then TLS for https.
 ///
 /// Names are resolved off the event loop and addresses are tried as RFC 8305 says; both are NIO's.
 package struct Dialer: Sendable {
     package let origin: WebOrigin
-    /// DNS, TCP and TLS together.
+    /// DNS, proxy, TCP and TLS together.
     package let timeout: TimeAmount
-    private let tls: NIOSSLContext?
+    let tls: NIOSSLContext?
+    private let route: OutboundProxyRoute?
 
     /// Reads the certificates that `tls` names.
     ///
     /// - Throws: `NIOSSLError` or an I/O error if a file cannot be used.
-    package init(origin: WebOrigin, tls: TLSClientConfiguration, timeout: Duration) throws {
+    package init(
+        origin: WebOrigin,
+        tls: TLSClientConfiguration,
+        route: OutboundProxyRoute? = nil,
+        timeout: Duration
+    ) throws {
         self.origin = origin
+        self.route = route
         self.timeout = TimeAmount(timeout)
         self.tls = origin.scheme == .https ? try NIOSSLContext(configuration: .gateway(tls)) : nil
     }
+
+    /// The name that the certificate must have; nil for an address.
+    ///
+    /// An IP literal is no server name (RFC 6066 §3); the certificate is then checked against the address.
+    var serverName: String? { self.origin.isIPAddress ? nil : self.origin.host }
 
     /// Opens a connection on `eventLoop` that ends in `handler`, which says when it is usable.
     ///
     /// The result concerns the TCP connection; a TLS handshake is still to come and is reported to the handler.
     func dial(on eventLoop: any EventLoop, handler: UpstreamConnection) {
+        if let route {
+            let dial = ProxyDial(self, route, on: eventLoop, for: handler)
+            handler.dial = dial
+            return dial.start()
+        }
         let tls = self.tls
-        // An IP literal is no server name (RFC 6066 §3); the certificate is then checked against the address.
-        let serverName = self.origin.isIPAddress ? nil : self.origin.host
+        let serverName = self.serverName
         let bound = NIOLoopBound(handler, eventLoop: eventLoop)
         ClientBootstrap(group: eventLoop)
             .connectTimeout(self.timeout)

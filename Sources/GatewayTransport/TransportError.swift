@@ -1,6 +1,8 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
+package import GatewayWire
+
 /// Why an upstream connection or an exchange on it failed, with the facts that decide whether it may be repeated.
 package struct TransportError: Error, Sendable {
     /// What happened, from a closed list.
@@ -11,6 +13,8 @@ package struct TransportError: Error, Sendable {
         case connectFailed = "connect_failed"
         case tlsVerification = "tls_verify"
         case tlsHandshake = "tls_handshake"
+        /// The outbound proxy gave no way to the upstream, or answered in its place: `outboundProxy` says why.
+        case outboundProxy = "outbound_proxy"
         /// The connection ended before any byte of an answer.
         case closedBeforeResponse = "closed_before_response"
         /// As above, on a connection that had been kept alive: most likely closed while the request was on its way.
@@ -36,11 +40,19 @@ package struct TransportError: Error, Sendable {
     package var progress: RequestProgress
     /// Whether a part of the answer's head or body was seen.
     package var answerBegan: Bool
+    /// What the outbound proxy did; nil where it has no part in it.
+    package var outboundProxy: OutboundProxyError?
 
     package init(_ code: Code, _ message: String, progress: RequestProgress, answerBegan: Bool = false) {
         self.code = code
         self.message = message
         self.progress = progress
         self.answerBegan = answerBegan
+    }
+
+    /// A failure of the outbound proxy: nothing of the request reached the upstream.
+    init(outboundProxy error: OutboundProxyError, _ message: String) {
+        self.init(.outboundProxy, message, progress: .nothing)
+        self.outboundProxy = error
     }
 }

@@ -49,7 +49,14 @@ package final class UpstreamConnection: ChannelDuplexHandler {
     var isReused: Bool { self.requestCount > 1 }
     var isIdle: Bool { self.state == .idle }
 
+    /// Whether requests go to an HTTP proxy in absolute form, with its login, instead of to the upstream.
+    package private(set) var isForwarding = false
+    /// What sets the connection up; nil without an outbound proxy, and when the connection stands.
+    var dial: ProxyDial?
+
     private let pool: UpstreamPool
+    /// The proxy that it leads through.
+    private var route: OutboundProxyRoute?
     private var context: ChannelHandlerContext?
     private var state = State.dialing
     private var receiver: (any UpstreamReceiver)?
@@ -131,6 +138,8 @@ package final class UpstreamConnection: ChannelDuplexHandler {
         guard self.state != .closed else { return }
         self.state = .closed
         self.pool.forget(self)
+        self.dial?.cancel()
+        self.dial = nil
         self.context?.close(promise: nil)
     }
 
@@ -145,9 +154,35 @@ package final class UpstreamConnection: ChannelDuplexHandler {
         }
     }
 
+    /// The tunnel of an outbound proxy stands, or the proxy takes requests.
+    func dialed(through route: OutboundProxyRoute, isForwarding: Bool, isTLS: Bool) {
+        self.route = route
+        self.isForwarding = isForwarding
+        if !isTLS { self.connected() }
+    }
+
+    func dialFailed(_ error: TransportError) {
+        self.dial = nil
+        self.fail(error)
+    }
+
+    /// A failure behind the proxy, before the request: of TLS it is the upstream's, and of anything else the tunnel's.
+    private func dialFailure(_ error: (any Error)?) -> TransportError {
+        let failure =
+            error.map { TransportError(dialling: $0) }
+            ?? TransportError(.connectFailed, "closed while it was being set up", progress: .nothing)
+        guard let route else { return failure }
+        let isEnd = (error as? NIOSSLError) == .handshakeFailed(.sslError([.eofDuringHandshake]))
+        guard isEnd || ![.tlsVerification, .tlsHandshake].contains(failure.code) else { return failure }
+        let text = "closed the tunnel to \(route.target) before it could be used"
+        return route.failed(OutboundProxyError(.protocol, text, stage: .tunnel))
+    }
+
     private func connected() {
         guard self.state == .dialing else { return }
         self.state = .idle
+        self.dial = nil
+        self.route?.succeeded()
         self.pool.connected(self)
         guard let receiver = self.receiver else { return self.pool.release(self) }
         self.receiver = nil
@@ -157,6 +192,7 @@ package final class UpstreamConnection: ChannelDuplexHandler {
     /// Called by the sweep of the pool when a dial took too long.
     func dialTimedOut() {
         guard self.state == .dialing else { return }
+        if let dial { return self.fail(dial.timedOut()) }
         self.fail(TransportError(.connectTimeout, "no connection within the connect timeout", progress: .nothing))
     }
 
@@ -191,7 +227,7 @@ package final class UpstreamConnection: ChannelDuplexHandler {
     package func channelInactive(context: ChannelHandlerContext) {
         switch self.state {
         case .dialing:
-            self.fail(TransportError(.connectFailed, "closed while it was being set up", progress: .nothing))
+            self.fail(self.dialFailure(nil))
         case .idle:
             self.close()
         case .waiting where self.isHeadPending:
@@ -211,7 +247,7 @@ package final class UpstreamConnection: ChannelDuplexHandler {
     package func errorCaught(context: ChannelHandlerContext, error: any Error) {
         switch self.state {
         case .dialing:
-            self.fail(TransportError(dialling: error))
+            self.fail(self.dialFailure(error))
         case .readingBody where self.isCloseDelimited:
             // Without a clean end nobody knows whether this was all of it (RFC 9112 §8).
             self.fail(self.failure(.truncatedBody, "the connection broke in the body of the answer"))
@@ -262,6 +298,10 @@ package final class UpstreamConnection: ChannelDuplexHandler {
             }
             self.response.reset()
             return true
+        }
+        if self.isForwarding, let error = self.route?.judge(self, isFirst: self.requestCount == 1) {
+            self.fail(error)
+            return false
         }
         self.state = .readingBody
         self.isCloseDelimited = false

@@ -145,7 +145,9 @@ BROKEN = {
     "a pool with a token that is no token": (
         with_server(options={"auth": {"tokens": ["CANARY-pool-secret\r\nvalue"]}}), None, "tokens[0]"
     ),
-    "outbound proxy (not built)": (with_server(options={"proxy": "http://u:CANARY-proxy-secret@p:1"}), None, "not built"),
+    "a bad outbound proxy": (
+        with_server(options={"proxy": "http://u:CANARY-proxy-secret@p:99999"}), None, "mcpServers.s.options.proxy"
+    ),
 }
 
 
@@ -209,13 +211,78 @@ def test_schema(command):
         assert not validator.is_valid(BROKEN[what][0]), what
 
 
-@pytest.mark.parametrize(
-    "arguments", [("doctor", "--config", "{}"), ("--doctor", "--config", "{}"), ("explain", "proxy", "http://x/")]
-)
+@pytest.mark.parametrize("arguments", [("doctor", "--config", "{}"), ("--doctor", "--config", "{}")])
 def test_not_built_yet(command, config, arguments):
     """What comes later says so."""
     result = command(*(a.format(config()) for a in arguments))
     assert result.code == 1 and "not built yet" in result.err, result
+
+
+PROXIED = {"HTTPS_PROXY": "http://u:CANARY-variable-secret@proxy.corp:3128", "NO_PROXY": "x.test, .corp, 192.168."}
+
+
+@pytest.mark.parametrize(
+    "url,env,decision,rule",
+    [
+        ("https://api.example.com/v1", PROXIED, "https://api.example.com:443: through http://•••@proxy.corp:3128", "HTTPS_PROXY"),
+        ("https://wiki.corp/", PROXIED, "https://wiki.corp:443: direct", "NO_PROXY entry 2 (.corp)"),
+        ("http://api.example.com/", {"ALL_PROXY": "socks5h://p"}, "http://api.example.com:80: through socks5h://p:1080", "ALL_PROXY"),
+        ("https://www.示例.com:8443/", PROXIED, "https://www.xn--fsq092h.com:8443: through http://•••@proxy.corp:3128", "HTTPS_PROXY"),
+    ],
+)
+def test_explain_proxy(command, url, env, decision, rule):
+    """One line says what is taken and one why, and no configuration is needed for what the environment decides."""
+    result = command("explain", "proxy", url, env=env)
+    assert result.code == 0 and not result.err, result
+    lines = result.out.splitlines()
+    assert lines[:2] == [decision, f"rule: {rule}"]
+    assert ("192.168." in result.out) == ("NO_PROXY" in env)
+    assert "CANARY" not in result.out
+
+
+def test_explain_proxy_of_a_server(command, config):
+    """The options of the server that is named decide, its own or the inherited ones."""
+    content = with_server(options={"proxy": {"url": "https://u:CANARY-secret@own.test", "noProxy": ["*.near.test"]}})
+    content["mcpServers"]["t"] = FINE["mcpServers"]["s"]
+    content["mcpProxy"] = {**content["mcpProxy"], "options": {"proxy": False}}
+    path = config(content)
+    for server, url, decision, rule in (
+        ("s", "http://far.test/", "through https://•••@own.test:443", "mcpServers.s.options.proxy"),
+        ("s", "http://a.near.test/", "direct", "options.proxy.noProxy entry 1 (*.near.test)"),
+        ("t", "http://far.test/", "direct", "options.proxy"),
+    ):
+        result = command("explain", "proxy", url, "--server", server, "--config", path, env=PROXIED)
+        assert result.code == 0, result
+        assert result.out.splitlines()[0].endswith(f": {decision}") and f"rule: {rule}\n" in result.out, result
+    unknown = command("explain", "proxy", "http://far.test/", "--server", "u", "--config", path)
+    assert unknown.code == 2 and '"s", "t"' in unknown.err and not unknown.out, unknown
+
+
+@pytest.mark.parametrize(
+    "url,env,named",
+    [
+        ("api.example.com", {}, "no absolute http or https URL"),
+        ("https://ａpi.example.com/", {}, "xn--"),
+        ("https://api.example.com/", {"HTTPS_PROXY": "ftp://u:CANARY-secret@p"}, "HTTPS_PROXY"),
+    ],
+)
+def test_explain_proxy_without_an_answer(command, url, env, named):
+    """What is wrong is named, on standard error, and the value of a variable is not."""
+    result = command("explain", "proxy", url, env=env)
+    assert result.code == 2 and not result.out and named in result.err and "CANARY" not in result.err, result
+
+
+@pytest.mark.parametrize("arguments", [("--config",), ("check", "--config")])
+def test_variable_that_names_no_proxy(command, config, arguments):
+    """A server that needs a variable which names no usable proxy ends the start; a direct connection is not tried."""
+    path = config(with_server(url="https://api.example.com/mcp"))
+    result = command(*arguments, path, env={"HTTPS_PROXY": "http://u:CANARY-secret"})
+    both = result.out + result.err
+    assert result.code == 2 and "CANARY" not in both, result
+    assert 'environment variable HTTPS_PROXY is not a usable proxy URL (value withheld); upstream "s" needs it.' in both
+    fine = command("check", "--config", config(with_server(url="https://api.example.com/mcp", options={"proxy": False})),
+                   env={"HTTPS_PROXY": "http://u:CANARY-secret"})
+    assert fine.code == 0 and "proxy: none (options.proxy)" in fine.out, fine
 
 
 class ConfigurationServer:

@@ -13,8 +13,6 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 CONFIGURATIONS = [
     pytest.param(text, id=f"{page.name}-{index}")
     for page in PAGES
-    # The page of all keys also shows what is not built yet; the reader's own tests load its blocks.
-    if page.name != "CONFIGURATION.md"
     for index, text in enumerate(re.findall(r"^```jsonc\n(.*?)^```", page.read_text(), re.S | re.M))
 ] + [pytest.param(path.read_text(), id=path.name) for path in sorted((ROOT / "examples").glob("*.json"))]
 

@@ -56,7 +56,7 @@ extension Broken {
             .invalidURL,
             "baseURL",
             schema: false,
-            "\"baseURL\": ▶\"http://bücher.example\", \"addr\": \":1\", \(identity)"
+            "\"baseURL\": ▶\"http://bücher🦊.example\", \"addr\": \":1\", \(identity)"
         ),
         .gateway(.invalidAddress, "addr", schema: false, "\"baseURL\": \"http://h\", \"addr\": ▶\"9090\", \(identity)"),
         .gateway(

@@ -42,6 +42,8 @@ extension Broken {
         .server(.invalidURL, "url", #""url": ▶"https://user:pass@h/""#),
         .server(.invalidURL, "url", schema: false, #""url": ▶"https://h:99999/""#),
         .server(.invalidURL, "url", #""url": ▶"https://h/a b""#),
+        .server(.invalidURL, "url", schema: false, #""url": ▶"https://ｆull.example/""#),
+        .server(.invalidURL, "url", schema: false, #""url": ▶"https://h/bücher""#),
         .server(.wrongType, "headers", "\(url), \"headers\": ▶[]"),
         .server(.wrongType, "headers.X", "\(url), \"headers\": {\"X\": ▶1}"),
         .server(.invalidHeader, #"headers["X Y"]"#, "\(url), \"headers\": {▶\"X Y\": \"1\"}"),

@@ -23,8 +23,6 @@ import Testing
             let result = load(block)
             #expect(result.snapshot != nil, "\(result.findings) in \(block)")
             #expect(!result.codes.contains("unknown-key") && !result.codes.contains("variable-unset"))
-            let today = load(block, notBuiltYet: NotBuiltYet.current).findings.filter { $0.severity == .error }
-            #expect(today.allSatisfy { $0.code == .notBuiltYet })
         }
     }
 
@@ -45,7 +43,7 @@ import Testing
         for name in names {
             let text = try Repository.text(of: "examples/\(name)")
             let environment = ["TEAM_TOKEN": "t", "SEARCH_TOKEN": "s", "WIKI_KEY": "w"]
-            let result = load(text, environment: environment, notBuiltYet: NotBuiltYet.current)
+            let result = load(text, environment: environment)
             #expect(result.snapshot != nil)
             #expect(result.codes == [])
             #expect(try schema.accepts(text))

@@ -6,18 +6,17 @@ import Testing
 
 @testable import GatewayConfiguration
 
-/// Reads a document as if everything were built, unless told otherwise.
+/// Reads a document.
 func load(
     _ text: String,
     environment: [String: String] = [:],
-    expandsEnvironment: Bool = true,
-    notBuiltYet: Set<NotBuiltYet> = []
+    expandsEnvironment: Bool = true
 ) -> LoadResult {
     ConfigurationLoader.load(
         bytes: Array(text.utf8),
         sourceName: "config.json",
         environment: environment,
-        options: LoadOptions(expandsEnvironment: expandsEnvironment, notBuiltYet: notBuiltYet)
+        options: LoadOptions(expandsEnvironment: expandsEnvironment)
     )
 }
 

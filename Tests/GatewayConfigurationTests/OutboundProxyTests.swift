@@ -7,16 +7,14 @@ import Testing
 @testable import GatewayConfiguration
 
 @Suite("Outbound proxies") struct OutboundProxyTests {
-    typealias Explicit = OutboundProxyConfiguration.ExplicitProxy
-
     private func proxy(_ json: String) -> (configuration: OutboundProxyConfiguration?, codes: [String]) {
         let result = load(document(options: "\"proxy\": \(json)"))
         return (result.http?.proxy, result.codes)
     }
 
-    private func explicit(_ json: String) throws -> Explicit {
+    private func explicit(_ json: String) throws -> OutboundProxy {
         let (configuration, codes) = self.proxy(json)
-        guard case .explicit(let proxy) = try #require(configuration, "\(codes)") else {
+        guard case .explicit(let proxy, _) = try #require(configuration, "\(codes)") else {
             Issue.record("not explicit: \(codes)")
             throw NotExplicit()
         }
@@ -42,7 +40,8 @@ import Testing
         switch try #require(configuration) {
         case .direct: #expect(expected == "direct")
         case .environment: #expect(expected == "environment")
-        case .explicit(let proxy): #expect(expected == (proxy.usesEnvironmentNoProxy ? "explicit+env" : "explicit"))
+        case .explicit(_, let exemptions):
+            #expect(expected == (exemptions.includesEnvironment ? "explicit+env" : "explicit"))
         }
     }
 
@@ -68,9 +67,9 @@ import Testing
             (" http://h:1\n", nil, .http, []),
             ("http://h", nil, .http, ["proxy-default-port"]), ("http://h:1/", nil, .http, []),
             ("http://h:1/x?y", nil, .http, ["proxy-path-ignored"]),
-        ] as [(String, String?, Explicit.Kind, [String])]
+        ] as [(String, String?, OutboundProxy.Kind, [String])]
     )
-    func kinds(url: String, type: String?, kind: Explicit.Kind, codes: [String]) throws {
+    func kinds(url: String, type: String?, kind: OutboundProxy.Kind, codes: [String]) throws {
         let text = url.replacing("\n", with: "\\n")
         let json = "{\"url\": \"\(text)\"\(type.map { ", \"type\": \"\($0)\"" } ?? "")}"
         #expect(try self.explicit(json).kind == kind)
@@ -106,6 +105,44 @@ import Testing
         let proxy = try self.explicit("\"\(url)\"")
         #expect(proxy.username?.reveal() == user)
         #expect(proxy.password?.reveal() == password)
+    }
+
+    @Test(
+        "A scheme that is none of ours is refused whatever the type says, and the accepted ones are listed",
+        arguments: [
+            ("ftp://h", "the scheme is not supported"), ("quic://h", "the scheme is not supported"),
+            ("socks4://h", "SOCKS 4 is not supported"), ("socks4a://h", "SOCKS 4 is not supported"),
+            ("socks://h", "SOCKS 4 is not supported"), ("pac+http://h/x.pac", "PAC files are not supported"),
+        ]
+    )
+    func schemes(url: String, reason: String) {
+        for type in ["", #", "type": "http""#, #", "type": "socks5h""#] {
+            let result = load(document(options: "\"proxy\": {\"url\": \"\(url)\"\(type)}"))
+            #expect(result.snapshot == nil && result.codes == ["invalid-proxy"])
+            let message = result.findings.first?.message ?? ""
+            #expect(message.contains(reason))
+            #expect(message.contains("accepted are http://, https://, socks5:// and socks5h:// URLs, and host:port"))
+        }
+    }
+
+    @Test(
+        "A password with any character arrives as it is from its field, and percent-encoded from a URL",
+        arguments: [
+            (":", "%3A"), ("@", "%40"), ("%", "%25"), ("/", "%2F"), ("#", "%23"), ("?", "%3f"), ("+", "+"),
+            (" ", "%20"),
+            ("%41", "%2541"), ("pä示🦊", "p%C3%A4%E7%A4%BA%F0%9F%A6%8A"), ("a:b@c%d/e#f", "a:b@c%25d%2Fe%23f"),
+        ]
+    )
+    func passwords(password: String, encoded: String) throws {
+        let field = try self.explicit(
+            "{\"url\": \"http://h:1\", \"auth\": {\"username\": \"u\", \"password\": \"\(password)\"}}"
+        )
+        #expect(field.password == Secret(password))
+        #expect(try self.explicit("\"http://u:\(encoded)@h:1\"").password == Secret(password))
+        let environment = ["ALL_PROXY": "http://u:\(encoded)@h:1"]
+        let inherited = load(document(server: #""url": "https://up.test/""#), environment: environment)
+        #expect(inherited.http?.outboundProxy?.password == Secret(password))
+        #expect(inherited.http?.outboundProxy?.username == Secret("u"))
     }
 
     @Test("The auth object beats what stands in the url, with one warning")
@@ -144,14 +181,28 @@ import Testing
     @Test("The rest of the object arrives, and has its defaults")
     func others() throws {
         let plain = try self.explicit(#""http://h:1""#)
-        #expect(plain.noProxy.isEmpty && plain.tunnel == .auto && plain.tls == TLSClientConfiguration())
-        let full = try self.explicit(
-            #"{"url": "https://h:1", "noProxy": ["a.test", "b, 10.0.0.0/8"], "tunnel": "never", "tls": {"caFile": "ca.pem"}}"#
-        )
-        #expect(full.noProxy == ["a.test", "b", "10.0.0.0/8"])
+        #expect(plain.tunnel == .auto && plain.tls == TLSClientConfiguration())
+        #expect(plain.setting == "mcpServers.one.options.proxy")
+        let full = try self.explicit(#"{"url": "https://h:1", "tunnel": "never", "tls": {"caFile": "ca.pem"}}"#)
         #expect(full.tunnel == .never)
         #expect(full.tls.caFile == "ca.pem")
-        #expect(try self.explicit(#"{"url": "http://h:1", "noProxy": "a, b"}"#).noProxy == ["a", "b"])
+        #expect(full.setting == "mcpServers.one.options.proxy")
+    }
+
+    @Test(
+        "The targets of noProxy are a list or a text, and an explicit proxy has none by itself",
+        arguments: [
+            (#""http://h:1""#, []), (#"{"url": "http://h:1"}"#, []),
+            (#"{"url": "http://h:1", "noProxy": ["a.test", "b, 10.0.0.0/8"]}"#, ["a.test", "b", "10.0.0.0/8"]),
+            (#"{"url": "http://h:1", "noProxy": "a, b"}"#, ["a", "b"]),
+        ]
+    )
+    func exemptions(json: String, entries: [String]) throws {
+        guard case .explicit(_, let exemptions) = try #require(self.proxy(json).configuration) else {
+            Issue.record("not explicit")
+            return
+        }
+        #expect(exemptions == OutboundProxyConfiguration.Exemptions(entries: entries))
     }
 
     @Test(
@@ -164,51 +215,5 @@ import Testing
     )
     func noEffect(json: String) {
         #expect(self.proxy(json).codes == ["no-effect"])
-    }
-
-    @Test(
-        "The environment's proxy for a server is found by the variables of credentials.md §3.2",
-        arguments: [
-            ("https", ["https_proxy": "p"], "https_proxy"),
-            ("https", ["HTTPS_PROXY": "p", "https_proxy": " "], "HTTPS_PROXY"),
-            ("https", ["HTTP_PROXY": "p", "http_proxy": "p"], nil), ("https", ["ALL_PROXY": "p"], "ALL_PROXY"),
-            ("http", ["http_proxy": "p", "HTTP_PROXY": "q"], "http_proxy"), ("http", ["HTTP_PROXY": "p"], "HTTP_PROXY"),
-            ("http", ["HTTP_PROXY": "p", "REQUEST_METHOD": "GET"], nil),
-            ("http", ["http_proxy": "p", "REQUEST_METHOD": "GET"], "http_proxy"),
-            ("http", ["HTTP_PROXY": "p", "REQUEST_METHOD": ""], "HTTP_PROXY"),
-            ("http", ["all_proxy": "p", "https_proxy": "q"], "all_proxy"),
-            ("http", ["http_proxy": "p", "NO_PROXY": "up.test"], nil),
-            ("http", ["http_proxy": "p", "no_proxy": "*"], nil),
-            ("http", ["http_proxy": "p", "no_proxy": "x.test", "NO_PROXY": "up.test"], "http_proxy"),
-            ("http", ["http_proxy": "p", "no_proxy": ".test"], nil),
-            ("http", ["http_proxy": "p", "no_proxy": "*.up.test"], "http_proxy"),
-            ("http", ["http_proxy": "p", "no_proxy": "a up.test:80,b"], nil),
-            ("http", ["http_proxy": "p", "no_proxy": "up.test:81"], "http_proxy"),
-        ] as [(String, [String: String], String?)]
-    )
-    func environment(scheme: String, environment: [String: String], variable: String?) {
-        let result = load(
-            document(server: "\"url\": \"\(scheme)://up.test/\""),
-            environment: environment,
-            notBuiltYet: NotBuiltYet.current
-        )
-        #expect(result.snapshot != nil)
-        #expect(result.codes == (variable == nil ? [] : ["environment-proxy-ignored"]))
-        if let variable { #expect(result.findings.first?.message.contains("variable \(variable) ") == true) }
-    }
-
-    @Test("No warning of the environment's proxy for loopback, an explicit direct connection, or a disabled server")
-    func environmentWithoutEffect() {
-        for server in [
-            #""url": "https://localhost/""#, #""url": "https://h/", "options": {"proxy": false}"#, #""command": "c""#,
-            #""url": "https://h/", "options": {"disabled": true}"#,
-        ] {
-            let result = load(
-                document(server: server),
-                environment: ["https_proxy": "p"],
-                notBuiltYet: [.outboundProxies]
-            )
-            #expect(result.codes == [])
-        }
     }
 }

@@ -25,11 +25,10 @@ import Testing
         ("tbxark-2026-09-filter-from-environment", []), ("tbxark-rotation", ["proxy-local-dns"]),
     ]
 
-    private func load(_ name: String, notBuiltYet: Set<NotBuiltYet> = []) throws -> LoadResult {
+    private func load(_ name: String) throws -> LoadResult {
         try GatewayConfigurationTests.load(
             Repository.text(of: "Tests/GatewayConfigurationTests/Inputs/\(name).json"),
-            environment: Self.environment,
-            notBuiltYet: notBuiltYet
+            environment: Self.environment
         )
     }
 
@@ -38,12 +37,6 @@ import Testing
         let result = try self.load(name)
         #expect(result.snapshot != nil)
         #expect(result.codes == codes)
-    }
-
-    @Test("Nothing but what is not built yet stands in its way today", arguments: Self.files)
-    func loadsToday(name: String, codes: [String]) throws {
-        let errors = try self.load(name, notBuiltYet: NotBuiltYet.current).findings.filter { $0.severity == .error }
-        #expect(errors.allSatisfy { $0.code == .notBuiltYet })
     }
 
     @Test("Every file of the table is there, and no other")

@@ -69,17 +69,21 @@ import Testing
     @Test("Every secret of a configuration is found, wherever it is")
     func snapshot() throws {
         let url = try #require(HTTPURL("https://h/mcp?key=QUERY-secret-1a"))
-        let proxy = OutboundProxyConfiguration.ExplicitProxy(
+        let proxy = OutboundProxy(
             kind: .http,
             host: "p",
-            isIPv6Literal: false,
             port: 1,
             username: Secret("PROXYUSER-secret-1a"),
             password: Secret("PROXYPASS-secret-1a"),
-            usesEnvironmentNoProxy: false,
-            noProxy: [],
-            tunnel: .auto,
-            tls: TLSClientConfiguration()
+            setting: "mcpServers.a.options.proxy"
+        )
+        let environmentProxy = OutboundProxy(
+            kind: .http,
+            host: "p",
+            port: 1,
+            username: Secret("ENVPROXYUSER-secret-1a"),
+            password: Secret("ENVPROXYPASS-secret-1a"),
+            setting: "HTTPS_PROXY"
         )
         let http = HTTPUpstreamConfiguration(
             kind: .detect,
@@ -92,8 +96,9 @@ import Testing
                 retryOn: [401],
                 affinity: .request
             ),
-            proxy: .explicit(proxy)
+            proxy: .explicit(proxy, OutboundProxyConfiguration.Exemptions())
         )
+        let inherited = HTTPUpstreamConfiguration(kind: .detect, url: url, outboundProxy: environmentProxy)
         let stdio = StdioUpstreamConfiguration(
             command: "c",
             arguments: [],
@@ -117,9 +122,13 @@ import Testing
                 inboundTokens: [Secret("INBOUND-secret-1a")]
             ),
             UpstreamConfiguration(name: "b", route: "b", transport: .stdio(stdio), isDisabled: true),
+            UpstreamConfiguration(name: "c", route: "c", transport: .http(inherited)),
         ]
         let redactor = Redactor(LoadedSecrets.values(of: GatewaySnapshot(listener: listener, upstreams: upstreams)))
-        for kind in ["QUERY", "PROXYUSER", "PROXYPASS", "HEADER", "POOL", "ENV", "STATUS", "INBOUND"] {
+        for kind in [
+            "QUERY", "PROXYUSER", "PROXYPASS", "ENVPROXYUSER", "ENVPROXYPASS", "HEADER", "POOL", "ENV", "STATUS",
+            "INBOUND",
+        ] {
             #expect(redactor.redacted("\(kind)-secret-1a") == "•••")
         }
         #expect(redactor.redacted("POOL-secret-2b") == "•••")

@@ -19,6 +19,8 @@ import Darwin
         "GatewayModel/Secret.swift": "declares it",
         "GatewayObservability/Redaction/Redactor.swift": "looks for the values in what is printed",
         "GatewayRuntime/Upstream/RequestHeads.swift": "sends configured headers to the server that they are for",
+        "GatewayModel/OutboundProxy.swift": "makes the login for the proxy that it is for",
+        "GatewayTransport/OutboundProxy/ProxyHandshakeHandler.swift": "sends the login to the proxy that it is for",
         "GatewayTransport/ConfigurationFetch.swift": "sends --http-headers to the URL that they are for",
         "GatewayStdio/ChildEnvironment.swift": "gives a child the variables that are configured for it",
         "GatewayObservability/Redaction/LoadedSecrets.swift": "tells secret values from plain ones",

@@ -117,14 +117,15 @@ extension SnapshotBuilder {
     /// An absolute http or https URL without user information.
     mutating func webURL(_ node: Node) -> HTTPURL? {
         guard let text = node.string else { return nil }
-        guard let url = HTTPURL(text) else {
+        guard let url = HTTPURL(written: text) else {
             self.findings.add(
                 .invalidURL,
                 at: node,
                 text.isEmpty
                     ? "the URL is empty; accepted is an absolute http or https URL"
-                    : "accepted is an absolute http or https URL in ASCII, without spaces and with a port from 1 to 65535;"
-                        + " other letters are percent-encoded, in a host they are written in the xn-- form"
+                    : "accepted is an absolute http or https URL without spaces and with a port from 1 to 65535; in its path,"
+                        + " letters outside ASCII are percent-encoded; a host that is not understood is written in the"
+                        + " xn-- form"
             )
             return nil
         }

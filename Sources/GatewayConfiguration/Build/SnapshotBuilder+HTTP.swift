@@ -34,16 +34,19 @@ extension SnapshotBuilder {
                 self.findings.add(.authorizationOverridden, at: member, "auth.tokens is used instead of this header")
             }
         }
-        let proxy = self.proxy(of: draft, url: url, at: urlNode)
+        let proxy = draft.settings.proxy?.configuration ?? .environment
+        let selection = OutboundProxySelection(proxy, to: url.origin, environment: self.environment)
         let upstream = HTTPUpstreamConfiguration(
             kind: node["transportType"]?.string.flatMap { HTTPUpstreamConfiguration.Kind(rawValue: $0) } ?? .detect,
             url: url,
             headers: headers,
             tls: tls,
             credentials: pool,
-            proxy: proxy
+            proxy: proxy,
+            outboundProxy: selection.proxy
         )
         self.warnAboutTarget(upstream, at: urlNode, isStarted: draft.isStarted)
+        if draft.isStarted { self.report(selection, of: upstream, draft: draft, at: urlNode) }
         return upstream
     }
 

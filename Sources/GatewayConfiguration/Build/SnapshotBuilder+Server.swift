@@ -5,6 +5,8 @@ import GatewayModel
 
 /// What of a server is known before its transport is read.
 struct ServerDraft {
+    /// The key in `mcpServers`.
+    var name: String
     var node: Node
     var options: Node?
     var settings: ServerOptions
@@ -47,6 +49,7 @@ extension SnapshotBuilder {
             )
         }
         var draft = ServerDraft(
+            name: member.key,
             node: node,
             options: options,
             settings: self.options(options, inheriting: inherited, readsProxy: isStdio == false),

@@ -5,37 +5,6 @@ import GatewayModel
 import GatewayWire
 
 extension SnapshotBuilder {
-    /// How a server is reached: its own `proxy` or the inherited one, as a whole.
-    mutating func proxy(of draft: ServerDraft, url: HTTPURL, at node: Node) -> OutboundProxyConfiguration {
-        let reading = draft.settings.proxy
-        if let reading {
-            switch reading.configuration {
-            case .explicit: self.refuseIfNotBuilt(.outboundProxies, at: reading.node, isStarted: draft.isStarted)
-            case .environment where reading.asksForEnvironment:
-                self.refuseIfNotBuilt(
-                    .outboundProxies,
-                    at: reading.node["useEnv"] ?? reading.node,
-                    isStarted: draft.isStarted
-                )
-                return .environment
-            case .environment, .direct: break
-            }
-        }
-        let configuration = reading?.configuration ?? .environment
-        if case .environment = configuration, draft.isStarted, self.notBuiltYet.contains(.outboundProxies),
-            let variable = EnvironmentProxy.variable(for: url.origin, environment: self.environment)
-        {
-            self.findings.add(
-                .environmentProxyIgnored,
-                at: node,
-                "the environment variable \(variable) names a proxy for this server, which is not used:"
-                    + " outbound proxies are not built yet, so the connection is direct;"
-                    + " set options.proxy to false to say that this is meant"
-            )
-        }
-        return configuration
-    }
-
     /// What may surprise about where credentials go.
     mutating func warnAboutTarget(_ upstream: HTTPUpstreamConfiguration, at node: Node, isStarted: Bool) {
         let origin = upstream.url.origin
@@ -46,18 +15,52 @@ extension SnapshotBuilder {
                 "this is a link-local address, where clouds serve credentials of the machine"
             )
         }
-        let hasToken =
-            upstream.credentials != nil || upstream.headers.contains { $0.name.lowercased() == "authorization" }
-        guard isStarted, hasToken, origin.scheme == .http, !origin.isLoopback else { return }
+        guard isStarted, upstream.sendsToken, origin.scheme == .http, !origin.isLoopback else { return }
         self.findings.add(
             .clearTextCredentials,
             at: node,
             "the url is http, so the token is sent in clear text to another machine"
         )
-        if case .explicit(let proxy) = upstream.proxy,
-            !HostPort(host: proxy.host, port: nil, isIPv6Literal: proxy.isIPv6Literal).isLoopbackName
-        {
-            self.findings.add(.proxySeesToken, at: node, "the token is visible to the outbound proxy")
+    }
+
+    /// What there is to say about the proxy that a started server takes, or cannot take.
+    ///
+    /// `node` is the server's url.
+    mutating func report(
+        _ selection: OutboundProxySelection,
+        of upstream: HTTPUpstreamConfiguration,
+        draft: ServerDraft,
+        at node: Node
+    ) {
+        let reading = draft.settings.proxy
+        for notice in selection.notices {
+            if case .unusableEntry(.option, _, _) = notice {
+                self.addOnce(notice.code, at: reading?.node["noProxy"] ?? node, "\(notice)")
+            } else {
+                self.addOnce(notice.code, at: node, about: .root, "\(notice)")
+            }
+        }
+        if case .unusable(let variable) = selection.outcome {
+            self.findings.add(.environmentProxyInvalid, at: node, variable.message(forServer: draft.name))
+        }
+        guard case .proxy(let proxy, let rule) = selection.outcome else { return }
+        let place = rule == .proxyURL ? reading?.urlNode ?? node : node
+        if rule == .proxyURL, reading?.usesDefaultPort == true {
+            self.addOnce(.proxyDefaultPort, at: place, "no port is given, so it is 80 (curl would take 1080)")
+        }
+        if proxy.kind == .socks5 {
+            self.addOnce(
+                .proxyLocalDNS,
+                at: place,
+                "names of upstreams are looked up by this machine; with socks5h the proxy looks them up"
+            )
+        }
+        if upstream.sendsToken, upstream.url.origin.scheme == .http, !proxy.isOnThisMachine {
+            self.findings.add(
+                .proxySeesToken,
+                at: node,
+                "the url is http, so the bearer token is visible to the outbound proxy \(proxy)"
+            )
         }
     }
 
@@ -69,5 +72,12 @@ extension SnapshotBuilder {
         }
         let parts = origin.host.split(separator: ".").map { UInt8($0) }
         return parts.count == 4 && !parts.contains(nil) && parts[0] == 169 && parts[1] == 254
+    }
+}
+
+extension HTTPUpstreamConfiguration {
+    /// Whether a token of ours goes to the upstream.
+    fileprivate var sendsToken: Bool {
+        self.credentials != nil || self.headers.contains { $0.name.lowercased() == "authorization" }
     }
 }

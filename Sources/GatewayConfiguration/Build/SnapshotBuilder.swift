@@ -8,14 +8,12 @@ import GatewayModel
 /// It goes on after a mistake with what is left, so that one load finds as much as it can.
 struct SnapshotBuilder {
     let environment: [String: String]
-    let notBuiltYet: Set<NotBuiltYet>
     var findings: FindingList
-    /// Paths for which `not-built-yet` was reported: an inherited setting is reported once.
-    private var reportedAsNotBuilt: Set<String> = []
+    /// What was said about the environment or an inherited setting, which is said once.
+    private var said: Set<String> = []
 
-    init(environment: [String: String], notBuiltYet: Set<NotBuiltYet>, findings: FindingList) {
+    init(environment: [String: String], findings: FindingList) {
         self.environment = environment
-        self.notBuiltYet = notBuiltYet
         self.findings = findings
     }
 
@@ -51,15 +49,12 @@ struct SnapshotBuilder {
         return listener.map { GatewaySnapshot(listener: $0, upstreams: upstreams) }
     }
 
-    /// Refuses a valid setting of a server that is to run, if nothing carries it out yet.
-    mutating func refuseIfNotBuilt(_ feature: NotBuiltYet, at node: Node, isStarted: Bool) {
-        guard isStarted, self.notBuiltYet.contains(feature) else { return }
-        guard self.reportedAsNotBuilt.insert(node.path.description).inserted else { return }
-        self.findings.add(
-            .notBuiltYet,
-            at: node,
-            "\(feature.subject) are not built yet; remove this, or set options.disabled on the server"
-        )
+    /// Adds a finding that concerns several servers, unless it was added for one of them already.
+    ///
+    /// `place` is what it is about, where that is not the value at which it is shown.
+    mutating func addOnce(_ code: Finding.Code, at node: Node, about place: DocumentPath? = nil, _ message: String) {
+        guard self.said.insert("\(code.rawValue) \(place ?? node.path) \(message)").inserted else { return }
+        self.findings.add(code, at: node, message)
     }
 
     private mutating func warnAboutOpenGateway(

@@ -23,13 +23,13 @@ extension KeyTable {
                 "noProxy",
                 .either([.list(.text), .text]),
                 fallback: "[]",
-                "Targets that are reached without the proxy."
+                "Targets that are reached without the proxy, written as in NO_PROXY."
             ),
             Key(
                 "tunnel",
                 .choice(["auto", "always", "never"]),
                 fallback: #""auto""#,
-                "Whether http:// upstreams are tunnelled through an HTTP proxy."
+                "Whether http:// upstreams are tunnelled through an HTTP proxy; auto: where it does not refuse that."
             ),
             Key("tls", .object(.tls), "How an https:// proxy is verified and who we say we are."),
         ],

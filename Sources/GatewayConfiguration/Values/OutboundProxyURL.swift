@@ -6,7 +6,7 @@ import GatewayWire
 
 /// The URL of an outbound proxy, taken apart (credentials.md §3.1).
 struct OutboundProxyURL {
-    typealias Kind = OutboundProxyConfiguration.ExplicitProxy.Kind
+    typealias Kind = OutboundProxy.Kind
 
     /// Why a text is no proxy; it never repeats the text.
     struct Refusal: Error {
@@ -46,10 +46,16 @@ struct OutboundProxyURL {
             (self.username, self.password) = try Self.login(authority[..<at])
             authority = authority[authority.index(after: at)...]
         }
-        guard let hostPort = HostPort(authority), hostPort.port != 0 else {
+        guard let hostPort = Self.hostPort(authority) else {
             throw Refusal(reason: "there is no host, or a port outside 1 to 65535; \(Refusal.accepted)")
         }
         self.hostPort = hostPort
+    }
+
+    /// Host and port of an authority without user and password; nil for no host, or a port outside 1...65535.
+    private static func hostPort(_ authority: Substring) -> HostPort? {
+        guard let parsed = HostPort(authority), parsed.port != 0 else { return nil }
+        return parsed
     }
 
     /// What stands before `://`, if it is shaped like a scheme (RFC 3986 §3.1).
@@ -77,5 +83,52 @@ struct OutboundProxyURL {
             )
         }
         return (username, decoded ?? nil)
+    }
+}
+
+/// Whatever prints it shows the proxy without user and password.
+extension OutboundProxyURL: CustomStringConvertible, CustomReflectable {
+    var description: String {
+        let user = self.username == nil ? "" : "\(Secret.mask)@"
+        return "\((self.kind ?? .http).rawValue)://\(user)\(self.hostPort.authority)"
+    }
+
+    var customMirror: Mirror { Mirror(reflecting: self.description) }
+
+    /// Any text for a proxy, right or wrong, in a form that can be shown (credentials.md §3.5).
+    ///
+    /// Everything up to the last `@` of the whole text counts as user and password, so that a password with any
+    /// character in it is left out whole; what remains is shown only if it is a host with or without a port, and the
+    /// scheme only if it is one of ours.
+    static func redacted(_ text: String) -> String {
+        let invalid = "<invalid proxy URL>"
+        var rest = TokenText.trimmed(text[...])[...]
+        var kind = Kind.http
+        if let scheme = Self.scheme(of: rest) {
+            guard let known = Kind(rawValue: scheme.lowercased()) else { return invalid }
+            kind = known
+            rest = rest.dropFirst(scheme.count + 3)
+        }
+        let at = rest.lastIndex(of: "@")
+        if let at { rest = rest[rest.index(after: at)...] }
+        let authority = rest.prefix { $0 != "/" && $0 != "?" && $0 != "#" }
+        guard Self.hostPort(authority) != nil else { return invalid }
+        return "\(kind.rawValue)://\(at == nil ? "" : "\(Secret.mask)@")\(authority)"
+    }
+}
+
+extension OutboundProxy.Kind {
+    /// Why user and password cannot be sent to a proxy of this kind (RFC 7617 §2, RFC 1929 §2); nil if they can.
+    func refusal(ofUsername username: String, password: String) -> String? {
+        guard HeaderName.isValidValue(username), HeaderName.isValidValue(password) else {
+            return "user name or password has control characters"
+        }
+        if !self.isSOCKS, username.contains(":") {
+            return "the user name has a colon, which Basic authentication cannot carry"
+        }
+        if self.isSOCKS, username.utf8.count > 255 || password.utf8.count > 255 {
+            return "user name and password for SOCKS5 are 255 bytes each at most"
+        }
+        return nil
     }
 }

@@ -21,7 +21,10 @@ package enum LoadedSecrets {
         case .http(let http):
             values += http.headers.flatMap { Self.parts(of: $0.value, named: $0.name) }
             values += http.credentials?.tokens ?? []
-            if case .explicit(let proxy) = http.proxy { values += [proxy.username, proxy.password].compactMap(\.self) }
+            if case .explicit(let proxy, _) = http.proxy {
+                values += [proxy.username, proxy.password].compactMap(\.self)
+            }
+            if let proxy = http.outboundProxy { values += [proxy.username, proxy.password].compactMap(\.self) }
             values += Self.queryValues(of: http.url.target)
         case .stdio(let stdio):
             values += stdio.environment.flatMap { Self.parts(of: $0.value, named: $0.name) }

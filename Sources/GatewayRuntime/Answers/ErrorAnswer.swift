@@ -46,6 +46,9 @@ package enum ErrorAnswer {
             data += #","statuses":[\#(error.statuses.map(String.init).joined(separator: ","))]"#
         }
         if let status = error.status { data += #","status":\#(status)"# }
+        if let proxy = error.outboundProxy {
+            data += #","stage":"\#(proxy.stage.rawValue)","proxyError":"\#(proxy.code.rawValue)""#
+        }
         if let wait = error.retryAfterMilliseconds { data += #","retryAfterMs":\#(wait)"# }
         data += "}"
         return Self.body(code: Self.code(error.reason), message: error.message, data: data, id: id)

@@ -3,6 +3,7 @@
 
 package import GatewayPolicy
 import GatewayTransport
+package import GatewayWire
 
 /// Why the gateway itself, and not the upstream, answers a call (contract §4).
 package struct GatewayError: Error, Sendable {
@@ -37,6 +38,8 @@ package struct GatewayError: Error, Sendable {
     /// The statuses with which every credential was refused that the call might use, attempt by attempt.
     package var statuses: [Int] = []
     package var retryAfterMilliseconds: Int?
+    /// What the outbound proxy did, for that reason; nil for the others.
+    package var outboundProxy: OutboundProxyError?
 
     package init(
         _ reason: Reason,
@@ -56,7 +59,8 @@ package struct GatewayError: Error, Sendable {
 
     /// Whether the same call may be sent again by the caller without risk of running twice.
     package var isRetryable: Bool {
-        self.executed == .no && self.reason != .credentialRejected && self.reason != .credentialsExhausted
+        if let outboundProxy { return self.executed == .no && outboundProxy.code.isRetryable }
+        return self.executed == .no && self.reason != .credentialRejected && self.reason != .credentialsExhausted
     }
 
     /// The same of something that came before the call: that cannot have run.
@@ -101,12 +105,30 @@ package struct GatewayError: Error, Sendable {
             switch error.code {
             case .resolve, .connectRefused, .connectTimeout, .connectFailed, .tlsVerification, .tlsHandshake:
                 .unreachable
+            case .outboundProxy:
+                .outboundProxy
             case .closedBeforeResponse, .staleConnection, .truncatedHead, .truncatedBody, .cancelled:
                 .upstreamClosed
             case .badHTTP:
                 .upstreamProtocol
             }
-        self.init(reason, executed: executed, error.message, cause: error.code.rawValue)
+        self.init(
+            reason,
+            executed: executed,
+            error.message,
+            cause: error.outboundProxy?.code.rawValue ?? error.code.rawValue,
+            status: error.outboundProxy?.status,
+            retryAfterMilliseconds: error.outboundProxy?.retryAfterSeconds.map { $0 * 1000 }
+        )
+        self.outboundProxy = error.outboundProxy
+    }
+
+    /// Nobody knows yet what the upstream speaks; if that is because of its outbound proxy, it is said.
+    static func notProbed(_ upstream: Upstream, _ text: String) -> GatewayError {
+        if case .http(let http) = upstream.transport, let failure = http.proxy?.lastFailure {
+            return GatewayError(failure)
+        }
+        return GatewayError(.unreachable, executed: .no, text, cause: "not_probed")
     }
 }
 

@@ -72,14 +72,7 @@ final class DeferredExchange: DownstreamExchange, Sweepable {
     func sweep(now: NIODeadline) {
         if let exchange { return exchange.sweep(now: now) }
         guard now >= self.deadline else { return }
-        self.fail(
-            GatewayError(
-                .unreachable,
-                executed: .no,
-                "the server is not up yet; try again",
-                cause: "not_probed"
-            )
-        )
+        self.fail(.notProbed(self.upstream, "the server is not up yet; try again"))
     }
 
     func drain() { self.exchange?.drain() }

@@ -83,7 +83,7 @@ extension Exchange {
         self.connection = connection
         self.eventDecoder = SSEDecoder(maximumEventBytes: self.gateway.limits.eventBytes)
         var head = self.loop.buffer(capacity: 512)
-        self.http.begin(.get, target: self.redirectTarget, slot: self.slot, into: &head)
+        self.http.begin(.get, target: self.redirectTarget, slot: self.slot, on: connection, into: &head)
         if let id = self.sentSessionID { head.writeString("Mcp-Session-Id: \(id)\r\n") }
         if let revision = self.session?.revision { head.writeString(revision.headerLine) }
         self.request.appendForwarded(self.upstream.configuration.forwardHeaders, to: &head)

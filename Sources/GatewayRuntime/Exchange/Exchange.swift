@@ -137,7 +137,7 @@ final class Exchange: CallerExchange, UpstreamReceiver {
         }
         self.connection = connection
         var head = self.loop.buffer(capacity: 1024)
-        self.http.begin(.post, target: self.redirectTarget, slot: self.slot, into: &head)
+        self.http.begin(.post, target: self.redirectTarget, slot: self.slot, on: connection, into: &head)
         self.appendFields(to: &head)
         let body = self.outgoing
         head.writeStaticString("Content-Length: ")
@@ -184,8 +184,13 @@ final class Exchange: CallerExchange, UpstreamReceiver {
             let failure = GatewayError(error)
             if failure.reason == .unreachable { self.upstream.conclude(.unreachable) }
             // The time for a connection is spent, or waiting does not cure what is wrong (faults F2, F45).
-            if [.connectTimeout, .tlsHandshake, .tlsVerification].contains(error.code) { return self.fail(failure) }
-            self.retryOrFail(RetryRules.Ending(error), failure, isDialFailure: failure.reason == .unreachable)
+            if [.connectTimeout, .tlsHandshake, .tlsVerification].contains(error.code)
+                || error.outboundProxy?.isSentAgain == false
+            {
+                return self.fail(failure)
+            }
+            let isDialFailure = failure.reason == .unreachable || failure.reason == .outboundProxy
+            self.retryOrFail(RetryRules.Ending(error), failure, isDialFailure: isDialFailure)
         }
     }
 
@@ -206,7 +211,9 @@ final class Exchange: CallerExchange, UpstreamReceiver {
         // Whatever refuses connections may be starting; a moment later it may not (faults §4.3).
         self.phase = .waiting
         let exchange = NIOLoopBound(self, eventLoop: self.loop.eventLoop)
-        self.loop.eventLoop.scheduleTask(in: .milliseconds(Int64.random(in: 50...250))) { exchange.value.goOn() }
+        // An outbound proxy may say when.
+        let wait = Int64(failure.retryAfterMilliseconds ?? 0) + Int64.random(in: 50...250)
+        self.loop.eventLoop.scheduleTask(in: .milliseconds(wait)) { exchange.value.goOn() }
     }
 
     /// Goes on after a wait that had nothing to do with a place at the upstream.

@@ -169,7 +169,7 @@ final class ListenExchange: UpstreamReceiver, StreamSource {
         self.decoder = SSEDecoder(maximumEventBytes: self.gateway.limits.eventBytes)
         self.pending = ByteBuffer()
         var head = self.loop.buffer(capacity: 512)
-        self.http.begin(.get, slot: self.slot, into: &head)
+        self.http.begin(.get, slot: self.slot, on: connection, into: &head)
         if let revision = self.session?.revision {
             head.writeString(revision.headerLine)
         } else if let version = self.request.value(.mcpProtocolVersion) {

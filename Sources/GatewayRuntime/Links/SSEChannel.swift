@@ -187,7 +187,8 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
     }
 
     func sweep(now: NIODeadline) {
-        guard case .opening = self.state, now >= self.deadline else { return }
+        // A connection that does not stand yet has a clock of its own, and says more when it is over.
+        guard case .opening = self.state, self.connection != nil, now >= self.deadline else { return }
         self.end(
             GatewayError(
                 // Whoever answered and then said nothing is up, and no server of this transport.
@@ -205,7 +206,7 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
         guard case .opening = self.state else { return connection.release() }
         self.connection = connection
         var head = self.loop.buffer(capacity: 512)
-        self.http.begin(.get, slot: self.slot, into: &head)
+        self.http.begin(.get, slot: self.slot, on: connection, into: &head)
         head.writeString(self.fields)
         head.writeStaticString("\r\n")
         connection.send(head: head, body: nil, receiver: self)

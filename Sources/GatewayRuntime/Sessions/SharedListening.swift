@@ -33,7 +33,7 @@ final class SharedListening: UpstreamReceiver {
         self.decoder = SSEDecoder()
         self.bytes = ByteBuffer()
         var head = self.loop.buffer(capacity: 512)
-        self.session.http.begin(.get, slot: session.slot, into: &head)
+        self.session.http.begin(.get, slot: session.slot, on: connection, into: &head)
         head.writeString("Mcp-Session-Id: \(id)\r\n\(session.origin.fields)")
         self.resumption.appendField(to: &head)
         head.writeStaticString("\r\n")

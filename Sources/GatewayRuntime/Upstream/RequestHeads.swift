@@ -14,17 +14,27 @@ struct RequestHeads: Sendable {
     private let get: [UInt8]
     private let delete: [UInt8]
 
-    /// `token` is the bearer token that is sent; nil: none, but what `headers` may have.
-    init(_ http: HTTPUpstreamConfiguration, token: Secret?, agent: String) {
-        var fields = "Host: \(http.url.origin.authority)\r\nUser-Agent: \(Self.token(agent))\r\n"
+    /// What stands before a target in absolute form: `http://host:port`; empty where none does.
+    private let origin: String
+
+    /// Writes the parts for one credential.
+    ///
+    /// `token` is the bearer token that is sent; nil: none, but what `headers` may have. `proxy` is the HTTP proxy that gets
+    /// the requests in absolute form, with its own login (RFC 9112 §3.2.2); nil: they go to the upstream.
+    init(_ http: HTTPUpstreamConfiguration, token: Secret?, agent: String, forwardedBy proxy: OutboundProxy? = nil) {
+        self.origin = proxy == nil ? "" : http.url.origin.description
+        var fields = "Host: \(http.url.origin.authority)\r\nUser-Agent: \(agent)\r\n"
         fields += "Accept-Encoding: identity\r\n"
         for header in http.headers { fields += "\(header.name): \(header.value.reveal())\r\n" }
         // RFC 6750 §2.1.
         if let token { fields += "Authorization: Bearer \(token.reveal())\r\n" }
+        // RFC 9110 §11.7.2: for the proxy alone, which keeps it.
+        if let login = proxy?.authorization { fields += "Proxy-Authorization: \(login.reveal())\r\n" }
+        let target = self.origin + http.url.target
         let accept = "Accept: application/json, text/event-stream\r\nContent-Type: application/json\r\n"
-        self.post = Self.prefix("POST", http.url.target, fields + accept)
-        self.get = Self.prefix("GET", http.url.target, fields + "Accept: text/event-stream\r\n")
-        self.delete = Self.prefix("DELETE", http.url.target, fields)
+        self.post = Self.prefix("POST", target, fields + accept)
+        self.get = Self.prefix("GET", target, fields + "Accept: text/event-stream\r\n")
+        self.delete = Self.prefix("DELETE", target, fields)
     }
 
     /// The methods that the transport uses.
@@ -49,7 +59,7 @@ struct RequestHeads: Sendable {
         let lineEnd = (prefix.firstIndex(of: UInt8(ascii: "\n")) ?? -1) + 1
         let verb = prefix.prefix { $0 != UInt8(ascii: " ") }
         buffer.writeBytes(verb)
-        buffer.writeString(" \(target) HTTP/1.1\r\n")
+        buffer.writeString(" \(self.origin)\(target) HTTP/1.1\r\n")
         buffer.writeBytes(prefix[lineEnd...])
     }
 
@@ -57,9 +67,10 @@ struct RequestHeads: Sendable {
         Array("\(method) \(target) HTTP/1.1\r\n\(fields)".utf8)
     }
 
-    /// The configured name and version may hold anything; a header may not.
-    private static func token(_ text: String) -> String {
-        String(decoding: text.utf8.map { (0x21...0x7e).contains($0) ? $0 : UInt8(ascii: "-") }, as: UTF8.self)
+    /// What the gateway calls itself; the configured name and version may hold anything, a header may not.
+    static func agent(of listener: ListenerConfiguration) -> String {
+        let text = "\(listener.name)/\(listener.version)"
+        return String(decoding: text.utf8.map { (0x21...0x7e).contains($0) ? $0 : UInt8(ascii: "-") }, as: UTF8.self)
     }
 }
 

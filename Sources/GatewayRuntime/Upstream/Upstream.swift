@@ -16,9 +16,13 @@ package struct HTTPAccess: Sendable {
     package let configuration: HTTPUpstreamConfiguration
     /// The pool of credentials; nil without one.
     package let credentials: UpstreamCredentials?
+    /// The outbound proxy that it is reached through; nil: none.
+    package let proxy: OutboundProxyHealth?
     let dialer: Dialer
     /// By slot.
     private let heads: [RequestHeads]
+    /// The same for a proxy that takes the requests themselves; empty where none may.
+    private let forwardedHeads: [RequestHeads]
 
     /// The slots that there are: one without a pool, which then means nothing.
     var slotCount: Int { self.heads.count }
@@ -26,23 +30,51 @@ package struct HTTPAccess: Sendable {
     init(
         _ configuration: HTTPUpstreamConfiguration,
         credentials: UpstreamCredentials?,
+        proxy: (health: OutboundProxyHealth, gate: OutboundProxyGate)?,
         listener: ListenerConfiguration
     ) throws {
+        let agent = RequestHeads.agent(of: listener)
         self.configuration = configuration
         self.credentials = credentials
+        self.proxy = proxy?.health
+        let route = try proxy.map { health, gate in
+            try OutboundProxyRoute(
+                health.proxy,
+                to: configuration.url.origin,
+                gate: gate,
+                upstream: health.upstream,
+                agent: agent
+            ) { health.observe($0) }
+        }
         self.dialer = try Dialer(
             origin: configuration.url.origin,
             tls: configuration.tls,
+            route: route,
             timeout: listener.limits.connectTimeout
         )
-        let agent = "\(listener.name)/\(listener.version)"
         let tokens = configuration.credentials.map { $0.tokens.map(Optional.some) } ?? [nil]
         self.heads = tokens.map { RequestHeads(configuration, token: $0, agent: agent) }
+        self.forwardedHeads =
+            (route?.mayForward == true ? proxy : nil)
+            .map { proxy in
+                tokens.map {
+                    RequestHeads(configuration, token: $0, agent: agent, forwardedBy: proxy.health.proxy)
+                }
+            } ?? []
     }
 
     /// Starts a head with what all requests to the upstream carry, and the credential of a slot.
-    func begin(_ method: RequestHeads.Method, target: String? = nil, slot: Int, into head: inout ByteBuffer) {
-        self.heads[min(max(slot, 0), self.heads.count - 1)].begin(method, target: target, into: &head)
+    ///
+    /// `target` replaces the configured one; `connection` is what the request goes on.
+    func begin(
+        _ method: RequestHeads.Method,
+        target: String? = nil,
+        slot: Int,
+        on connection: UpstreamConnection,
+        into head: inout ByteBuffer
+    ) {
+        let heads = connection.isForwarding ? self.forwardedHeads : self.heads
+        heads[min(max(slot, 0), heads.count - 1)].begin(method, target: target, into: &head)
     }
 }
 
@@ -91,6 +123,7 @@ package final class Upstream: Sendable {
         configuration: UpstreamConfiguration,
         listener: ListenerConfiguration,
         stdio: StdioAccess,
+        gates: inout OutboundProxyGates,
         metrics: MetricsRegistry,
         logger: Logger
     ) throws {
@@ -108,6 +141,11 @@ package final class Upstream: Sendable {
                         http,
                         credentials: http.credentials.map {
                             UpstreamCredentials($0, upstream: configuration.name, metrics: metrics, logger: logger)
+                        },
+                        proxy: http.outboundProxy.map { proxy in
+                            let name = configuration.name
+                            let health = OutboundProxyHealth(proxy, upstream: name, metrics: metrics, logger: logger)
+                            return (health, gates.gate(of: proxy))
                         },
                         listener: listener
                     )

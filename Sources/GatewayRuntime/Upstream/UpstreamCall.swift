@@ -26,7 +26,12 @@ final class UpstreamCall: UpstreamReceiver, Sweepable {
 
     var sweepIndex = -1
     private let loop: GatewayLoop
-    private let head: ByteBuffer
+    private let http: HTTPAccess
+    private let method: RequestHeads.Method
+    private let target: String?
+    private let slot: Int
+    /// The fields of this message, and its body.
+    private let rest: ByteBuffer
     private let deadline: NIODeadline
     private var completion: Completion?
     private var connection: UpstreamConnection?
@@ -34,8 +39,21 @@ final class UpstreamCall: UpstreamReceiver, Sweepable {
     private var body = ByteBuffer()
     private var decoder = SSEDecoder(maximumEventBytes: UpstreamCall.answerLimit)
 
-    private init(_ head: ByteBuffer, on loop: GatewayLoop, timeout: TimeAmount, _ completion: @escaping Completion) {
-        self.head = head
+    private init(
+        _ http: HTTPAccess,
+        _ method: RequestHeads.Method,
+        target: String?,
+        slot: Int,
+        _ rest: ByteBuffer,
+        on loop: GatewayLoop,
+        timeout: TimeAmount,
+        _ completion: @escaping Completion
+    ) {
+        self.http = http
+        self.method = method
+        self.target = target
+        self.slot = slot
+        self.rest = rest
         self.loop = loop
         self.deadline = .now() + timeout
         self.completion = completion
@@ -56,14 +74,22 @@ final class UpstreamCall: UpstreamReceiver, Sweepable {
         timeout: TimeAmount,
         completion: @escaping Completion
     ) -> UpstreamCall {
-        var head = loop.buffer(capacity: 1024 + body.readableBytes)
-        http.begin(method, target: target, slot: slot, into: &head)
-        if let session { head.writeString("Mcp-Session-Id: \(session)\r\n") }
-        head.writeString(fields)
-        if case .post = method { head.writeString("Content-Length: \(body.readableBytes)\r\n") }
-        head.writeStaticString("\r\n")
-        head.writeImmutableBuffer(body)
-        let call = UpstreamCall(head, on: loop, timeout: timeout, completion)
+        var rest = loop.buffer(capacity: 256 + body.readableBytes)
+        if let session { rest.writeString("Mcp-Session-Id: \(session)\r\n") }
+        rest.writeString(fields)
+        if case .post = method { rest.writeString("Content-Length: \(body.readableBytes)\r\n") }
+        rest.writeStaticString("\r\n")
+        rest.writeImmutableBuffer(body)
+        let call = UpstreamCall(
+            http,
+            method,
+            target: target,
+            slot: slot,
+            rest,
+            on: loop,
+            timeout: timeout,
+            completion
+        )
         loop.sweeper.add(call)
         loop.pool(of: upstream)?.connect(for: call)
         return call
@@ -117,7 +143,10 @@ final class UpstreamCall: UpstreamReceiver, Sweepable {
     func upstreamConnected(_ connection: UpstreamConnection) {
         guard self.completion != nil else { return connection.release() }
         self.connection = connection
-        connection.send(head: self.head, body: nil, receiver: self)
+        var head = self.loop.buffer(capacity: 1024 + self.rest.readableBytes)
+        self.http.begin(self.method, target: self.target, slot: self.slot, on: connection, into: &head)
+        head.writeImmutableBuffer(self.rest)
+        connection.send(head: head, body: nil, receiver: self)
     }
 
     func upstreamAnswered(_ connection: UpstreamConnection) { self.answer = AnswerHead(connection) }
@@ -156,6 +185,15 @@ final class UpstreamCall: UpstreamReceiver, Sweepable {
 
     func sweep(now: NIODeadline) {
         guard now >= self.deadline else { return }
-        self.complete(.failure(TransportError(.cancelled, "no answer in time", progress: .fully)))
+        let isSent = self.connection != nil
+        self.complete(
+            .failure(
+                TransportError(
+                    isSent ? .cancelled : .connectTimeout,
+                    isSent ? "no answer in time" : "no connection within the connect timeout",
+                    progress: isSent ? .fully : .nothing
+                )
+            )
+        )
     }
 }

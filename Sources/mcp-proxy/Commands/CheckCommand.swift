@@ -53,17 +53,3 @@ struct DoctorCommand: AsyncParsableCommand {
 
     func run() async throws { throw CommandEnd.cannotRun("doctor: not built yet; use check") }
 }
-
-/// `mcp-proxy explain`.
-struct ExplainCommand: AsyncParsableCommand {
-    static let configuration = CommandConfiguration(
-        commandName: "explain",
-        abstract: "Say which outbound proxy a URL would take, and why (not built yet)."
-    )
-
-    @Argument(help: "proxy URL") var words: [String] = []
-    @Option(name: .long, help: "The server whose settings count.") var server: String?
-    @OptionGroup var options: ConfigurationOptions
-
-    func run() async throws { throw CommandEnd.cannotRun("explain: not built yet") }
-}

@@ -35,9 +35,11 @@ struct ConfigurationOptions: ParsableArguments {
             environment: ProcessSetup.environment,
             options: LoadOptions(expandsEnvironment: self.expandEnv)
         )
+        // What the environment says wrongly may concern the source and servers.
+        let said = Set(source.findings.map(\.message))
         return LoadResult(
             understood: result.understood,
-            findings: source.findings + result.findings,
+            findings: source.findings + result.findings.filter { !said.contains($0.message) },
             sourceName: result.sourceName
         )
     }

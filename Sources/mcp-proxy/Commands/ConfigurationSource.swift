@@ -22,7 +22,13 @@ struct ConfigurationSource {
 
     private enum Place {
         case file(String)
-        case url(HTTPURL, headers: [(String, Secret)], timeout: Duration, isInsecure: Bool)
+        case url(
+            HTTPURL,
+            headers: [(String, Secret)],
+            timeout: Duration,
+            isInsecure: Bool,
+            proxy: OutboundProxy?
+        )
     }
 
     /// Larger files are no configurations.
@@ -35,28 +41,35 @@ struct ConfigurationSource {
             if let finding = Self.permissionFinding(options.config) { self.findings.append(finding) }
             return
         }
-        guard let url = HTTPURL(options.config), !url.hasUserInfo else {
+        guard let url = HTTPURL(written: options.config), !url.hasUserInfo else {
             throw .wrongConfiguration("--config: not a URL that can be fetched (no user:password@; use --http-headers)")
         }
         self.name = "\(url.origin)\(url.path)"
+        let selection = OutboundProxySelection(.environment, to: url.origin, environment: ProcessSetup.environment)
+        if case .unusable(let variable) = selection.outcome {
+            throw .wrongConfiguration("--config: \(variable.message(for: url.origin))")
+        }
         self.place = .url(
             url,
             headers: try Self.headers(options.httpHeaders),
             timeout: try Self.timeout(options.httpTimeout),
-            isInsecure: options.insecure
+            isInsecure: options.insecure,
+            proxy: selection.proxy
         )
+        self.findings += selection.notices.map(\.finding)
     }
 
     func read() async throws(CommandEnd) -> [UInt8] {
         switch self.place {
         case .file(let path):
             return try Self.readFile(path)
-        case .url(let url, let headers, let timeout, let isInsecure):
+        case .url(let url, let headers, let timeout, let isInsecure, let proxy):
             do {
                 return try await ConfigurationFetch.get(
                     url,
                     headers: headers,
                     tls: TLSClientConfiguration(isInsecure: isInsecure),
+                    proxy: proxy,
                     timeout: timeout,
                     sizeLimit: Self.sizeLimit
                 )
