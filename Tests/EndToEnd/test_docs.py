@@ -23,16 +23,45 @@ def test_example_configuration_loads(tmp_path, text):
     path = tmp_path / "config.json"
     path.write_text(text)
     path.chmod(0o600)
-    env = environment(TEAM_TOKEN="a-token-for-the-team", SEARCH_TOKEN="a-token-for-the-search", SEARCH_TOKEN_2="a-token-for-the-search-2")
+    names = ("TEAM_TOKEN", "SEARCH_TOKEN", "SEARCH_TOKEN_2", "SEARCH_TOKEN_B", "WIKI_KEY", "PROXY_USER", "PROXY_PASSWORD")
+    env = environment(**{name: f"a-token-for-{name.lower()}" for name in names})
     done = subprocess.run(
         [binary(), "check", "--config", path], capture_output=True, text=True, timeout=30, env=env, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "error:" not in done.stdout and "a-token-for" not in done.stdout
+    assert "error:" not in done.stdout and "[variable-unset]" not in done.stdout and "a-token-for" not in done.stdout
+
+
+def no_proxy_rows():
+    """The rows of the table of NO_PROXY: entries, URLs that they match, and URLs that they do not."""
+    table = (ROOT / "docs" / "OUTBOUND-PROXIES.md").read_text().partition("### `NO_PROXY`")[2].partition("| entry |")[2]
+    for line in table.partition("\n\n")[0].splitlines()[2:]:
+        entries, matching, other = (re.findall(r"`([^`]+)`", cell) for cell in line.strip("|").split(" | "))
+        yield pytest.param(",".join(entries), matching or ["https://any.example"], other, id=entries[0])
+
+
+@pytest.mark.parametrize("entries,matching,other", list(no_proxy_rows()))
+def test_table_of_no_proxy(entries, matching, other):
+    """What the table says of an entry is what the program does."""
+    env = environment(ALL_PROXY="proxy.example:1", NO_PROXY=entries)
+    for targets, wanted in ((matching, "direct"), (other, "through http://proxy.example:1")):
+        for target in targets:
+            url = target if "://" in target else f"https://{target}"
+            argv = [binary(), "explain", "proxy", url]
+            done = subprocess.run(argv, capture_output=True, text=True, timeout=30, env=env, check=False)
+            assert done.stdout.splitlines()[:1] == [f"{done.stdout.partition(': ')[0]}: {wanted}"], done
+
+
+def anchors(page):
+    """The headings of a page as links name them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_links_of_the_documentation_lead_somewhere():
-    """A page that is named exists."""
+    """A page that is named exists, and so does the heading."""
     for page in PAGES:
-        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
+        for target, anchor in re.findall(r"\]\(([^)#:]*)#?([^):]*)\)", page.read_text()):
+            found = page.parent / target if target else page
+            assert found.exists(), f"{page.name}: {target}"
+            assert not anchor or anchor in anchors(found), f"{page.name}: {target}#{anchor}"

@@ -1,6 +1,7 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
+import GatewayWire
 import Testing
 
 @testable import GatewayConfiguration
@@ -39,10 +40,13 @@ import Testing
     func examples() throws {
         let schema = try SchemaValidator(ConfigurationSchema.text)
         let names = try Repository.files(in: "examples").filter { $0.hasSuffix(".json") }
-        #expect(names == ["minimal.json", "team.json"])
+        #expect(names == ["minimal.json", "proxies.json", "team.json"])
         for name in names {
             let text = try Repository.text(of: "examples/\(name)")
-            let environment = ["TEAM_TOKEN": "t", "SEARCH_TOKEN": "s", "WIKI_KEY": "w"]
+            let environment = [
+                "TEAM_TOKEN": "t", "SEARCH_TOKEN": "s", "SEARCH_TOKEN_B": "b", "WIKI_KEY": "w", "PROXY_USER": "u",
+                "PROXY_PASSWORD": "p",
+            ]
             let result = load(text, environment: environment)
             #expect(result.snapshot != nil)
             #expect(result.codes == [])
@@ -59,6 +63,21 @@ import Testing
             .outboundProxyLogin, .gatewayV1, .clientV1, .clientConfigV1,
         ]
         for key in tables.flatMap(\.keys) { #expect(text.contains("`\(key.name)`"), "\(key.name)") }
+    }
+
+    @Test("Every failure of an outbound proxy is documented with its stage, and with whether it is sent again")
+    func outboundProxyFailures() throws {
+        let documented = try Repository.text(of: "docs/OUTBOUND-PROXIES.md").split(separator: "\n")
+            .filter { $0.hasPrefix("| `proxy.") }
+            .map { row in
+                let cells = row.split(separator: "|").map { $0.filter { $0 != " " && $0 != "`" } }
+                try #require(cells.count == 5)
+                return "\(cells[0]) \(cells[1].prefix { $0 != "," }) \(cells[4].hasPrefix("once"))"
+            }
+        let expected = OutboundProxyError.Code.allCases.map { code in
+            "\(code.rawValue) \(code.stage.rawValue) \(OutboundProxyError(code, "").isSentAgain)"
+        }
+        #expect(documented.sorted() == expected.sorted())
     }
 
     @Test("Every kind of finding is documented with its severity")
