@@ -5,8 +5,11 @@
 ///
 /// A rejected password is not tried again for 10 s, then once, then not for twice as long, up to a minute: accounts are
 /// locked by repetition (contract §4). Until a login was accepted connections are set up one at a time, so that a wrong
-/// password is sent once, however many callers wait. After a failure few are set up at once and each success allows one
-/// more: a proxy that comes back is not overrun (faults F80).
+/// password is sent once, however many callers wait. After a failure to reach the proxy few are set up at once, and each
+/// that reaches it allows one more: a proxy that comes back is not overrun (faults F80).
+///
+/// Where the login is proved a place is kept until the proxy is reached, and not while it looks for an upstream: one that
+/// hangs must not hold up the others.
 package struct OutboundProxyAdmission: Sendable {
     /// What somebody who wants to connect is told.
     package enum Answer: Hashable, Sendable {
@@ -18,14 +21,17 @@ package struct OutboundProxyAdmission: Sendable {
         case refused(Duration)
     }
 
-    /// How setting up a connection ended.
+    /// What was learnt about the proxy or the login.
     package enum Outcome: Hashable, Sendable {
-        /// The proxy gave a tunnel, or refused one without a word about the login.
+        /// The proxy takes connections; of the login it said nothing yet.
+        case reached
+        /// The login is right.
         case accepted
+        /// It is wrong.
         case rejected
         /// The proxy was not reached, or made no sense.
         case failed
-        /// Given up, or nothing is known of the login yet.
+        /// Nothing.
         case neutral
     }
 
@@ -44,7 +50,8 @@ package struct OutboundProxyAdmission: Sendable {
 
     /// Connections that are being set up.
     package private(set) var running = 0
-    private var isProven: Bool
+    /// Whether the login was accepted when it was last judged, or there is none.
+    package private(set) var isProven: Bool
     private var window = Self.firstWindow
     private var pause = Self.firstPause
     private var blockedUntil: Duration?
@@ -55,11 +62,9 @@ package struct OutboundProxyAdmission: Sendable {
     }
 
     /// Asks for one connection.
-    ///
-    /// `showsLogin`: whether setting it up sends the login; without one there is nothing to be proved.
-    package mutating func ask(showsLogin: Bool = true, now: Duration) -> Answer {
+    package mutating func ask(now: Duration) -> Answer {
         if let rest = self.rest(now: now) { return .refused(rest) }
-        guard self.running < self.limit(showsLogin: showsLogin) else { return .wait }
+        guard self.running < self.limit else { return .wait }
         self.running += 1
         return .go
     }
@@ -69,21 +74,23 @@ package struct OutboundProxyAdmission: Sendable {
         self.running -= 1
         self.learn(outcome, now: now)
         if let rest = self.rest(now: now) { return .refuse(rest) }
-        let count = min(max(self.limit(showsLogin: true) - self.running, 0), waiting)
+        let count = min(max(self.limit - self.running, 0), waiting)
         self.running += count
         return .start(count)
     }
 
-    /// What the proxy said of the login when no connection was being set up.
+    /// Takes what was learnt by somebody who keeps no place.
     package mutating func learn(_ outcome: Outcome, now: Duration) {
         switch outcome {
+        case .reached:
+            if self.isProven { self.window = min(self.window + 1, Self.widestWindow) }
         case .accepted:
-            self.window = self.isProven ? min(self.window + 1, Self.widestWindow) : Self.firstWindow
             self.isProven = true
             self.pause = Self.firstPause
             self.blockedUntil = nil
         case .rejected:
             self.isProven = false
+            self.window = Self.firstWindow
             // Those that were under way together are one attempt.
             guard self.rest(now: now) == nil else { return }
             self.blockedUntil = now + self.pause
@@ -95,9 +102,10 @@ package struct OutboundProxyAdmission: Sendable {
         }
     }
 
-    private func limit(showsLogin: Bool) -> Int { self.isProven || !showsLogin ? self.window : 1 }
+    private var limit: Int { self.isProven ? self.window : 1 }
 
-    private func rest(now: Duration) -> Duration? {
+    /// How long nothing is sent; nil if something may be.
+    package func rest(now: Duration) -> Duration? {
         guard let blockedUntil, blockedUntil > now else { return nil }
         return blockedUntil - now
     }

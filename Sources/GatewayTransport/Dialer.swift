@@ -16,6 +16,8 @@ package struct Dialer: Sendable {
     package let timeout: TimeAmount
     let tls: NIOSSLContext?
     private let route: OutboundProxyRoute?
+    /// Whether the certificate must be for an address that is not that of the channel's peer.
+    private let checksAddress: Bool
 
     /// Reads the certificates that `tls` names.
     ///
@@ -29,7 +31,10 @@ package struct Dialer: Sendable {
         self.origin = origin
         self.route = route
         self.timeout = TimeAmount(timeout)
-        self.tls = origin.scheme == .https ? try NIOSSLContext(configuration: .gateway(tls)) : nil
+        self.checksAddress = route != nil && origin.isIPAddress && !tls.isInsecure
+        var configuration = try TLSConfiguration.gateway(tls)
+        if self.checksAddress { configuration.certificateVerification = .noHostnameVerification }
+        self.tls = origin.scheme == .https ? try NIOSSLContext(configuration: configuration) : nil
     }
 
     /// The name that the certificate must have; nil for an address.
@@ -37,33 +42,68 @@ package struct Dialer: Sendable {
     /// An IP literal is no server name (RFC 6066 §3); the certificate is then checked against the address.
     var serverName: String? { self.origin.isIPAddress ? nil : self.origin.host }
 
-    /// Opens a connection on `eventLoop` that ends in `handler`, which says when it is usable.
-    ///
-    /// The result concerns the TCP connection; a TLS handshake is still to come and is reported to the handler.
-    func dial(on eventLoop: any EventLoop, handler: UpstreamConnection) {
+    /// Opens a connection on `eventLoop` for `connection`, which says when it is usable.
+    func dial(on eventLoop: any EventLoop, for connection: UpstreamConnection) {
         if let route {
-            let dial = ProxyDial(self, route, on: eventLoop, for: handler)
-            handler.dial = dial
-            return dial.start()
+            connection.dials(through: route, with: ProxyDial(self, route, on: eventLoop, for: connection))
+            return
         }
-        let tls = self.tls
-        let serverName = self.serverName
-        let bound = NIOLoopBound(handler, eventLoop: eventLoop)
+        let bound = NIOLoopBound(connection, eventLoop: eventLoop)
         ClientBootstrap(group: eventLoop)
             .connectTimeout(self.timeout)
-            .channelInitializer { channel in
-                channel.eventLoop.makeCompletedFuture {
-                    if let tls {
-                        try channel.pipeline.syncOperations.addHandler(
-                            NIOSSLClientHandler(context: tls, serverHostname: serverName)
-                        )
-                    }
-                    try channel.pipeline.syncOperations.addHandler(bound.value)
-                }
-            }
             .connect(host: self.origin.host, port: self.origin.port)
             .whenComplete { result in
-                bound.value.dialed(result.map { _ in }, isTLS: tls != nil)
+                let connection = bound.value
+                switch result {
+                case .success(let channel): self.attach(connection, to: channel)
+                case .failure(let error): connection.dialFailed(TransportError(dialling: error))
+                }
+            }
+    }
+
+    /// Gives a connection the channel that leads to the upstream, and TLS with it for https.
+    ///
+    /// Only the channel that won: of several that are tried, for the addresses of a name, the others end by themselves.
+    func attach(_ connection: UpstreamConnection, to channel: any Channel) {
+        guard connection.isDialing else { return channel.close(promise: nil) }
+        do {
+            let pipeline = channel.pipeline.syncOperations
+            // First the one that hears of it when TLS fails at once.
+            try pipeline.addHandler(connection)
+            if let tls { try pipeline.addHandler(self.tlsHandler(tls), position: .before(connection)) }
+            connection.dialed(isTLS: self.tls != nil)
+        } catch {
+            channel.close(promise: nil)
+            connection.dialFailed(TransportError(dialling: error))
+        }
+    }
+
+    /// TLS with the upstream.
+    ///
+    /// An address is checked against the certificate here where the peer of the channel is an outbound proxy: NIOSSL would
+    /// take the proxy's.
+    private func tlsHandler(_ tls: NIOSSLContext) throws -> NIOSSLClientHandler {
+        guard self.checksAddress, let address = try? SocketAddress(ipAddress: self.origin.host, port: 0) else {
+            return try NIOSSLClientHandler(context: tls, serverHostname: self.serverName)
+        }
+        return try ._makeSSLClientHandler(context: tls, serverHostname: nil) { certificate, channel in
+            certificate.names(address)
+                ? channel.eventLoop.makeSucceededVoidFuture()
+                : channel.eventLoop.makeFailedFuture(NIOSSLExtraError.failedToValidateHostname)
+        }
+    }
+}
+
+extension NIOSSLCertificate {
+    /// Whether the certificate is for this address (RFC 5280 §4.2.1.6, `iPAddress`).
+    func names(_ address: SocketAddress) -> Bool {
+        let text = address.ipAddress
+        return self._subjectAlternativeNames()
+            .contains { name in
+                guard name.nameType == .ipAddress else { return false }
+                let bytes = Array(name.contents)
+                guard bytes.count == 4 || bytes.count == 16 else { return false }
+                return (try? SocketAddress(packedIPAddress: ByteBuffer(bytes: bytes), port: 0))?.ipAddress == text
             }
     }
 }

@@ -47,12 +47,15 @@ package final class UpstreamConnection: ChannelDuplexHandler {
     /// How long it may be kept without a request.
     private(set) var idleLimit = UpstreamPool.idleLimit
     var isReused: Bool { self.requestCount > 1 }
+    /// Whether a request may be sent on it; not to a proxy that rejected its login a moment ago.
+    var isUsable: Bool { self.state == .idle && !(self.isForwarding && self.route?.isBlocked == true) }
     var isIdle: Bool { self.state == .idle }
 
     /// Whether requests go to an HTTP proxy in absolute form, with its login, instead of to the upstream.
     package private(set) var isForwarding = false
-    /// What sets the connection up; nil without an outbound proxy, and when the connection stands.
-    var dial: ProxyDial?
+    /// What sets the connection up through an outbound proxy; nil without one, and when that is over: when the tunnel can
+    /// be used, or a forwarded request was answered.
+    private var dial: ProxyDial?
 
     private let pool: UpstreamPool
     /// The proxy that it leads through.
@@ -145,26 +148,22 @@ package final class UpstreamConnection: ChannelDuplexHandler {
 
     // MARK: Dialling
 
-    func dialed(_ result: Result<Void, any Error>, isTLS: Bool) {
-        switch result {
-        case .success:
-            if !isTLS { self.connected() }
-        case .failure(let error):
-            self.fail(TransportError(dialling: error))
-        }
+    var isDialing: Bool { self.state == .dialing }
+
+    /// Begins to set it up through an outbound proxy.
+    func dials(through route: OutboundProxyRoute, with dial: ProxyDial) {
+        self.route = route
+        self.dial = dial
+        dial.start()
     }
 
-    /// The tunnel of an outbound proxy stands, or the proxy takes requests.
-    func dialed(through route: OutboundProxyRoute, isForwarding: Bool, isTLS: Bool) {
-        self.route = route
-        self.isForwarding = isForwarding
+    /// The channel leads to the upstream, or to the proxy that takes requests for it.
+    func dialed(isTLS: Bool) {
+        self.isForwarding = self.dial?.isForwarding == true
         if !isTLS { self.connected() }
     }
 
-    func dialFailed(_ error: TransportError) {
-        self.dial = nil
-        self.fail(error)
-    }
+    func dialFailed(_ error: TransportError) { self.fail(error) }
 
     /// A failure behind the proxy, before the request: of TLS it is the upstream's, and of anything else the tunnel's.
     private func dialFailure(_ error: (any Error)?) -> TransportError {
@@ -172,7 +171,9 @@ package final class UpstreamConnection: ChannelDuplexHandler {
             error.map { TransportError(dialling: $0) }
             ?? TransportError(.connectFailed, "closed while it was being set up", progress: .nothing)
         guard let route else { return failure }
-        let isEnd = (error as? NIOSSLError) == .handshakeFailed(.sslError([.eofDuringHandshake]))
+        // The end of the connection, as TLS with the upstream and TLS with the proxy see it.
+        let ends: [NIOSSLError?] = [.handshakeFailed(.sslError([.eofDuringHandshake])), .uncleanShutdown]
+        let isEnd = error is NIOSSLError && ends.contains(error as? NIOSSLError)
         guard isEnd || ![.tlsVerification, .tlsHandshake].contains(failure.code) else { return failure }
         let text = "closed the tunnel to \(route.target) before it could be used"
         return route.failed(OutboundProxyError(.protocol, text, stage: .tunnel))
@@ -181,8 +182,10 @@ package final class UpstreamConnection: ChannelDuplexHandler {
     private func connected() {
         guard self.state == .dialing else { return }
         self.state = .idle
-        self.dial = nil
-        self.route?.succeeded()
+        if !self.isForwarding {
+            self.dial = nil
+            self.route?.succeeded()
+        }
         self.pool.connected(self)
         guard let receiver = self.receiver else { return self.pool.release(self) }
         self.receiver = nil
@@ -205,7 +208,11 @@ package final class UpstreamConnection: ChannelDuplexHandler {
 
     package func handlerAdded(context: ChannelHandlerContext) { self.context = context }
 
-    package func handlerRemoved(context: ChannelHandlerContext) { self.context = nil }
+    package func handlerRemoved(context: ChannelHandlerContext) {
+        // A channel that closes before it was active says so in no other way.
+        if self.state != .closed { self.channelInactive(context: context) }
+        self.context = nil
+    }
 
     package func read(context: ChannelHandlerContext) {
         if self.isReadingPaused { self.isReadHeld = true } else { context.read() }
@@ -299,9 +306,13 @@ package final class UpstreamConnection: ChannelDuplexHandler {
             self.response.reset()
             return true
         }
-        if self.isForwarding, let error = self.route?.judge(self, isFirst: self.requestCount == 1) {
-            self.fail(error)
-            return false
+        if self.isForwarding {
+            let dial = self.dial
+            self.dial = nil
+            if let error = self.route?.judge(self, of: dial) {
+                self.fail(error)
+                return false
+            }
         }
         self.state = .readingBody
         self.isCloseDelimited = false
@@ -358,13 +369,35 @@ package final class UpstreamConnection: ChannelDuplexHandler {
     private func finish(leftover: Int = 0, reusable: Bool = true) {
         let receiver = self.receiver
         self.receiver = nil
-        if reusable, leftover == 0, self.response.keepsAlive, self.requestProgress == .fully {
+        if reusable, leftover == 0, self.keepsAlive, self.requestProgress == .fully {
             self.state = .idle
             self.pool.release(self)
         } else {
             self.close()
         }
         receiver?.upstreamEnded()
+    }
+
+    /// Whether another request may follow.
+    ///
+    /// A proxy that takes requests has to say so: tinyproxy takes one, and passes on what follows as it is, with our login
+    /// in it, if the upstream leaves the connection open.
+    private var keepsAlive: Bool {
+        guard self.response.keepsAlive, self.isForwarding else { return self.response.keepsAlive }
+        let head = self.responseBytes
+        for field in self.response.fields {
+            guard
+                HTTP1Text.equalsIgnoringCase(head.readableBytesUInt8Span.extracting(field.nameRange), "connection")
+                    || HTTP1Text.equalsIgnoringCase(
+                        head.readableBytesUInt8Span.extracting(field.nameRange),
+                        "proxy-connection"
+                    )
+            else { continue }
+            if HTTP1Text.list(head.readableBytesUInt8Span.extracting(field.valueRange), contains: "keep-alive") {
+                return true
+            }
+        }
+        return false
     }
 
     private func failure(_ code: TransportError.Code, _ message: String) -> TransportError {

@@ -47,7 +47,10 @@ package final class UpstreamPool: Sweepable {
     package func connect(for receiver: any UpstreamReceiver, isFresh: Bool = false) {
         while !isFresh, let connection = self.idle.popLast() {
             self.idleGauge?.subtract(1)
-            guard connection.isIdle else { continue }
+            guard connection.isUsable else {
+                connection.close()
+                continue
+            }
             receiver.upstreamConnected(connection)
             return
         }
@@ -56,7 +59,7 @@ package final class UpstreamPool: Sweepable {
         self.openCount += 1
         self.openGauge?.add(1)
         self.dialing[ObjectIdentifier(connection)] = (connection, .now() + self.dialer.timeout)
-        self.dialer.dial(on: self.eventLoop, handler: connection)
+        self.dialer.dial(on: self.eventLoop, for: connection)
     }
 
     /// Closes what is idle now and whatever is given back from now on.

@@ -25,6 +25,7 @@ package struct ConnectHandshake: Sendable {
     private var status = 0
     private var challenges = AuthChallenges()
     private var retryAfterSeconds: Int?
+    private var isMarked = false
 
     /// - Parameters:
     ///   - target: host and port of the upstream, as sent.
@@ -90,7 +91,11 @@ package struct ConnectHandshake: Sendable {
             self.state = .fields
         case .fields where self.line.isEmpty:
             guard (100..<200).contains(self.status) else {
-                guard (200..<300).contains(self.status) else { throw self.refusal }
+                guard (200..<300).contains(self.status) else {
+                    var refusal = self.refusal
+                    refusal.isMarked = self.isMarked
+                    throw refusal
+                }
                 return true
             }
             self.interimCount += 1
@@ -117,6 +122,7 @@ package struct ConnectHandshake: Sendable {
         guard let colon = self.line.firstIndex(of: UInt8(ascii: ":")) else { return }
         let value = self.line[(colon + 1)...]
         switch String(decoding: self.line[..<colon], as: UTF8.self).lowercased() {
+        case "x-squid-error", "proxy-status": self.isMarked = true
         case "proxy-authenticate" where self.status == 407: self.challenges.read(value)
         case "www-authenticate" where self.status == 401: self.challenges.read(value)
         case "retry-after":

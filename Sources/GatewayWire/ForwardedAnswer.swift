@@ -25,7 +25,8 @@ package struct ForwardedAnswer: Sendable {
         case "x-squid-error": self.isSquid = true
         case "via": self.hasVia = true
         // RFC 9209 §2.1.1.
-        case "proxy-status": self.hasProxyError = String(decoding: Array(value), as: UTF8.self).contains("error=")
+        case "proxy-status" where String(decoding: Array(value), as: UTF8.self).contains("error="):
+            self.hasProxyError = true
         case "www-authenticate": self.challenges.read(value)
         case "proxy-authenticate": self.proxyChallenges.read(value)
         default: break
@@ -37,7 +38,8 @@ package struct ForwardedAnswer: Sendable {
     /// - Parameters:
     ///   - target: host and port of the upstream.
     ///   - hasCredentials: whether user and password for the proxy were sent.
-    ///   - refusedTunnel: the status with which the proxy refused the tunnel, if that is why requests are forwarded.
+    ///   - refusedTunnel: the status with which the proxy refused the tunnel, if that is why requests are forwarded and
+    ///     nothing else marked the refusal as the proxy's.
     /// - Returns: what the proxy refused; nil if the answer is the upstream's.
     package func proxyError(target: String, hasCredentials: Bool, refusedTunnel: Int?) -> OutboundProxyError? {
         switch self.status {

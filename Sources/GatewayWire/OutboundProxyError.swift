@@ -73,6 +73,8 @@ package struct OutboundProxyError: Error, Hashable, Sendable {
     package var status: Int?
     /// When it may be asked again, by what it said or by the rule of ``OutboundProxyAdmission``; whole seconds.
     package var retryAfterSeconds: Int?
+    /// Whether the answer says by a field of its own that it is the proxy's, as all of its refusals then do.
+    package var isMarked = false
 
     package init(
         _ code: Code,

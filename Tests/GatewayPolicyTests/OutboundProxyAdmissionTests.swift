@@ -22,16 +22,24 @@ import Testing
         #expect(Self.fill(&open) == Admission.firstWindow)
     }
 
-    @Test("Accepted once, ten go at once, and each success lets one more go, up to a limit")
+    @Test("Accepted once, ten go at once, and each that reaches the proxy lets one more go, up to a limit")
     func window() {
         var admission = Admission(needsLogin: true)
         #expect(admission.ask(now: .zero) == .go)
         #expect(admission.ended(.accepted, waiting: 50, now: .zero) == .start(10))
         #expect(admission.running == 10)
-        #expect(admission.ended(.accepted, waiting: 40, now: .zero) == .start(2))
+        #expect(admission.ended(.reached, waiting: 40, now: .zero) == .start(2))
         #expect(admission.running == 11)
-        for _ in 0..<3_000 { _ = admission.ended(.accepted, waiting: 1, now: .zero) }
+        for _ in 0..<3_000 { _ = admission.ended(.reached, waiting: 1, now: .zero) }
         #expect(admission.running + Self.fill(&admission) <= Admission.widestWindow)
+    }
+
+    @Test("To reach the proxy proves nothing of a login")
+    func reachedOnly() {
+        var admission = Admission(needsLogin: true)
+        _ = admission.ask(now: .zero)
+        #expect(admission.ended(.reached, waiting: 5, now: .zero) == .start(1))
+        #expect(!admission.isProven)
     }
 
     @Test("No more are let go than wait")
@@ -86,7 +94,7 @@ import Testing
     func comesBack() {
         var admission = Admission(needsLogin: false)
         _ = Self.fill(&admission)
-        for _ in 0..<200 { _ = admission.ended(.accepted, waiting: 1, now: .zero) }
+        for _ in 0..<200 { _ = admission.ended(.reached, waiting: 1, now: .zero) }
         while admission.running > 0 { _ = admission.ended(.failed, waiting: 0, now: .zero) }
         #expect(Self.fill(&admission) == Admission.firstWindow)
     }
@@ -100,15 +108,15 @@ import Testing
         }
     }
 
-    @Test("Who does not show the login need not wait for it to be accepted, but stays away while it is rejected")
-    func withoutShowing() {
+    @Test("What is learnt without a place counts as well")
+    func learnt() {
         var admission = Admission(needsLogin: true)
-        #expect((0..<10).allSatisfy { _ in admission.ask(showsLogin: false, now: .zero) == .go })
-        #expect(admission.ask(showsLogin: false, now: .zero) == .wait)
         admission.learn(.rejected, now: .zero)
-        #expect(admission.ask(showsLogin: false, now: .zero) == .refused(.seconds(10)))
-        admission.learn(.accepted, now: .seconds(1))
-        #expect(admission.ask(showsLogin: false, now: .seconds(1)) == .wait)
+        #expect(admission.rest(now: .zero) == .seconds(10))
+        #expect(admission.ask(now: .seconds(9)) == .refused(.seconds(1)))
+        admission.learn(.accepted, now: .seconds(9))
+        #expect(admission.rest(now: .seconds(9)) == nil)
+        #expect(Self.fill(&admission, now: .seconds(9)) == Admission.firstWindow)
     }
 
     @Test("In any order of events places are neither lost nor given twice, and a pause is kept")
@@ -134,7 +142,7 @@ import Testing
                         #expect(rest > .zero && rest <= .seconds(60))
                     }
                 } else {
-                    let outcomes: [Admission.Outcome] = [.accepted, .rejected, .failed, .neutral]
+                    let outcomes: [Admission.Outcome] = [.reached, .accepted, .rejected, .failed, .neutral]
                     let outcome = outcomes.randomElement(using: &generator) ?? .neutral
                     running -= 1
                     switch admission.ended(outcome, waiting: waiting, now: now) {

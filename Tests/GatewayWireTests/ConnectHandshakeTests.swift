@@ -275,6 +275,7 @@ import Testing
             #expect(error.event.contains(row.says), "\(error.event)")
             #expect(error.allowsForwarding == row.isForwardedInstead)
             #expect(!error.event.contains("SECRETSCHEME"))
+            #expect(error.isMarked == row.answer.contains("X-Squid-Error"))
         }
     }
 

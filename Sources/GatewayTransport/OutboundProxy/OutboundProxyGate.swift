@@ -9,8 +9,16 @@ import Synchronization
 /// The way to one outbound proxy as one user, shared by all upstreams and event loops that use it: who may set up a
 /// connection now, who waits (``GatewayPolicy/OutboundProxyAdmission``).
 package final class OutboundProxyGate: Sendable {
-    /// Told on its event loop whether it may go on; a refusal is for this long.
-    typealias Entry = @Sendable (_ refusal: Duration?) -> Void
+    /// What somebody who asked is told.
+    enum Answer {
+        /// Go on; `isProven`: the login need not be proved, so that the place is only for reaching the proxy.
+        case go(isProven: Bool)
+        /// The login was rejected; it is not shown for this long.
+        case refused(Duration)
+    }
+
+    /// Told on its event loop.
+    typealias Entry = @Sendable (Answer) -> Void
 
     private struct State {
         var admission: OutboundProxyAdmission
@@ -28,40 +36,47 @@ package final class OutboundProxyGate: Sendable {
     private var now: Duration { Duration(NIODeadline.now() - self.origin) }
 
     /// Asks to set up a connection; `entry` is called once, at once if it need not wait.
-    func enter(on eventLoop: any EventLoop, showsLogin: Bool, _ entry: @escaping Entry) {
+    func enter(on eventLoop: any EventLoop, _ entry: @escaping Entry) {
         let now = self.now
-        let answer = self.state.withLock { state in
-            let answer = state.admission.ask(showsLogin: showsLogin, now: now)
-            if answer == .wait { state.waiting.append((eventLoop, entry)) }
-            return answer
+        let answer: Answer? = self.state.withLock { state in
+            switch state.admission.ask(now: now) {
+            case .go: return .go(isProven: state.admission.isProven)
+            case .refused(let rest): return .refused(rest)
+            case .wait:
+                state.waiting.append((eventLoop, entry))
+                return nil
+            }
         }
-        switch answer {
-        case .go: entry(nil)
-        case .wait: break
-        case .refused(let rest): entry(rest)
-        }
+        if let answer { entry(answer) }
+    }
+
+    /// Whether a login was rejected a moment ago.
+    var isBlocked: Bool {
+        let now = self.now
+        return self.state.withLock { $0.admission.rest(now: now) != nil }
     }
 
     /// Ends what `enter` let go on.
     func leave(_ outcome: OutboundProxyAdmission.Outcome) {
         let now = self.now
-        let (told, refusal) = self.state.withLock { state in
+        let (told, answer) = self.state.withLock { state in
             let told: [(eventLoop: any EventLoop, entry: Entry)]
-            var refusal: Duration?
+            let answer: Answer
             switch state.admission.ended(outcome, waiting: state.waiting.count, now: now) {
             case .start(let count):
                 told = Array(state.waiting.prefix(count))
+                answer = .go(isProven: state.admission.isProven)
             case .refuse(let rest):
                 told = state.waiting
-                refusal = rest
+                answer = .refused(rest)
             }
             state.waiting.removeFirst(told.count)
-            return (told, refusal)
+            return (told, answer)
         }
-        for (eventLoop, entry) in told { eventLoop.execute { entry(refusal) } }
+        for (eventLoop, entry) in told { eventLoop.execute { entry(answer) } }
     }
 
-    /// What the proxy said of the login on a connection that had been set up.
+    /// Takes what was learnt by somebody who keeps no place.
     func learn(_ outcome: OutboundProxyAdmission.Outcome) {
         let now = self.now
         self.state.withLock { $0.admission.learn(outcome, now: now) }

@@ -27,9 +27,9 @@ package final class OutboundProxyRoute: Sendable {
     /// Whether the proxy may be handed the requests themselves.
     package let mayForward: Bool
     private let observer: Observer
-    /// The end of the time for which requests are forwarded, in nanoseconds of the clock of `NIODeadline`; and the status
-    /// with which the tunnel was refused.
-    private let forwarding = Mutex<(until: NIODeadline, refusal: Int)>((.uptimeNanoseconds(0), 0))
+    /// The end of the time for which requests are forwarded, and the status with which the tunnel was refused if nothing
+    /// else said that it was the proxy.
+    private let forwarding = Mutex<(until: NIODeadline, refusal: Int?)>((.uptimeNanoseconds(0), nil))
 
     /// Reads the certificates that the `tls` of the proxy names.
     ///
@@ -56,6 +56,9 @@ package final class OutboundProxyRoute: Sendable {
 
     var hasLogin: Bool { self.proxy.username != nil }
 
+    /// Whether the login was rejected a moment ago.
+    var isBlocked: Bool { self.hasLogin && self.gate.isBlocked }
+
     // MARK: Forwarding
 
     /// Whether requests are handed to the proxy instead of going through a tunnel.
@@ -71,20 +74,20 @@ package final class OutboundProxyRoute: Sendable {
     /// Whether requests are forwarded from now on, since the proxy gave no tunnel; remembers it.
     func forwards(after error: OutboundProxyError) -> Bool {
         guard self.mayForward, self.proxy.tunnel == .auto, error.allowsForwarding else { return false }
-        self.forwarding.withLock { $0 = (.now() + Self.forwardingTime, error.status ?? 0) }
+        self.forwarding.withLock { $0 = (.now() + Self.forwardingTime, error.isMarked ? nil : error.status) }
         return true
     }
 
     /// Looks at the head of an answer to a forwarded request: a failure if the proxy answered in place of the upstream.
     ///
-    /// `isFirst`: whether it is the first on its connection, which says something of the login.
-    func judge(_ connection: UpstreamConnection, isFirst: Bool) -> TransportError? {
-        guard let error = self.proxyError(in: connection) else {
-            if isFirst, self.hasLogin { self.gate.learn(.accepted) }
-            return nil
-        }
-        self.gate.learn(OutboundProxyAdmission.Outcome(error.code))
-        return self.failed(error)
+    /// `dial` is what set the connection up, for the first answer on it.
+    func judge(_ connection: UpstreamConnection, of dial: ProxyDial?) -> TransportError? {
+        let error = self.proxyError(in: connection)
+        let outcome = error.map { OutboundProxyAdmission.Outcome($0) } ?? .accepted
+        if let dial { dial.settle(outcome) } else if error != nil { self.gate.learn(outcome) }
+        if let error { return self.failed(error) }
+        if dial != nil { self.succeeded() }
+        return nil
     }
 
     private func proxyError(in connection: UpstreamConnection) -> OutboundProxyError? {

@@ -10,21 +10,27 @@ import NIOSSL
 
 /// Sets up one connection to an upstream through its outbound proxy.
 ///
-/// In this order: a place at the gate of the proxy, the addresses of the upstream where the proxy wants those, TCP to the
+/// In this order: the addresses of the upstream where the proxy wants those, a place at the gate of the proxy, TCP to the
 /// proxy, TLS with it, the tunnel; then the connection gets the channel, and TLS with the upstream if that is https. A
 /// proxy that refuses the tunnel may be asked again, for another address or to forward requests. All of it has the time
 /// that one dial has; the pool ends it when that is over. Confined to its event loop.
 final class ProxyDial {
+    /// How long a login that is not proved is shown by one alone while the proxy says nothing of it.
+    private static let proofTime = TimeAmount.seconds(2)
+
     private let dialer: Dialer
     private let route: OutboundProxyRoute
     private let eventLoop: any EventLoop
     private var connection: UpstreamConnection?
     private var channel: (any Channel)?
-    /// Whether there is a place at the gate to give back.
-    private var isEntered = false
-    private var isForwarding = false
+    private(set) var isForwarding = false
     /// What a SOCKS proxy is asked for next, the last first.
     private var addresses: [SOCKSHandshake.Address] = []
+    /// Whether it was let go on, and keeps its place.
+    private var isEntered = false
+    private var hasPlace = false
+    private var isProven = false
+    private var isReached = false
 
     init(_ dialer: Dialer, _ route: OutboundProxyRoute, on eventLoop: any EventLoop, for connection: UpstreamConnection)
     {
@@ -38,56 +44,13 @@ final class ProxyDial {
 
     func start() {
         self.isForwarding = self.route.isForwarding
-        let dial = NIOLoopBound(self, eventLoop: self.eventLoop)
-        self.route.gate.enter(on: self.eventLoop, showsLogin: !self.isForwarding) { refusal in
-            dial.value.entered(refusal)
-        }
-    }
-
-    /// The connection is not wanted any more.
-    func cancel() {
-        self.connection = nil
-        self.channel?.close(promise: nil)
-        self.leave(.neutral)
-    }
-
-    /// The time for the connection is over; returns what is to be told.
-    func timedOut() -> TransportError {
-        let error = OutboundProxyError(
-            .connectTimeout,
-            self.channel == nil
-                ? "gave no connection within the connect timeout"
-                : "gave no way to \(self.route.target) within the connect timeout"
-        )
-        self.leave(.failed)
-        return self.route.failed(error)
-    }
-
-    private func leave(_ outcome: OutboundProxyAdmission.Outcome) {
-        guard self.isEntered else { return }
-        self.isEntered = false
-        self.route.gate.leave(outcome)
-    }
-
-    private func entered(_ refusal: Duration?) {
-        if let refusal {
-            let seconds = Int(refusal.components.seconds) + 1
-            return self.fail(
-                OutboundProxyError(
-                    .authRejected,
-                    "rejected the configured user a moment ago and is asked again in \(seconds) s",
-                    retryAfterSeconds: seconds
-                )
-            )
-        }
-        self.isEntered = true
-        guard !self.isOver else { return self.leave(.neutral) }
-        guard self.route.proxy.kind == .socks5, TargetAddresses.literal(self.dialer.origin) == nil else {
-            self.addresses = [TargetAddresses.literal(self.dialer.origin) ?? .name(self.dialer.origin.host)]
-            return self.connect()
+        let origin = self.dialer.origin
+        guard self.route.proxy.kind == .socks5, TargetAddresses.literal(origin) == nil else {
+            self.addresses = [TargetAddresses.literal(origin) ?? .name(origin.host)]
+            return self.enter()
         }
         let dial = NIOLoopBound(self, eventLoop: self.eventLoop)
-        TargetAddresses.resolve(self.dialer.origin.host, on: self.eventLoop)
+        TargetAddresses.resolve(origin.host, on: self.eventLoop)
             .whenComplete { result in
                 dial.value.resolved((try? result.get()) ?? [])
             }
@@ -98,9 +61,76 @@ final class ProxyDial {
         self.addresses = addresses.reversed()
         guard !addresses.isEmpty else {
             let text = "the name \(self.dialer.origin.host) has no address; with socks5h the proxy looks it up"
-            return self.end(.neutral, TransportError(.resolve, text, progress: .nothing))
+            return self.end(TransportError(.resolve, text, progress: .nothing))
         }
-        self.connect()
+        self.enter()
+    }
+
+    /// The connection is not wanted any more.
+    func cancel() {
+        self.connection = nil
+        self.channel?.close(promise: nil)
+        self.giveBack(.neutral)
+    }
+
+    /// The time for the connection is over; returns what is to be told.
+    func timedOut() -> TransportError {
+        let target = self.route.target
+        guard self.isEntered else {
+            // Nothing was attempted, so nothing is known of the proxy.
+            let text = "is busy: there was no turn to reach \(target) within the connect timeout"
+            return self.route.failure(OutboundProxyError(.connectTimeout, text))
+        }
+        let error = OutboundProxyError(
+            .connectTimeout,
+            self.isReached
+                ? "gave no way to \(target) within the connect timeout"
+                : "gave no connection within the connect timeout"
+        )
+        self.settle(self.isReached ? .neutral : .failed)
+        return self.route.failed(error)
+    }
+
+    // MARK: The gate
+
+    private func enter() {
+        let dial = NIOLoopBound(self, eventLoop: self.eventLoop)
+        self.route.gate.enter(on: self.eventLoop) { dial.value.entered($0) }
+    }
+
+    private func entered(_ answer: OutboundProxyGate.Answer) {
+        switch answer {
+        case .refused(let rest):
+            let seconds = Int(rest.components.seconds) + 1
+            let text = "rejected the configured user a moment ago and is asked again in \(seconds) s"
+            let error = OutboundProxyError(.authRejected, text, retryAfterSeconds: seconds)
+            self.end(self.route.failure(error))
+        case .go(let isProven):
+            self.isEntered = true
+            self.hasPlace = true
+            self.isProven = isProven
+            if self.isOver { self.giveBack(.neutral) } else { self.connect() }
+        }
+    }
+
+    /// The proxy takes what is said to it.
+    func reached() {
+        guard !self.isReached else { return }
+        self.isReached = true
+        guard !self.isProven else { return self.giveBack(.reached) }
+        let dial = NIOLoopBound(self, eventLoop: self.eventLoop)
+        self.eventLoop.scheduleTask(in: Self.proofTime) { dial.value.giveBack(.neutral) }
+    }
+
+    /// Passes on what was learnt of the proxy, and gives the place back.
+    func settle(_ outcome: OutboundProxyAdmission.Outcome) {
+        if self.hasPlace { self.giveBack(outcome) } else { self.route.gate.learn(outcome) }
+    }
+
+    private func giveBack(_ outcome: OutboundProxyAdmission.Outcome) {
+        guard self.hasPlace else { return }
+        self.hasPlace = false
+        self.route.gate.leave(outcome)
     }
 
     // MARK: The proxy
@@ -172,6 +202,7 @@ final class ProxyDial {
     func refused(_ error: OutboundProxyError) {
         guard !self.isOver else { return }
         self.channel = nil
+        // The next is another connection, at the same place if that is still kept.
         if error.concernsAddress, !self.addresses.isEmpty { return self.connect() }
         if self.route.forwards(after: error) {
             self.isForwarding = true
@@ -181,13 +212,11 @@ final class ProxyDial {
     }
 
     private func fail(_ error: OutboundProxyError) {
-        // One that was told to stay away learnt nothing of the proxy.
-        let failure = self.isEntered ? self.route.failed(error) : self.route.failure(error)
-        self.end(OutboundProxyAdmission.Outcome(error.code), failure)
+        self.settle(OutboundProxyAdmission.Outcome(error))
+        self.end(self.route.failed(error))
     }
 
-    private func end(_ outcome: OutboundProxyAdmission.Outcome, _ failure: TransportError) {
-        self.leave(outcome)
+    private func end(_ failure: TransportError) {
         self.channel?.close(promise: nil)
         guard let connection else { return }
         self.connection = nil
@@ -196,47 +225,36 @@ final class ProxyDial {
         self.eventLoop.execute { bound.value.dialFailed(failure) }
     }
 
-    /// The channel leads to the upstream; false if nobody wants it any more.
-    func established(_ context: ChannelHandlerContext, hasBytes: Bool) -> Bool {
+    /// The channel leads to the upstream; false if nobody wants it any more, or it cannot be used.
+    func established(_ channel: any Channel, hasBytes: Bool) -> Bool {
         guard let connection else {
-            context.close(promise: nil)
+            channel.close(promise: nil)
             return false
         }
         guard !hasBytes || self.dialer.tls != nil else {
             // Nobody asked the upstream for anything yet: whatever this is, it must not become an answer.
-            context.close(promise: nil)
             let text = "sent bytes through the tunnel to \(self.route.target) that nobody asked for"
             self.fail(OutboundProxyError(.protocol, text, stage: .tunnel))
             return false
         }
-        do {
-            let pipeline = context.pipeline.syncOperations
-            if let tls = self.dialer.tls {
-                try pipeline.addHandler(NIOSSLClientHandler(context: tls, serverHostname: self.dialer.serverName))
-            }
-            try pipeline.addHandler(connection)
-        } catch {
-            context.close(promise: nil)
-            self.fail(.closed(hasSpoken: true))
-            return false
-        }
-        // A login that was not asked for yet is not accepted.
-        self.leave(self.isForwarding ? .neutral : .accepted)
-        connection.dialed(through: self.route, isForwarding: self.isForwarding, isTLS: self.dialer.tls != nil)
+        self.connection = nil
+        // Whether the proxy takes the login for requests shows in its first answer.
+        if !self.isForwarding { self.settle(.accepted) }
+        self.dialer.attach(connection, to: channel)
         return true
     }
 }
 
 extension OutboundProxyAdmission.Outcome {
-    /// What an end of setting a connection up says about the login and the proxy.
-    init(_ code: OutboundProxyError.Code) {
+    /// What a failure says about the login and the proxy.
+    init(_ error: OutboundProxyError) {
         self =
-            switch code {
+            switch error.code {
             case .authRejected: .rejected
+            // Squid refuses a target before it looks at the login.
+            case .tunnelDenied, .tunnelUpstreamUnreachable: error.status == nil ? .accepted : .neutral
+            case .socksGeneral, .socksCommand, .socksAddressType, .socksUnassigned: .accepted
             case .authRequired, .authUnsupported: .neutral
-            case .tunnelDenied, .tunnelUpstreamUnreachable, .socksGeneral, .socksCommand, .socksAddressType,
-                .socksUnassigned:
-                .accepted
             case .resolve, .connectRefused, .connectTimeout, .connectUnreachable, .tls, .protocol: .failed
             }
     }
@@ -249,7 +267,6 @@ extension OutboundProxyError {
         case .resolve: self.init(.resolve, "cannot be found: its name has no address")
         case .connectRefused: self.init(.connectRefused, "refused the connection")
         case .connectTimeout: self.init(.connectTimeout, "gave no connection within the connect timeout")
-        case .tlsVerification, .tlsHandshake: self.init(.tls, "failed the TLS handshake")
         default: self.init(.connectUnreachable, "cannot be reached")
         }
     }

@@ -41,7 +41,11 @@ final class ProxyHandshakeHandler: ChannelInboundHandler, RemovableChannelHandle
 
     func handlerAdded(context: ChannelHandlerContext) { self.context = context }
 
-    func handlerRemoved(context: ChannelHandlerContext) { self.context = nil }
+    func handlerRemoved(context: ChannelHandlerContext) {
+        self.context = nil
+        // A channel that closes before it was active says so in no other way.
+        if self.isConnected, !self.isOver { self.closed() }
+    }
 
     /// Of several connections that were tried this is the one to use.
     func connected() {
@@ -52,6 +56,7 @@ final class ProxyHandshakeHandler: ChannelInboundHandler, RemovableChannelHandle
     private func beginIfReady() {
         guard self.isConnected, self.isSecured, !self.hasBegun, !self.isOver, let context else { return }
         self.hasBegun = true
+        self.dial.reached()
         switch self.speech {
         case .connect:
             let head = ConnectHandshake.request(
@@ -127,6 +132,10 @@ final class ProxyHandshakeHandler: ChannelInboundHandler, RemovableChannelHandle
 
     func channelInactive(context: ChannelHandlerContext) {
         guard !self.isOver else { return context.fireChannelInactive() }
+        self.closed()
+    }
+
+    private func closed() {
         switch self.speech {
         case .connect(let handshake): self.fail(handshake.closed())
         case .socks(let handshake): self.fail(handshake.closed())
@@ -165,7 +174,7 @@ final class ProxyHandshakeHandler: ChannelInboundHandler, RemovableChannelHandle
 
     private func succeed(_ rest: ByteBuffer, _ context: ChannelHandlerContext) {
         self.isOver = true
-        guard self.dial.established(context, hasBytes: rest.readableBytes > 0) else { return }
+        guard self.dial.established(context.channel, hasBytes: rest.readableBytes > 0) else { return }
         if rest.readableBytes > 0 {
             context.fireChannelRead(NIOAny(rest))
             context.fireChannelReadComplete()

@@ -25,10 +25,17 @@ enum TargetAddresses {
 
     /// Looks a name up as this machine does; empty if it has no address.
     ///
-    /// Runs on a thread of its own, since the system's resolver blocks.
+    /// Runs on threads of its own, since the system's resolver blocks.
     static func resolve(_ host: String, on eventLoop: any EventLoop) -> EventLoopFuture<[SOCKSHandshake.Address]> {
-        NIOThreadPool.singleton.runIfActive(eventLoop: eventLoop) { Self.lookUp(host) }
+        Self.threads.runIfActive(eventLoop: eventLoop) { Self.lookUp(host) }
     }
+
+    /// So many that some are left when a name server does not answer (faults F46).
+    private static let threads = {
+        let threads = NIOThreadPool(numberOfThreads: 4)
+        threads.start()
+        return threads
+    }()
 
     private static func lookUp(_ host: String) -> [SOCKSHandshake.Address] {
         var hints = addrinfo()
