@@ -3,7 +3,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """An MCP upstream that treats each bearer token as it is told, and records what arrives. Standard library only.
 
-usage: tokenupstream.py PORT       (0: any; the first line on stdout is {"port": N})
+usage: tokenupstream.py PORT [--tls PEM]      (0: any; the first line on stdout is {"port": N, "tls": M})
+
+With a certificate the same upstream is also served over TLS, on a port of its own.
 
     /plain       both eras, without sessions
     /streams     the same, and GET streams are held open
@@ -39,6 +41,7 @@ import hashlib
 import json
 import secrets
 import socket
+import ssl
 import sys
 import time
 import urllib.parse
@@ -374,14 +377,24 @@ def error(message, text):
     return {"jsonrpc": "2.0", "id": message.get("id"), "error": {"code": -32600, "message": text}}
 
 
-async def main():
+async def listen(serve, port, context=None):
+    """Serves on this port of loopback; gives the port."""
     # With the protocol named asyncio turns off the delay of small writes.
     listener = socket.socket(proto=socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind(("127.0.0.1", int(sys.argv[1])))
+    listener.bind(("127.0.0.1", port))
+    await asyncio.start_server(serve, sock=listener, backlog=4096, limit=16 * 1024 * 1024, ssl=context)
+    return listener.getsockname()[1]
+
+
+async def main():
     upstream = Upstream()
-    await asyncio.start_server(upstream.serve, sock=listener, backlog=4096, limit=16 * 1024 * 1024)
-    print(json.dumps({"port": listener.getsockname()[1]}), flush=True)
+    ports = {"port": await listen(upstream.serve, int(sys.argv[1]))}
+    if "--tls" in sys.argv:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(sys.argv[sys.argv.index("--tls") + 1])
+        ports["tls"] = await listen(upstream.serve, 0, context)
+    print(json.dumps(ports), flush=True)
     await asyncio.Event().wait()
 
 

@@ -5,16 +5,21 @@
 import json
 import secrets
 import urllib.request
+from pathlib import Path
 from typing import Any
 
 from .processes import FIXTURES, Upstream
 
 
 class Tokens(Upstream):
-    """A running one; `names` of tokens in tests are letters, the tokens themselves are secrets."""
+    """A running one; `names` of tokens in tests are letters, the tokens themselves are secrets.
 
-    def __init__(self) -> None:
-        super().__init__("2x", FIXTURES / "tokenupstream.py", "0")
+    With a `certificate` it is served over TLS as well, on `tls_port`.
+    """
+
+    def __init__(self, certificate: Path | None = None) -> None:
+        super().__init__("2x", FIXTURES / "tokenupstream.py", "0", *(["--tls", str(certificate)] if certificate else []))
+        self.tls_port: int | None = self.first_json().get("tls")
         self._tokens: dict[str, str] = {}
 
     def token(self, name: str) -> str:
