@@ -5,10 +5,10 @@ set -euo pipefail
 mkdir -p "$1"; cd "$1"
 [ -s ca.pem ] && [ -s proxy.pem ] && [ -s origin.pem ] && [ -s expired.pem ] && [ -s wrongname.pem ] && [ -s otherca-leaf.pem ] && exit 0
 mk_ca() { # name cn
-  openssl req -x509 -newkey rsa:2048 -nodes -days 3650 -subj "/CN=$2" -keyout "$1.key" -out "$1.pem" \
+  openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 3650 -subj "/CN=$2" -keyout "$1.key" -out "$1.pem" \
     -addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign,cRLSign 2>/dev/null; }
 leaf() { # name ca san
-  openssl req -newkey rsa:2048 -nodes -subj "/CN=$1" -keyout "$1.key" -out "$1.csr" 2>/dev/null
+  openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj "/CN=$1" -keyout "$1.key" -out "$1.csr" 2>/dev/null
   printf 'subjectAltName=%s\nextendedKeyUsage=serverAuth\nbasicConstraints=CA:FALSE\n' "$3" > "$1.ext"
   openssl x509 -req -in "$1.csr" -CA "$2.pem" -CAkey "$2.key" -CAcreateserial -days 825 -extfile "$1.ext" -out "$1.crt" 2>/dev/null
   cat "$1.crt" "$1.key" > "$1.pem"; rm -f "$1.csr" "$1.ext"; }
@@ -19,7 +19,7 @@ leaf origin ca "DNS:localhost,DNS:origin.test,IP:127.0.0.1,IP:::1"   # https MCP
 leaf wrongname ca "DNS:wrong.example"                                # must be rejected: name mismatch
 leaf otherca-leaf otherca "DNS:localhost,IP:127.0.0.1"               # must be rejected: unknown issuer
 # An expired leaf, without faketime: `openssl ca` takes explicit dates.
-openssl req -newkey rsa:2048 -nodes -subj "/CN=expired" -keyout expired.key -out expired.csr 2>/dev/null
+openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj "/CN=expired" -keyout expired.key -out expired.csr 2>/dev/null
 printf 'subjectAltName=DNS:localhost,IP:127.0.0.1\nextendedKeyUsage=serverAuth\nbasicConstraints=CA:FALSE\n' > expired.ext
 printf '[ca]\ndefault_ca=d\n[d]\ndatabase=expired.idx\nserial=expired.srl\nnew_certs_dir=.\ndefault_md=sha256\npolicy=p\nrand_serial=yes\n[p]\ncommonName=supplied\n' > expired.cnf
 : > expired.idx
