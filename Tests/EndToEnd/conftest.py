@@ -18,6 +18,7 @@ from harness.children import FaultChild
 from harness.clients import Clients
 from harness.gateway import Gateway, binary
 from harness.processes import FIXTURES, PEERS, Everything, StdioEverything, Upstream, poll
+from harness.realproxies import RealProxies
 from harness.tokens import Tokens
 
 DEADLINE = 60
@@ -191,6 +192,14 @@ def faults() -> Iterator[Upstream]:
     upstream = Upstream("2x", FIXTURES / "faultupstream.py", "0")
     yield upstream
     upstream.kill()
+
+
+@pytest.fixture(scope="session")
+def outbound() -> Iterator[RealProxies]:
+    """The outbound proxies that people use: tinyproxy, squid and others."""
+    started = RealProxies()
+    yield started
+    started.close()
 
 
 @pytest.fixture
