@@ -63,7 +63,7 @@ def start(gateway_of, servers, **options):
     gateway = gateway_of(servers, **{"log_level": "debug", "options": QUIET, **options})
     gateway.canaries.add("proxy user", USER)
     gateway.canaries.add("proxy password", PASSWORD)
-    gateway.wait_until_ready()
+    gateway.wait_until_looked()
     return gateway
 
 

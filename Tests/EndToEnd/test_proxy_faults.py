@@ -10,11 +10,12 @@ import dataclasses
 import errno
 import itertools
 import json
+import re
 import secrets
 import socket
 import subprocess
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 
 import pytest
 from harness.callers import text_of
@@ -198,6 +199,9 @@ CASES = cases_of(TABLE, True) + cases_of(STRANGERS, False)
 # What takes seconds goes first, so that no worker is left with it at the end.
 CASES.sort(key=lambda case: TIMEOUT not in case.outcomes and "slow" not in case.mode)
 
+FAILURES = re.compile(r"mcp_proxy_outbound_proxy_failures_total\{(.*)\}")
+LABEL = re.compile(r'(\w+)="([^"]*)"')
+
 ids = itertools.count(1)
 
 
@@ -278,7 +282,7 @@ def gateway_with(tmp_path_factory):
         started.append(gateway)
         gateway.canaries.add("proxy user", USER)
         gateway.canaries.add("proxy password", PASSWORD)
-        gateway.wait_until_ready(30)
+        gateway.wait_until_looked()
         return gateway
 
     yield start
@@ -302,6 +306,7 @@ def gateways(gateway_with, proxies, entry_of, accounted):
     servers = {case.name: entry_of(case.upstream, proxies[case.upstream].url(case.mode, case.is_known)) for case in CASES}
     slow = {f"socks-slow-{kind}": entry_of(kind, proxies[kind].url("socks-slow")) for kind in ERAS}
     started = {"table": gateway_with(servers), "patient": gateway_with(slow, 8)}
+    started["before"] = Report(started["table"])
     for proxy in proxies.values():
         proxy.open()
     yield started
@@ -309,21 +314,26 @@ def gateways(gateway_with, proxies, entry_of, accounted):
     assert {name: count for name, count in dialled.items() if count} == accounted
 
 
-def proxy_status(gateway, name):
-    status, body = gateway.get("/_status")
-    assert status == 200
-    return json.loads(body)["upstreams"][name]["proxy"]
+class Report:
+    """What the status and the metrics say of outbound proxies."""
 
+    def __init__(self, gateway):
+        status, body = gateway.get("/_status")
+        assert status == 200
+        self.upstreams = json.loads(body)["upstreams"]
+        self.failures = defaultdict(Counter)
+        """How often each proxyError was counted, by server."""
+        for sample, value in gateway.metrics().items():
+            if found := FAILURES.fullmatch(sample):
+                labels = dict(LABEL.findall(found[1]))
+                self.failures[labels["server"]][labels["reason"]] = int(value)
 
-def failures_of(gateway, name):
-    """What the metrics count for this server, by reason."""
-    prefix = "mcp_proxy_outbound_proxy_failures_total{"
-    samples = {s: value for s, value in gateway.metrics().items() if s.startswith(prefix) and f'server="{name}"' in s}
-    return Counter({sample.partition('reason="')[2].partition('"')[0]: int(value) for sample, value in samples.items()})
+    def proxy(self, name):
+        return self.upstreams[name]["proxy"]
 
 
 class Call:
-    """One call of a tool, and all that can be seen of it."""
+    """One call of a tool through the proxy of this server, and what can be seen of it afterwards."""
 
     def __init__(self, gateway, name, era):
         self.gateway = gateway
@@ -334,41 +344,39 @@ class Call:
 
     async def make(self):
         body = message("tools/call", {"name": "echo", "arguments": {"text": self.nonce}}, id=self.id, era=self.era)
-        self.status_before = proxy_status(self.gateway, self.name)
-        self.failures_before = failures_of(self.gateway, self.name)
         began = time.monotonic()
         url, token = self.gateway.url(self.name), self.gateway.token
         self.answer = await post(url, body, era=self.era, token=token, seen=self.gateway.seen)
         self.took = time.monotonic() - began
         self.reply = self.answer.reply(self.id)
+        self.report = Report(self.gateway)
         return self
 
     def error(self, reasons, executed):
-        """The data of the gateway's error; no token has to do with it."""
-        self.no_token_is_blamed()
+        """The data of the gateway's error."""
         return gateway_error(self.answer, self.id, self.era, self.name, reasons, executed)
 
     def no_token_is_blamed(self):
-        pool = self.gateway.credentials(self.name)
+        pool = self.report.upstreams[self.name]["credentials"]
         assert [slot["failures"] for slot in pool["slots"]] == [0, 0] and pool["current"] == 0, pool
 
-    def proxy_is_blamed(self, code, url, target):
+    def proxy_is_blamed(self, before, code, url, target):
         """The error is the proxy's: it, the status and the metrics say so with this code."""
         data = self.error({"outbound_proxy"}, {"no"})
         assert data["proxyError"] == code, data
         assert data["retryable"] == (code in MAY_BE_REPEATED), data
         text = self.reply["error"]["message"]
         assert url in text and target in text, text
-        status = proxy_status(self.gateway, self.name)
-        assert status["lastError"] == code, status
-        assert status["failures"] > self.status_before["failures"], status
-        counted = failures_of(self.gateway, self.name) - self.failures_before
+        proxy = self.report.proxy(self.name)
+        assert proxy["lastError"] == code, proxy
+        assert proxy["failures"] > before.proxy(self.name)["failures"], proxy
+        counted = self.report.failures[self.name] - before.failures[self.name]
         assert set(counted) == {code} and counted[code] in (1, 2), counted
         return data
 
-    def proxy_is_not_blamed(self):
-        assert failures_of(self.gateway, self.name) == self.failures_before
-        assert proxy_status(self.gateway, self.name)["failures"] <= self.status_before["failures"]
+    def proxy_is_not_blamed(self, before):
+        assert self.report.failures[self.name] == before.failures[self.name]
+        assert self.report.proxy(self.name)["failures"] <= before.proxy(self.name)["failures"]
 
 
 def test_table_is_complete():
@@ -384,7 +392,7 @@ def test_table_is_complete():
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 async def test_mode(gateways, proxies, upstream, accounted, case):
     """The caller is told what the proxy did, and truthfully whether the call can have run."""
-    gateway, proxy, mode = gateways["table"], proxies[case.upstream], case.mode
+    gateway, before, proxy, mode = gateways["table"], gateways["before"], proxies[case.upstream], case.mode
     call = Call(gateway, case.name, ERAS[case.upstream])
     dialled = proxy.dials(mode)
     memory = gateway.child.forget_peak()
@@ -395,8 +403,9 @@ async def test_mode(gateways, proxies, upstream, accounted, case):
         assert gateway.child.rss("VmHWM") - memory < MEMORY, "it keeps what the proxy pours out"
     arrived = [entry for entry in upstream.journal("tools/call") if call.nonce in entry["body"]]
     url, target = proxy.redacted(mode, case.is_known), target_of(upstream, case.upstream)
-    assert proxy_status(gateway, case.name)["url"] == url
-    assert proxy_status(gateway, case.name)["setting"] == f"mcpServers.{case.name}.options.proxy"
+    shown = call.report.proxy(case.name)
+    assert (shown["url"], shown["setting"]) == (url, f"mcpServers.{case.name}.options.proxy")
+    call.no_token_is_blamed()
 
     [outcome, *others] = case.outcomes
     for other in others:
@@ -406,15 +415,14 @@ async def test_mode(gateways, proxies, upstream, accounted, case):
         assert text_of(call.reply) == call.nonce
         [entry] = arrived
         assert entry["token"] == "A" and not [name for name in entry["fields"] if name.startswith("proxy-")]
-        call.no_token_is_blamed()
-        call.proxy_is_not_blamed()
+        call.proxy_is_not_blamed(before)
         if mode.startswith("http-"):
             start, *fields = proxy.head(mode)
             assert start == f"CONNECT {target} HTTP/1.1" and f"host: {target}" in [f.lower() for f in fields]
             named = {field.partition(":")[0].lower() for field in fields}
             assert named - {"user-agent"} == {"host", "proxy-authorization"}, "the proxy learns no more than it must"
     elif outcome.stage:
-        data = call.proxy_is_blamed(outcome.code, url, target)
+        data = call.proxy_is_blamed(before, outcome.code, url, target)
         assert not arrived
         assert data["stage"] == outcome.stage, data
         assert data.get("status") == outcome.status, data
@@ -424,7 +432,7 @@ async def test_mode(gateways, proxies, upstream, accounted, case):
         data = call.error({outcome.code}, {outcome.executed})
         assert len(arrived) <= (0 if outcome.executed == "no" else 1)
         assert "proxyError" not in data and "stage" not in data, data
-        call.proxy_is_not_blamed()
+        call.proxy_is_not_blamed(before)
 
     assert dialled == outcome.dials
     if outcome == TIMEOUT:
@@ -475,6 +483,8 @@ async def test_proxy_is_not_reached(gateway_with, entry_of, upstream, stranger, 
         "untrusted": lambda: f"https://{{}}127.0.0.1:{stranger.tls_port}",
     }[what]()
     gateway = gateway_with({"s": entry_of(kind, address.format(f"{USER}:{PASSWORD}@"))})
+    before = Report(gateway)
     call = await Call(gateway, "s", ERAS[kind]).make()
-    data = call.proxy_is_blamed(ELSEWHERE[what], address.format("•••@"), target_of(upstream, kind))
+    call.no_token_is_blamed()
+    data = call.proxy_is_blamed(before, ELSEWHERE[what], address.format("•••@"), target_of(upstream, kind))
     assert data["stage"] == STAGES[ELSEWHERE[what].split(".")[1]], data

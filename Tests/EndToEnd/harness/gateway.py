@@ -179,6 +179,14 @@ class Gateway:
         """Until /_readyz no longer says `initializing`."""
         poll("readiness", lambda: b"initializing" not in self.get("/_readyz")[1], deadline)
 
+    def wait_until_looked(self, deadline: float = 15) -> None:
+        """Until it has tried every upstream once, whether or not it reached them."""
+
+        def looked() -> bool:
+            return "connecting" not in json.loads(self.get("/_readyz")[1])["upstreams"].values()
+
+        poll("a look at every upstream", looked, deadline)
+
     def log(self, message: str | None = None) -> list[dict[str, Any]]:
         """The log lines so far; each must be one JSON object."""
         complete, _, _ = bytes(self.child.err).rpartition(b"\n")
