@@ -130,6 +130,43 @@ async def test_rejected_password_at_the_start(gateway_of, tokens, faulty):
     assert proxy.dials() == 1
 
 
+async def test_rejected_password_of_forwarded_requests(gateway_of, tokens, faulty):
+    """F63: the same where the login goes out with each request and not with a tunnel (`tunnel: never`)."""
+    proxy = faulty(closed=True)
+    told = {**login(proxy, "http-407-always"), "tunnel": "never"}
+    gateway = start(gateway_of, {"s": entry(tokens, told)})
+    proxy.open()
+    await crowd(gateway, "s")
+    assert proxy.head("http-407-always")[0].startswith("POST http://127.0.0.1:")
+    assert proxy.dials() == 1
+    no_token_is_blamed(gateway, "s")
+
+
+@pytest.mark.parametrize("mode", ["http-hang", "socks-hang-greeting"])
+async def test_hanging_proxy_frees_its_place(gateway_of, tokens, faulty, mode):
+    """F62: those who wait for another's login hear of it when their own time is over, and do not dial any more then."""
+    proxy = faulty(closed=True)
+    gateway = start(gateway_of, {"s": entry(tokens, login(proxy, mode))}, limits={"connectTimeout": "1s"})
+    proxy.open()
+
+    async def hangs(id):
+        data = gateway_error(await call(gateway, "s", id), id, "stateless", "s", {"outbound_proxy"}, {"no"})
+        assert data["proxyError"] == "proxy.connect.timeout" and data["retryable"], data
+
+    began = time.monotonic()
+    await asyncio.gather(*(hangs(id) for id in range(CROWD)))
+    assert 0.9 < time.monotonic() - began < 2.5
+    dialled = proxy.dials()
+    assert dialled <= 2, "nobody's time is over before the first one's"
+    await asyncio.sleep(1.5)
+    assert proxy.dials() == dialled, "somebody dials whom nobody waits for"
+    began = time.monotonic()
+    await hangs(1)
+    assert 0.9 < time.monotonic() - began < 2.5
+    assert proxy.dials() == dialled + 1
+    no_token_is_blamed(gateway, "s")
+
+
 @pytest.mark.long
 async def test_rejected_password_is_tried_again_later(gateway_of, tokens, faulty):
     """F63: for 10 s nobody tries, then one does; after that it takes longer."""
