@@ -8,8 +8,7 @@
 /// password is sent once, however many callers wait. After a failure to reach the proxy few are set up at once, and each
 /// that reaches it allows one more: a proxy that comes back is not overrun (faults F80).
 ///
-/// Where the login is proved a place is kept until the proxy is reached, and not while it looks for an upstream: one that
-/// hangs must not hold up the others.
+/// A place is not kept for as long as the proxy looks for an upstream: one that hangs must not hold up the others.
 package struct OutboundProxyAdmission: Sendable {
     /// What somebody who wants to connect is told.
     package enum Answer: Hashable, Sendable {
@@ -85,6 +84,7 @@ package struct OutboundProxyAdmission: Sendable {
         case .reached:
             if self.isProven { self.window = min(self.window + 1, Self.widestWindow) }
         case .accepted:
+            if self.isProven { self.window = min(self.window + 1, Self.widestWindow) }
             self.isProven = true
             self.pause = Self.firstPause
             self.blockedUntil = nil

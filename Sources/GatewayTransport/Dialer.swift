@@ -16,6 +16,8 @@ package struct Dialer: Sendable {
     package let timeout: TimeAmount
     let tls: NIOSSLContext?
     private let route: OutboundProxyRoute?
+    /// Looks names up in place of the system; for tests.
+    var resolver: (any Resolver & Sendable)?
     /// Whether the certificate must be for an address that is not that of the channel's peer.
     private let checksAddress: Bool
 
@@ -51,6 +53,7 @@ package struct Dialer: Sendable {
         let bound = NIOLoopBound(connection, eventLoop: eventLoop)
         ClientBootstrap(group: eventLoop)
             .connectTimeout(self.timeout)
+            .resolver(self.resolver)
             .connect(host: self.origin.host, port: self.origin.port)
             .whenComplete { result in
                 let connection = bound.value

@@ -3,7 +3,7 @@
 # Needs: openssl (Debian 12).
 set -euo pipefail
 mkdir -p "$1"; cd "$1"
-[ -s ca.pem ] && [ -s proxy.pem ] && [ -s origin.pem ] && [ -s expired.pem ] && [ -s wrongname.pem ] && [ -s otherca-leaf.pem ] && exit 0
+[ -s ca.pem ] && [ -s elsewhere.pem ] && [ -s proxy.pem ] && [ -s origin.pem ] && [ -s expired.pem ] && [ -s wrongname.pem ] && [ -s otherca-leaf.pem ] && exit 0
 mk_ca() { # name cn
   openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 3650 -subj "/CN=$2" -keyout "$1.key" -out "$1.pem" \
     -addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign,cRLSign 2>/dev/null; }
@@ -16,6 +16,7 @@ mk_ca ca "MCP gateway test CA"
 mk_ca otherca "A CA the gateway does not trust"
 leaf proxy ca "DNS:localhost,IP:127.0.0.1,IP:::1"                    # https proxies
 leaf origin ca "DNS:localhost,DNS:origin.test,IP:127.0.0.1,IP:::1"   # https MCP upstream
+leaf elsewhere ca "IP:127.0.0.2"                                  # upstream at another address than the proxy
 leaf wrongname ca "DNS:wrong.example"                                # must be rejected: name mismatch
 leaf otherca-leaf otherca "DNS:localhost,IP:127.0.0.1"               # must be rejected: unknown issuer
 # An expired leaf, without faketime: `openssl ca` takes explicit dates.

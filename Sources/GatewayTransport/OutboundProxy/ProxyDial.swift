@@ -15,7 +15,9 @@ import NIOSSL
 /// proxy that refuses the tunnel may be asked again, for another address or to forward requests. All of it has the time
 /// that one dial has; the pool ends it when that is over. Confined to its event loop.
 final class ProxyDial {
-    /// How long a login that is not proved is shown by one alone while the proxy says nothing of it.
+    /// How long a place is kept while the proxy, which was reached, looks for the upstream.
+    private static let searchTime = TimeAmount.milliseconds(200)
+    /// The same for a login that is not proved, which is shown by one alone.
     private static let proofTime = TimeAmount.seconds(2)
 
     private let dialer: Dialer
@@ -101,7 +103,8 @@ final class ProxyDial {
     private func entered(_ answer: OutboundProxyGate.Answer) {
         switch answer {
         case .refused(let rest):
-            let seconds = Int(rest.components.seconds) + 1
+            let (whole, part) = rest.components
+            let seconds = Int(whole) + (part > 0 ? 1 : 0)
             let text = "rejected the configured user a moment ago and is asked again in \(seconds) s"
             let error = OutboundProxyError(.authRejected, text, retryAfterSeconds: seconds)
             self.end(self.route.failure(error))
@@ -117,9 +120,10 @@ final class ProxyDial {
     func reached() {
         guard !self.isReached else { return }
         self.isReached = true
-        guard !self.isProven else { return self.giveBack(.reached) }
         let dial = NIOLoopBound(self, eventLoop: self.eventLoop)
-        self.eventLoop.scheduleTask(in: Self.proofTime) { dial.value.giveBack(.neutral) }
+        self.eventLoop.scheduleTask(in: self.isProven ? Self.searchTime : Self.proofTime) {
+            dial.value.giveBack(.reached)
+        }
     }
 
     /// Passes on what was learnt of the proxy, and gives the place back.
