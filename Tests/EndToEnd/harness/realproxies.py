@@ -408,6 +408,8 @@ class RealProxies:
     def __init__(self) -> None:
         self.login = login()
         self.second = login("gw2")
+        # Whose password nobody gets right: squid keeps one password for each user, and answers all while it looks at one.
+        self.mistyped = login("gw4")
         self._directory = Path(tempfile.mkdtemp(prefix="mcp-proxy-outbound-"))
         self._directory.chmod(0o755)  # some programs are other users
         self.certificates = self._directory / "certificates"
@@ -424,7 +426,7 @@ class RealProxies:
     @property
     def logins(self) -> list[Login]:
         """All that squid knows."""
-        return [self.login, self.second, *SPECIAL.values()]
+        return [self.login, self.second, self.mistyped, *SPECIAL.values()]
 
     @property
     def squid(self) -> Squid:
