@@ -8,6 +8,12 @@ import NIOCore
 import NIOPosix
 import NIOSSL
 
+#if canImport(Glibc)
+import Glibc
+#else
+import Darwin
+#endif
+
 /// Sets up one connection to an upstream through its outbound proxy.
 ///
 /// In this order: the addresses of the upstream where the proxy wants those, a place at the gate of the proxy, TCP to the
@@ -18,7 +24,19 @@ final class ProxyDial {
     /// How long a place is kept while the proxy, which was reached, looks for the upstream.
     private static let searchTime = TimeAmount.milliseconds(200)
     /// The same for a login that is not proved, which is shown by one alone.
-    private static let proofTime = TimeAmount.seconds(2)
+    private static let proofTime = TimeAmount.seconds(4)
+
+    /// How far it got.
+    private enum Phase {
+        /// The name of the upstream is looked up.
+        case resolving
+        /// It waits for a place at the gate.
+        case waiting
+        /// TCP and TLS with the proxy.
+        case connecting
+        /// The proxy was reached, and looks for the upstream or has found it.
+        case searching
+    }
 
     private let dialer: Dialer
     private let route: OutboundProxyRoute
@@ -28,11 +46,10 @@ final class ProxyDial {
     private(set) var isForwarding = false
     /// What a SOCKS proxy is asked for next, the last first.
     private var addresses: [SOCKSHandshake.Address] = []
-    /// Whether it was let go on, and keeps its place.
-    private var isEntered = false
+    private var phase = Phase.resolving
+    /// Whether there is a place at the gate to give back, and whether the login was proved when it was given.
     private var hasPlace = false
     private var isProven = false
-    private var isReached = false
 
     init(_ dialer: Dialer, _ route: OutboundProxyRoute, on eventLoop: any EventLoop, for connection: UpstreamConnection)
     {
@@ -78,24 +95,29 @@ final class ProxyDial {
     /// The time for the connection is over; returns what is to be told.
     func timedOut() -> TransportError {
         let target = self.route.target
-        guard self.isEntered else {
-            // Nothing was attempted, so nothing is known of the proxy.
-            let text = "is busy: there was no turn to reach \(target) within the connect timeout"
-            return self.route.failure(OutboundProxyError(.connectTimeout, text))
+        func error(_ text: String) -> OutboundProxyError {
+            OutboundProxyError(.connectTimeout, "\(text) within the connect timeout")
         }
-        let error = OutboundProxyError(
-            .connectTimeout,
-            self.isReached
-                ? "gave no way to \(target) within the connect timeout"
-                : "gave no connection within the connect timeout"
-        )
-        self.settle(self.isReached ? .neutral : .failed)
-        return self.route.failed(error)
+        switch self.phase {
+        case .resolving:
+            let text = "the name \(self.dialer.origin.host) was not looked up within the connect timeout"
+            return TransportError(.connectTimeout, text, progress: .nothing)
+        case .waiting:
+            // Nothing was attempted, so nothing is known of the proxy.
+            return self.route.failure(error("is busy: there was no turn to reach \(target)"))
+        case .connecting:
+            self.settle(.failed)
+            return self.route.failed(error("gave no connection"))
+        case .searching:
+            self.settle(.neutral)
+            return self.route.failed(error("gave no way to \(target)"))
+        }
     }
 
     // MARK: The gate
 
     private func enter() {
+        self.phase = .waiting
         let dial = NIOLoopBound(self, eventLoop: self.eventLoop)
         self.route.gate.enter(on: self.eventLoop) { dial.value.entered($0) }
     }
@@ -109,7 +131,7 @@ final class ProxyDial {
             let error = OutboundProxyError(.authRejected, text, retryAfterSeconds: seconds)
             self.end(self.route.failure(error))
         case .go(let isProven):
-            self.isEntered = true
+            self.phase = .connecting
             self.hasPlace = true
             self.isProven = isProven
             if self.isOver { self.giveBack(.neutral) } else { self.connect() }
@@ -118,8 +140,8 @@ final class ProxyDial {
 
     /// The proxy takes what is said to it.
     func reached() {
-        guard !self.isReached else { return }
-        self.isReached = true
+        guard case .connecting = self.phase else { return }
+        self.phase = .searching
         let dial = NIOLoopBound(self, eventLoop: self.eventLoop)
         self.eventLoop.scheduleTask(in: self.isProven ? Self.searchTime : Self.proofTime) {
             dial.value.giveBack(.reached)
@@ -267,6 +289,12 @@ extension OutboundProxyAdmission.Outcome {
 extension OutboundProxyError {
     /// Sorts what NIO says about a connection to the proxy that could not be made.
     init(connecting error: any Error) {
+        let failures = (error as? NIOConnectionError)?.connectionErrors ?? []
+        // It took the connection and threw it away before we looked.
+        if failures.contains(where: { ($0.error as? IOError)?.errnoCode == ECONNRESET }) {
+            self = .closed(hasSpoken: false)
+            return
+        }
         switch TransportError(dialling: error).code {
         case .resolve: self.init(.resolve, "cannot be found: its name has no address")
         case .connectRefused: self.init(.connectRefused, "refused the connection")
