@@ -18,8 +18,9 @@ package struct Dialer: Sendable {
     private let route: OutboundProxyRoute?
     /// Looks names up in place of the system; for tests.
     var resolver: (any Resolver & Sendable)?
-    /// Whether the certificate must be for an address that is not that of the channel's peer.
-    private let checksAddress: Bool
+    /// The address that the certificate must be for, where the peer of the channel is an outbound proxy: NIOSSL would
+    /// compare it with the proxy's.
+    private let certifiedAddress: SocketAddress?
 
     /// Reads the certificates that `tls` names.
     ///
@@ -33,10 +34,15 @@ package struct Dialer: Sendable {
         self.origin = origin
         self.route = route
         self.timeout = TimeAmount(timeout)
-        self.checksAddress = route != nil && origin.isIPAddress && !tls.isInsecure
+        let isChecked = route != nil && !tls.isInsecure
+        self.certifiedAddress = isChecked ? try? SocketAddress(ipAddress: origin.host, port: 0) : nil
+        guard origin.scheme == .https else {
+            self.tls = nil
+            return
+        }
         var configuration = try TLSConfiguration.gateway(tls)
-        if self.checksAddress { configuration.certificateVerification = .noHostnameVerification }
-        self.tls = origin.scheme == .https ? try NIOSSLContext(configuration: configuration) : nil
+        if self.certifiedAddress != nil { configuration.certificateVerification = .noHostnameVerification }
+        self.tls = try NIOSSLContext(configuration: configuration)
     }
 
     /// The name that the certificate must have; nil for an address.
@@ -82,11 +88,8 @@ package struct Dialer: Sendable {
     }
 
     /// TLS with the upstream.
-    ///
-    /// An address is checked against the certificate here where the peer of the channel is an outbound proxy: NIOSSL would
-    /// take the proxy's.
     private func tlsHandler(_ tls: NIOSSLContext) throws -> NIOSSLClientHandler {
-        guard self.checksAddress, let address = try? SocketAddress(ipAddress: self.origin.host, port: 0) else {
+        guard let address = self.certifiedAddress else {
             return try NIOSSLClientHandler(context: tls, serverHostname: self.serverName)
         }
         return try ._makeSSLClientHandler(context: tls, serverHostname: nil) { certificate, channel in

@@ -172,9 +172,9 @@ package final class UpstreamConnection: ChannelDuplexHandler {
             ?? TransportError(.connectFailed, "closed while it was being set up", progress: .nothing)
         guard let route else { return failure }
         // The end of the connection, as TLS with the upstream and TLS with the proxy see it.
-        let ends: [NIOSSLError?] = [.handshakeFailed(.sslError([.eofDuringHandshake])), .uncleanShutdown]
-        let isEnd = error is NIOSSLError && ends.contains(error as? NIOSSLError)
-        guard isEnd || ![.tlsVerification, .tlsHandshake].contains(failure.code) else { return failure }
+        let ends: [NIOSSLError] = [.handshakeFailed(.sslError([.eofDuringHandshake])), .uncleanShutdown]
+        let isEnd = (error as? NIOSSLError).map(ends.contains)
+        guard isEnd == true || ![.tlsVerification, .tlsHandshake].contains(failure.code) else { return failure }
         let text = "closed the tunnel to \(route.target) before it could be used"
         return route.failed(OutboundProxyError(.protocol, text, stage: .tunnel))
     }
