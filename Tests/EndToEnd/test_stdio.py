@@ -294,6 +294,17 @@ async def test_flood_on_stdout(child_of):
     assert gateway.child.rss("VmHWM") - resident < 32 * MEGABYTE
 
 
+@pytest.mark.parametrize("isolation", ["session", "shared"])
+async def test_call_after_a_flood(child_of, isolation):
+    """Whoever did not take all at once, and has its answer now, holds up nobody: neither itself nor others."""
+    gateway, child = child_of("stdout-flood?count=4000", wait=False, options={"isolation": isolation})
+    await until("it is ready", lambda: gateway.get("/_readyz")[0] == 200, 10)
+    callers = [await Caller.open(gateway, "child") for _ in range(4)]
+    for caller in callers * 15:
+        assert "result" in (await caller.call("fault", id=1)).reply(1)
+        await works(caller)
+
+
 async def test_longest_line(child_of):
     """A line of `lineBytes` passes, a longer one is the end of the program."""
     gateway, child = child_of("ok", limits={"lineBytes": 65536})

@@ -247,6 +247,7 @@ extension UpstreamLink {
             self.upstream.conclude(.usable)
             self.written.remove(call)
             self.slowCallers.remove(call)
+            self.resumeReading()
             guard let exchange = self.calls.removeValue(forKey: call) else { return }
             var edits = [MessageEdit(id.range, literal)]
             if self.sharing == .stateless, let range = AnswerReader.subscriptionID(of: envelope, in: message) {
@@ -364,7 +365,12 @@ extension UpstreamLink {
 extension UpstreamLink: Sweepable {
     /// Callers that do not take what is for them hold up the upstream, but where others wait only for a while.
     func isSlow(_ call: Int64, _ isSlow: Bool) {
-        if isSlow { self.slowCallers.add(call, now: .now()) } else { self.slowCallers.remove(call) }
+        if !isSlow {
+            self.slowCallers.remove(call)
+        } else if self.calls[call] != nil {
+            // One whose answer is on its way to it holds up nobody, and nobody would say that it takes messages again.
+            self.slowCallers.add(call, now: .now())
+        }
         self.resumeReading()
     }
 
