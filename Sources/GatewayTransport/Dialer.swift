@@ -45,10 +45,12 @@ package struct Dialer: Sendable {
         self.tls = try NIOSSLContext(configuration: configuration)
     }
 
-    /// The name that the certificate must have; nil for an address.
+    /// The name that the certificate of a host must have; nil for an address.
     ///
     /// An IP literal is no server name (RFC 6066 §3); the certificate is then checked against the address.
-    var serverName: String? { self.origin.isIPAddress ? nil : self.origin.host }
+    static func serverName(of host: String) -> String? {
+        (try? SocketAddress(ipAddress: host, port: 0)) == nil ? host : nil
+    }
 
     /// Opens a connection on `eventLoop` for `connection`, which says when it is usable.
     func dial(on eventLoop: any EventLoop, for connection: UpstreamConnection) {
@@ -90,7 +92,7 @@ package struct Dialer: Sendable {
     /// TLS with the upstream.
     private func tlsHandler(_ tls: NIOSSLContext) throws -> NIOSSLClientHandler {
         guard let address = self.certifiedAddress else {
-            return try NIOSSLClientHandler(context: tls, serverHostname: self.serverName)
+            return try NIOSSLClientHandler(context: tls, serverHostname: Self.serverName(of: self.origin.host))
         }
         return try ._makeSSLClientHandler(context: tls, serverHostname: nil) { certificate, channel in
             certificate.names(address)
@@ -111,13 +113,6 @@ extension NIOSSLCertificate {
                 guard bytes.count == 4 || bytes.count == 16 else { return false }
                 return (try? SocketAddress(packedIPAddress: ByteBuffer(bytes: bytes), port: 0))?.ipAddress == text
             }
-    }
-}
-
-extension WebOrigin {
-    /// Whether the host is an address rather than a name.
-    var isIPAddress: Bool {
-        self.isIPv6Literal || (try? SocketAddress(ipAddress: self.host, port: 0)) != nil
     }
 }
 

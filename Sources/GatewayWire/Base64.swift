@@ -3,7 +3,8 @@
 
 /// Base64 with padding (RFC 4648 §4).
 package enum Base64 {
-    private static let alphabet = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".utf8)
+    /// The 64 characters, each at the place of its value.
+    package static let alphabet = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".utf8)
 
     /// Encodes with padding.
     package static func encode(_ bytes: [UInt8]) -> String {

@@ -5,6 +5,7 @@
 import asyncio
 import inspect
 import resource
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any, Iterator
@@ -133,6 +134,14 @@ def routes(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     opened = Routes(servers, tmp_path_factory.mktemp)
     yield opened
     opened.close()
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A throw-away authority, and leaves that are good or bad in one way each."""
+    directory = tmp_path_factory.mktemp("certificates")
+    subprocess.run([FIXTURES / "gen-certs.sh", directory], check=True)
+    return directory
 
 
 @pytest.fixture

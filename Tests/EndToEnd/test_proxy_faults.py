@@ -13,7 +13,6 @@ import json
 import re
 import secrets
 import socket
-import subprocess
 import time
 from collections import Counter, defaultdict
 
@@ -21,7 +20,7 @@ import pytest
 from harness.callers import text_of
 from harness.errors import gateway_error
 from harness.gateway import Gateway
-from harness.processes import FIXTURES, free_port
+from harness.processes import free_port
 from harness.proxies import PASSWORD, USER, FaultProxy
 from harness.tokens import Tokens
 from harness.wire import message, post
@@ -203,14 +202,6 @@ FAILURES = re.compile(r"mcp_proxy_outbound_proxy_failures_total\{(.*)\}")
 LABEL = re.compile(r'(\w+)="([^"]*)"')
 
 ids = itertools.count(1)
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory):
-    """A throw-away authority, and leaves that are good or bad in one way each."""
-    directory = tmp_path_factory.mktemp("certificates")
-    subprocess.run([FIXTURES / "gen-certs.sh", directory], check=True)
-    return directory
 
 
 @pytest.fixture(scope="module")

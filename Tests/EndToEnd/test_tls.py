@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Upstreams over TLS: a good certificate serves, a bad one is not sent a byte of HTTP."""
 
-import subprocess
 import time
 
 import pytest
@@ -11,14 +10,6 @@ from harness.processes import FIXTURES, Upstream, free_port
 from harness.wire import message, post
 
 BAD = ["expired", "wrongname", "otherca-leaf"]
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory):
-    """A throw-away authority, and leaves that are good or bad in one way each."""
-    directory = tmp_path_factory.mktemp("certificates")
-    subprocess.run([FIXTURES / "gen-certs.sh", directory], check=True)
-    return directory
 
 
 @pytest.fixture(scope="module")

@@ -40,4 +40,21 @@ struct Base64Tests {
     func refuses(_ text: String) {
         #expect(self.decode(text) == nil)
     }
+
+    @Test(
+        "The vectors of RFC 4648 §10 are encoded",
+        arguments: [
+            ("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("fooba", "Zm9vYmE="),
+            ("foobar", "Zm9vYmFy"),
+        ]
+    )
+    func encodes(plain: String, encoded: String) { #expect(Base64.encode(Array(plain.utf8)) == encoded) }
+
+    @Test("What is encoded decodes to itself, whatever the bytes and however many")
+    func roundTrip() {
+        for count in 0...257 {
+            let bytes = (0..<count).map { UInt8(truncatingIfNeeded: $0 &* 151 &+ count) }
+            #expect(Base64.decode(Array(Base64.encode(bytes).utf8).span) == bytes)
+        }
+    }
 }

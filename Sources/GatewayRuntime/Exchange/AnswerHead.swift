@@ -66,13 +66,8 @@ struct AnswerHead {
 
     /// Headers that only refusals are looked at for, and that have no place in the list of names.
     private mutating func readRefusal(_ field: HTTP1Field, of bytes: ByteBuffer) {
-        guard let name = bytes.getString(at: bytes.readerIndex + Int(field.nameStart), length: field.nameRange.count),
-            let value = bytes.viewBytes(
-                at: bytes.readerIndex + field.valueRange.lowerBound,
-                length: field.valueRange.count
-            )
-        else { return }
-        switch name.lowercased() {
+        guard let name = field.lowercasedName(in: bytes), let value = field.value(in: bytes) else { return }
+        switch name {
         case "www-authenticate": self.challenges.read(value)
         case "x-ratelimit-remaining": if value.elementsEqual("0".utf8) { self.isLimited = true }
         case "ratelimit": if String(decoding: value, as: UTF8.self).contains("r=0") { self.isLimited = true }

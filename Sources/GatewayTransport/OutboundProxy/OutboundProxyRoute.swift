@@ -94,14 +94,8 @@ package final class OutboundProxyRoute: Sendable {
         guard var answer = ForwardedAnswer(status: connection.response.status) else { return nil }
         let bytes = connection.responseBytes
         for field in connection.response.fields {
-            guard
-                let name = bytes.getString(at: bytes.readerIndex + Int(field.nameStart), length: field.nameRange.count),
-                let value = bytes.viewBytes(
-                    at: bytes.readerIndex + field.valueRange.lowerBound,
-                    length: field.valueRange.count
-                )
-            else { continue }
-            answer.read(name.lowercased(), value)
+            guard let name = field.lowercasedName(in: bytes), let value = field.value(in: bytes) else { continue }
+            answer.read(name, value)
         }
         return answer.proxyError(
             target: self.target,

@@ -170,8 +170,6 @@ final class ProxyDial {
         }
         let proxy = self.route.proxy
         let tls = self.route.tls
-        // An IP literal is no server name (RFC 6066 §3).
-        let isAddress = proxy.isIPv6Literal || (try? SocketAddress(ipAddress: proxy.host, port: 0)) != nil
         let dial = NIOLoopBound(self, eventLoop: self.eventLoop)
         let speeches = NIOLoopBound(speech, eventLoop: self.eventLoop)
         ClientBootstrap(group: self.eventLoop)
@@ -180,7 +178,7 @@ final class ProxyDial {
                 channel.eventLoop.makeCompletedFuture {
                     let pipeline = channel.pipeline.syncOperations
                     if let tls {
-                        let name = isAddress ? nil : proxy.host
+                        let name = Dialer.serverName(of: proxy.host)
                         try pipeline.addHandler(NIOSSLClientHandler(context: tls, serverHostname: name))
                     }
                     try pipeline.addHandler(
