@@ -79,14 +79,17 @@ package struct Dialer: Sendable {
         guard connection.isDialing else { return channel.close(promise: nil) }
         do {
             let pipeline = channel.pipeline.syncOperations
+            // TLS writes at once, and a write may fail at once.
+            connection.callOuts.begin()
+            defer { connection.callOuts.end() }
             // First the one that hears of it when TLS fails at once.
             try pipeline.addHandler(connection)
             if let tls { try pipeline.addHandler(self.tlsHandler(tls), position: .before(connection)) }
-            connection.dialed(isTLS: self.tls != nil)
         } catch {
             channel.close(promise: nil)
-            connection.dialFailed(TransportError(dialling: error))
+            return connection.dialFailed(TransportError(dialling: error))
         }
+        connection.dialed(isTLS: self.tls != nil)
     }
 
     /// TLS with the upstream.

@@ -61,6 +61,8 @@ package final class UpstreamConnection: ChannelDuplexHandler {
     /// The proxy that it leads through.
     private var route: OutboundProxyRoute?
     private var context: ChannelHandlerContext?
+    /// What NIO says inside a call of ours comes after it: the receiver is in its own call to us then.
+    let callOuts: CallOuts
     private var state = State.dialing
     private var receiver: (any UpstreamReceiver)?
     private var requestCount = 0
@@ -77,39 +79,44 @@ package final class UpstreamConnection: ChannelDuplexHandler {
         didSet {
             guard !self.isReadingPaused, self.isReadHeld else { return }
             self.isReadHeld = false
+            self.callOuts.begin()
             self.context?.read()
+            self.callOuts.end()
         }
     }
 
     init(pool: UpstreamPool, receiver: any UpstreamReceiver) {
         self.pool = pool
+        self.callOuts = CallOuts(on: pool.eventLoop)
         self.receiver = receiver
     }
 
     // MARK: Requests
 
-    /// Sends one request; the answer goes to `receiver`.
+    /// Sends one request; the answer goes to `receiver`, which hears nothing before this returns.
     ///
     /// `head` ends with the empty line and may have a short body behind it; `body` is sent after it.
     package func send(head: ByteBuffer, body: ByteBuffer?, receiver: any UpstreamReceiver) {
+        self.receiver = receiver
         guard let context, self.state == .idle, context.channel.isActive else {
-            receiver.upstreamFailed(
-                TransportError(.staleConnection, "the connection was closed before the request", progress: .nothing)
-            )
-            return
+            // What closed it may be known only later, and then there is nobody to tell.
+            return self.callOuts.keep { self.failUnsent() }
         }
         self.state = .waiting
-        self.receiver = receiver
         self.requestCount += 1
         self.interimCount = 0
+        self.requestProgress = .nothing
         self.isReadingPaused = false
         self.response.reset()
+        self.callOuts.begin()
+        defer { self.callOuts.end() }
         let size = head.readableBytes + (body?.readableBytes ?? 0)
         if size <= Self.alwaysWritten {
             context.write(self.wrapOutboundOut(head), promise: nil)
             if let body { context.write(self.wrapOutboundOut(body), promise: nil) }
             context.flush()
-            self.requestProgress = context.channel.isActive ? .fully : .nothing
+            // A write that failed has closed the channel.
+            if context.channel.isActive { self.requestProgress = .fully }
             return
         }
         self.requestProgress = .partly
@@ -123,6 +130,15 @@ package final class UpstreamConnection: ChannelDuplexHandler {
         context.write(self.wrapOutboundOut(head), promise: body == nil ? promise : nil)
         if let body { context.write(self.wrapOutboundOut(body), promise: promise) }
         context.flush()
+    }
+
+    /// The connection was gone before the request.
+    private func failUnsent() {
+        guard let receiver = self.receiver else { return }
+        self.receiver = nil
+        self.close()
+        let text = "the connection was closed before the request"
+        receiver.upstreamFailed(TransportError(.staleConnection, text, progress: .nothing))
     }
 
     /// Gives back a connection that was not used.
@@ -163,7 +179,10 @@ package final class UpstreamConnection: ChannelDuplexHandler {
         if !isTLS { self.connected() }
     }
 
-    func dialFailed(_ error: TransportError) { self.fail(error) }
+    /// There is no channel, or one that cannot be used; the receiver hears of it later, since it may be asking still.
+    func dialFailed(_ error: TransportError) {
+        self.callOuts.keep { self.fail(error) }
+    }
 
     /// A failure behind the proxy, before the request: of TLS it is the upstream's, and of anything else the tunnel's.
     private func dialFailure(_ error: (any Error)?) -> TransportError {
@@ -210,7 +229,7 @@ package final class UpstreamConnection: ChannelDuplexHandler {
 
     package func handlerRemoved(context: ChannelHandlerContext) {
         // A channel that closes before it was active says so in no other way.
-        if self.state != .closed { self.channelInactive(context: context) }
+        if self.state != .closed { self.becomeInactive() }
         self.context = nil
     }
 
@@ -219,6 +238,28 @@ package final class UpstreamConnection: ChannelDuplexHandler {
     }
 
     package func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        guard !self.callOuts.mustWait else { return self.callOuts.keep { self.received(data) } }
+        self.received(data)
+    }
+
+    package func channelReadComplete(context: ChannelHandlerContext) {
+        guard !self.callOuts.mustWait else { return self.callOuts.keep { self.paused() } }
+        self.paused()
+    }
+
+    package func channelInactive(context: ChannelHandlerContext) { self.becomeInactive() }
+
+    package func errorCaught(context: ChannelHandlerContext, error: any Error) {
+        guard !self.callOuts.mustWait else { return self.callOuts.keep { self.caught(error) } }
+        self.caught(error)
+    }
+
+    private func becomeInactive() {
+        guard !self.callOuts.mustWait else { return self.callOuts.keep { self.inactive() } }
+        self.inactive()
+    }
+
+    private func received(_ data: NIOAny) {
         var bytes = self.unwrapInboundIn(data)
         do throws(HTTP1Error) {
             try self.receive(&bytes)
@@ -227,11 +268,11 @@ package final class UpstreamConnection: ChannelDuplexHandler {
         }
     }
 
-    package func channelReadComplete(context: ChannelHandlerContext) {
+    private func paused() {
         if self.state == .waiting || self.state == .readingBody { self.receiver?.upstreamPaused() }
     }
 
-    package func channelInactive(context: ChannelHandlerContext) {
+    private func inactive() {
         switch self.state {
         case .dialing:
             self.fail(self.dialFailure(nil))
@@ -240,8 +281,7 @@ package final class UpstreamConnection: ChannelDuplexHandler {
         case .waiting where self.isHeadPending:
             self.fail(self.failure(.truncatedHead, "closed in the head of the answer"))
         case .waiting:
-            let code: TransportError.Code = self.isReused ? .staleConnection : .closedBeforeResponse
-            self.fail(self.failure(code, "closed before an answer"))
+            self.fail(self.unanswered)
         case .readingBody where self.isCloseDelimited:
             self.finish(reusable: false)
         case .readingBody:
@@ -251,7 +291,7 @@ package final class UpstreamConnection: ChannelDuplexHandler {
         }
     }
 
-    package func errorCaught(context: ChannelHandlerContext, error: any Error) {
+    private func caught(_ error: any Error) {
         switch self.state {
         case .dialing:
             self.fail(self.dialFailure(error))
@@ -260,8 +300,13 @@ package final class UpstreamConnection: ChannelDuplexHandler {
             self.fail(self.failure(.truncatedBody, "the connection broke in the body of the answer"))
         default:
             // The channel closes behind an error; `channelInactive` says where that leaves the exchange.
-            context.close(promise: nil)
+            self.context?.close(promise: nil)
         }
+    }
+
+    /// The connection ended before any byte of an answer.
+    private var unanswered: TransportError {
+        self.failure(self.isReused ? .staleConnection : .closedBeforeResponse, "closed before an answer")
     }
 
     // MARK: Answers
@@ -273,6 +318,9 @@ package final class UpstreamConnection: ChannelDuplexHandler {
                 // Nobody asked: whatever this is, it must not become the answer to a later request.
                 if bytes.readableBytes > 0 { self.close() }
                 return
+            case .waiting where self.requestProgress == .nothing:
+                // The request did not leave, and this was read on the way to the close: it answers something else.
+                return self.fail(self.unanswered)
             case .waiting:
                 guard try self.receiveHead(&bytes) else { return }
             case .readingBody:

@@ -182,7 +182,12 @@ final class ProxyDial {
                         try pipeline.addHandler(NIOSSLClientHandler(context: tls, serverHostname: name))
                     }
                     try pipeline.addHandler(
-                        ProxyHandshakeHandler(dial.value, dial.value.route, speeches.value)
+                        ProxyHandshakeHandler(
+                            dial.value,
+                            dial.value.route,
+                            speeches.value,
+                            on: channel.eventLoop
+                        )
                     )
                 }
             }
@@ -244,9 +249,7 @@ final class ProxyDial {
         self.channel?.close(promise: nil)
         guard let connection else { return }
         self.connection = nil
-        // Never while somebody is still asking for the connection.
-        let bound = NIOLoopBound(connection, eventLoop: self.eventLoop)
-        self.eventLoop.execute { bound.value.dialFailed(failure) }
+        connection.dialFailed(failure)
     }
 
     /// The channel leads to the upstream; false if nobody wants it any more, or it cannot be used.

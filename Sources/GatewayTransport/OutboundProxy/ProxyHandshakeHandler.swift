@@ -26,13 +26,16 @@ final class ProxyHandshakeHandler: ChannelInboundHandler, RemovableChannelHandle
     private let route: OutboundProxyRoute
     private var speech: Speech
     private var context: ChannelHandlerContext?
+    /// What NIO says inside a write of ours comes when the bytes before it are read.
+    private let callOuts: CallOuts
     private var isConnected = false
     /// Whether TLS with the proxy stands; true where there is none.
     private var isSecured: Bool
     private var hasBegun = false
     private var isOver = false
 
-    init(_ dial: ProxyDial, _ route: OutboundProxyRoute, _ speech: Speech) {
+    init(_ dial: ProxyDial, _ route: OutboundProxyRoute, _ speech: Speech, on eventLoop: any EventLoop) {
+        self.callOuts = CallOuts(on: eventLoop)
         self.dial = dial
         self.route = route
         self.speech = speech
@@ -44,7 +47,7 @@ final class ProxyHandshakeHandler: ChannelInboundHandler, RemovableChannelHandle
     func handlerRemoved(context: ChannelHandlerContext) {
         self.context = nil
         // A channel that closes before it was active says so in no other way.
-        if self.isConnected, !self.isOver { self.closed() }
+        if self.isConnected, !self.isOver { self.becomeInactive() }
     }
 
     /// Of several connections that were tried this is the one to use.
@@ -73,7 +76,9 @@ final class ProxyHandshakeHandler: ChannelInboundHandler, RemovableChannelHandle
     }
 
     private func send(_ bytes: [UInt8], _ context: ChannelHandlerContext) {
+        self.callOuts.begin()
         context.writeAndFlush(self.wrapOutboundOut(ByteBuffer(bytes: bytes)), promise: nil)
+        self.callOuts.end()
     }
 
     // MARK: Channel
@@ -88,6 +93,11 @@ final class ProxyHandshakeHandler: ChannelInboundHandler, RemovableChannelHandle
     }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        guard !self.callOuts.mustWait else { return self.callOuts.keep { self.received(data, context) } }
+        self.received(data, context)
+    }
+
+    private func received(_ data: NIOAny, _ context: ChannelHandlerContext) {
         guard !self.isOver else { return context.fireChannelRead(data) }
         var bytes = self.unwrapInboundIn(data)
         do throws(OutboundProxyError) {
@@ -132,6 +142,11 @@ final class ProxyHandshakeHandler: ChannelInboundHandler, RemovableChannelHandle
 
     func channelInactive(context: ChannelHandlerContext) {
         guard !self.isOver else { return context.fireChannelInactive() }
+        self.becomeInactive()
+    }
+
+    private func becomeInactive() {
+        guard !self.callOuts.mustWait else { return self.callOuts.keep { self.closed() } }
         self.closed()
     }
 
@@ -145,6 +160,11 @@ final class ProxyHandshakeHandler: ChannelInboundHandler, RemovableChannelHandle
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
         guard !self.isOver else { return context.fireErrorCaught(error) }
+        guard !self.callOuts.mustWait else { return self.callOuts.keep { self.caught(error, context) } }
+        self.caught(error, context)
+    }
+
+    private func caught(_ error: any Error, _ context: ChannelHandlerContext) {
         switch error {
         case is NIOSSLExtraError:
             self.fail(OutboundProxyError(.tls, "has a certificate that is not for \(self.route.proxy.host)"))
@@ -173,6 +193,8 @@ final class ProxyHandshakeHandler: ChannelInboundHandler, RemovableChannelHandle
     }
 
     private func succeed(_ rest: ByteBuffer, _ context: ChannelHandlerContext) {
+        // The end of a channel that a write closed is on its way here, and must not pass by whoever would get it.
+        guard context.channel.isActive else { return }
         self.isOver = true
         guard self.dial.established(context.channel, hasBytes: rest.readableBytes > 0) else { return }
         if rest.readableBytes > 0 {
