@@ -101,7 +101,7 @@ let gatewayTargets: [Target] = [
     tests(
         of: "GatewayRuntime",
         [
-            "GatewayWire", "GatewayPolicy", "GatewaySession", "GatewayModel", "GatewayObservability",
+            "GatewayTesting", "GatewayWire", "GatewayPolicy", "GatewaySession", "GatewayModel", "GatewayObservability",
             "GatewayTransport", nioCore, nioPosix, nioEmbedded,
         ]
     ),

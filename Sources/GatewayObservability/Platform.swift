@@ -102,7 +102,7 @@ extension Platform {
     }
 
     /// Runs `body` on a thread of its own to which no signal is delivered; false: the system gives no thread.
-    static func startThread(_ body: @escaping @Sendable () -> Void) -> Bool {
+    package static func startThread(_ body: @escaping @Sendable () -> Void) -> Bool {
         var all = sigset_t()
         var before = sigset_t()
         sigfillset(&all)
@@ -143,12 +143,12 @@ extension Platform {
 /// A value that threads wait for: a lock and a condition.
 ///
 /// Unchecked: the value is touched under the lock only, and the two system objects stay at one address until `deinit`.
-final class Monitor<Value: Sendable>: @unchecked Sendable {
+package final class Monitor<Value: Sendable>: @unchecked Sendable {
     private var value: Value
     private let lock = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
     private let condition = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
 
-    init(_ value: Value) {
+    package init(_ value: Value) {
         self.value = value
         pthread_mutex_init(self.lock, nil)
         #if canImport(Darwin)
@@ -169,17 +169,18 @@ final class Monitor<Value: Sendable>: @unchecked Sendable {
         self.lock.deallocate()
     }
 
-    func withLock<Result>(_ body: (inout Value) -> Result) -> Result {
+    /// Reads or changes the value; nobody is woken.
+    package func withLock<Result>(_ body: (inout Value) -> Result) -> Result {
         pthread_mutex_lock(self.lock)
         defer { pthread_mutex_unlock(self.lock) }
         return body(&self.value)
     }
 
     /// Has every waiting thread look again.
-    func wakeAll() { pthread_cond_broadcast(self.condition) }
+    package func wakeAll() { pthread_cond_broadcast(self.condition) }
 
     /// Waits until `body` gives something; nil: it did not within `milliseconds` (nil: for ever).
-    func wait<Result>(milliseconds: Int64? = nil, until body: (inout Value) -> Result?) -> Result? {
+    package func wait<Result>(milliseconds: Int64? = nil, until body: (inout Value) -> Result?) -> Result? {
         let end = milliseconds.map { self.now() + $0 * 1_000_000 }
         pthread_mutex_lock(self.lock)
         defer { pthread_mutex_unlock(self.lock) }

@@ -9,15 +9,15 @@ import NIOSSL
 
 /// Opens connections to one origin, through its outbound proxy if it has one: TCP, then TLS for https.
 ///
-/// Names are resolved off the event loop and addresses are tried as RFC 8305 says; both are NIO's.
+/// Names are looked up by a ``NameResolver``; addresses are tried by NIO, as RFC 8305 says.
 package struct Dialer: Sendable {
     package let origin: WebOrigin
     /// DNS, proxy, TCP and TLS together.
     package let timeout: TimeAmount
     let tls: NIOSSLContext?
     private let route: OutboundProxyRoute?
-    /// Looks names up in place of the system; for tests.
-    var resolver: (any Resolver & Sendable)?
+    /// Looks names up; tests have their own.
+    var names = NameResolver.system
     /// The address that the certificate must be for, where the peer of the channel is an outbound proxy: NIOSSL would
     /// compare it with the proxy's.
     private let certifiedAddress: SocketAddress?
@@ -61,7 +61,7 @@ package struct Dialer: Sendable {
         let bound = NIOLoopBound(connection, eventLoop: eventLoop)
         ClientBootstrap(group: eventLoop)
             .connectTimeout(self.timeout)
-            .resolver(self.resolver)
+            .resolver(NameQueries(self.origin.host, from: self.names, on: eventLoop))
             .connect(host: self.origin.host, port: self.origin.port)
             .whenComplete { result in
                 let connection = bound.value

@@ -483,13 +483,24 @@ package final class UpstreamConnection: ChannelDuplexHandler {
 }
 
 extension TransportError {
+    /// A name for which there is no address, and why.
+    init(resolving name: String, _ error: (any Error)?) {
+        let text =
+            switch error as? NameResolver.Failure {
+            case .busy: "the name \(name) cannot be looked up now: too many others get no answer"
+            case .noDescriptors: "the name \(name) cannot be looked up: no more files can be opened"
+            case .noAddress, .cancelled, nil: "the name \(name) has no address"
+            }
+        self.init(.resolve, text, progress: .nothing)
+    }
+
     /// Sorts what NIO and BoringSSL say about a failed dial.
     init(dialling error: any Error) {
         switch error {
         case let error as NIOConnectionError:
             let failures = error.connectionErrors.map(\.error)
             if failures.isEmpty {
-                self.init(.resolve, "the name \(error.host) has no address", progress: .nothing)
+                self.init(resolving: error.host, error.dnsAError ?? error.dnsAAAAError)
             } else if failures.contains(where: { ($0 as? IOError)?.errnoCode == ECONNREFUSED }) {
                 self.init(.connectRefused, "connection refused", progress: .nothing)
             } else if failures.contains(where: { $0 is ChannelError }) {

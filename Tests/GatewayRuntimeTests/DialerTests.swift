@@ -11,23 +11,9 @@ import Testing
 
 @Suite("Connections to a name with several addresses") struct DialerTests {
     /// Knows one name: nobody listens at its first address, and somebody at its second.
-    struct TwoAddresses: Resolver {
-        let eventLoop: any EventLoop
-
-        func initiateAQuery(host: String, port: Int) -> EventLoopFuture<[SocketAddress]> {
-            self.answer("127.0.0.1", port)
-        }
-
-        func initiateAAAAQuery(host: String, port: Int) -> EventLoopFuture<[SocketAddress]> {
-            self.answer("::1", port)
-        }
-
-        func cancelQueries() {}
-
-        private func answer(_ address: String, _ port: Int) -> EventLoopFuture<[SocketAddress]> {
-            self.eventLoop.makeCompletedFuture { [try SocketAddress(ipAddress: address, port: port)] }
-        }
-    }
+    static let twoAddresses = NameResolver(lookUp: { _ in
+        .success(["::1", "127.0.0.1"].compactMap { try? SocketAddress(ipAddress: $0, port: 0) })
+    })
 
     /// Answers whatever comes.
     final class Server: ChannelInboundHandler {
@@ -76,7 +62,7 @@ import Testing
         let port = try #require(server.localAddress?.port)
         let origin = WebOrigin(scheme: .http, host: "two.test", isIPv6Literal: false, port: port)
         var dialer = try Dialer(origin: origin, tls: TLSClientConfiguration(), timeout: .seconds(5))
-        dialer.resolver = TwoAddresses(eventLoop: eventLoop)
+        dialer.names = Self.twoAddresses
         let results: [String] = await withCheckedContinuation { continuation in
             eventLoop.execute { [dialer] in
                 let sweeper = LoopSweeper(eventLoop: eventLoop)

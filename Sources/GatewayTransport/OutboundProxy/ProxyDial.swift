@@ -43,6 +43,8 @@ final class ProxyDial {
     private let eventLoop: any EventLoop
     private var connection: UpstreamConnection?
     private var channel: (any Channel)?
+    /// The look-up of the upstream's name, for a proxy that wants addresses.
+    private var query: NameResolver.Query?
     private(set) var isForwarding = false
     /// What a SOCKS proxy is asked for next, the last first.
     private var addresses: [SOCKSHandshake.Address] = []
@@ -69,25 +71,32 @@ final class ProxyDial {
             return self.enter()
         }
         let dial = NIOLoopBound(self, eventLoop: self.eventLoop)
-        TargetAddresses.resolve(origin.host, on: self.eventLoop)
-            .whenComplete { result in
-                dial.value.resolved((try? result.get()) ?? [])
-            }
+        let query = self.dialer.names.resolve(origin.host, on: self.eventLoop)
+        self.query = query
+        query.addresses.whenComplete { dial.value.resolved($0) }
     }
 
-    private func resolved(_ addresses: [SOCKSHandshake.Address]) {
+    private func resolved(_ result: Result<[SocketAddress], any Error>) {
+        self.query = nil
         guard !self.isOver else { return }
-        self.addresses = addresses.reversed()
-        guard !addresses.isEmpty else {
-            let text = "the name \(self.dialer.origin.host) has no address; with socks5h the proxy looks it up"
-            return self.end(TransportError(.resolve, text, progress: .nothing))
+        switch result {
+        case .success(let addresses):
+            self.addresses = TargetAddresses.first(of: addresses).reversed()
+            self.enter()
+        case .failure(let error):
+            var failure = TransportError(resolving: self.dialer.origin.host, error)
+            if error as? NameResolver.Failure == .noAddress {
+                failure.message += "; with socks5h the proxy looks it up"
+            }
+            self.end(failure)
         }
-        self.enter()
     }
 
     /// The connection is not wanted any more.
     func cancel() {
         self.connection = nil
+        let query = self.query
+        query?.cancel()
         self.channel?.close(promise: nil)
         self.giveBack(.neutral)
     }
@@ -174,6 +183,7 @@ final class ProxyDial {
         let speeches = NIOLoopBound(speech, eventLoop: self.eventLoop)
         ClientBootstrap(group: self.eventLoop)
             .connectTimeout(self.dialer.timeout)
+            .resolver(NameQueries(proxy.host, from: self.dialer.names, on: self.eventLoop))
             .channelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
                     let pipeline = channel.pipeline.syncOperations
@@ -296,8 +306,9 @@ extension OutboundProxyError {
             self = .closed(hasSpoken: false)
             return
         }
-        switch TransportError(dialling: error).code {
-        case .resolve: self.init(.resolve, "cannot be found: its name has no address")
+        let failure = TransportError(dialling: error)
+        switch failure.code {
+        case .resolve: self.init(.resolve, "cannot be found: \(failure.message)")
         case .connectRefused: self.init(.connectRefused, "refused the connection")
         case .connectTimeout: self.init(.connectTimeout, "gave no connection within the connect timeout")
         default: self.init(.connectUnreachable, "cannot be reached")
