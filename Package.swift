@@ -65,25 +65,29 @@ let unixSignals = Target.Dependency.product(name: "UnixSignals", package: "swift
 
 let gatewayTargets: [Target] = [
     .target(name: "CGatewayProcess"),
+    module("GatewayBytes", [nioCore]),
     module(
         "GatewayTransport",
-        ["GatewayWire", "GatewayPolicy", "GatewayModel", "GatewayObservability", nioCore, nioPosix, nioTLS, nioSSL]
+        ["GatewayBytes", "GatewayWire", "GatewayPolicy", "GatewayModel", "GatewayObservability", nioCore, nioPosix, nioTLS, nioSSL]
     ),
     module(
         "GatewayStdio",
-        ["GatewayWire", "GatewayModel", "GatewayObservability", nioCore, nioPosix, logging, subprocess, systemPackage]
+        [
+            "GatewayBytes", "GatewayWire", "GatewayModel", "GatewayObservability", nioCore, nioPosix, logging, subprocess,
+            systemPackage,
+        ]
     ),
     module(
         "GatewayRuntime",
         [
-            "CGatewayProcess", "GatewayWire", "GatewayPolicy", "GatewaySession", "GatewayModel", "GatewayObservability",
-            "GatewayTransport", "GatewayStdio", nioCore, nioPosix, logging, collections,
+            "CGatewayProcess", "GatewayBytes", "GatewayWire", "GatewayPolicy", "GatewaySession", "GatewayModel",
+            "GatewayObservability", "GatewayTransport", "GatewayStdio", nioCore, nioPosix, logging, collections,
         ]
     ),
     module(
         "GatewayServer",
         [
-            "GatewayWire", "GatewayPolicy", "GatewaySession", "GatewayModel", "GatewayObservability",
+            "GatewayBytes", "GatewayWire", "GatewayPolicy", "GatewaySession", "GatewayModel", "GatewayObservability",
             "GatewayTransport", "GatewayRuntime",
             nioCore, nioPosix, logging,
         ]
@@ -94,6 +98,7 @@ let gatewayTargets: [Target] = [
         path: "Tests/GatewayTesting",
         swiftSettings: settings
     ),
+    tests(of: "GatewayBytes", [nioCore]),
     tests(
         of: "GatewayStdio",
         ["GatewayTesting", "GatewayWire", "GatewayModel", "GatewayObservability", nioCore, nioPosix, logging]

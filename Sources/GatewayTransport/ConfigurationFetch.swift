@@ -1,6 +1,7 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
+import GatewayBytes
 package import GatewayModel
 package import GatewayWire
 import NIOCore
@@ -67,7 +68,7 @@ private final class FetchExchange: UpstreamReceiver {
     private var pool: UpstreamPool?
     private var connection: UpstreamConnection?
     private var status = 0
-    private var body = ByteBuffer()
+    private var body: UnconsumedBytes
 
     init(
         head: ByteBuffer,
@@ -79,6 +80,7 @@ private final class FetchExchange: UpstreamReceiver {
         self.head = head
         self.forwardedHead = forwardedHead
         self.sizeLimit = sizeLimit
+        self.body = UnconsumedBytes(limit: sizeLimit)
         self.eventLoop = eventLoop
         self.completion = completion
     }
@@ -123,8 +125,7 @@ private final class FetchExchange: UpstreamReceiver {
     }
 
     func upstreamSent(_ bytes: ByteBuffer) {
-        self.body.writeImmutableBuffer(bytes)
-        guard self.body.readableBytes > self.sizeLimit else { return }
+        guard !self.body.append(bytes) else { return }
         self.complete(.failure(.init(message: "larger than \(self.sizeLimit) bytes")))
     }
 
@@ -132,7 +133,7 @@ private final class FetchExchange: UpstreamReceiver {
 
     func upstreamEnded() {
         self.connection = nil
-        self.complete(.success(Array(self.body.readableBytesView)))
+        self.complete(.success(Array(self.body.bytes.readableBytesView)))
     }
 
     func upstreamFailed(_ error: TransportError) {
