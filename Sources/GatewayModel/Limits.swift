@@ -14,6 +14,8 @@ package struct Limits: Hashable, Sendable {
     package var jsonDepth = 64
     /// Bytes of an answer that has to be held; a relayed answer has no bound.
     package var responseBufferBytes = 16 * 1024 * 1024
+    /// Bytes that are held for callers, upstreams and children together; above it the largest holder has to let go.
+    package var bufferedBytes = 512 * 1024 * 1024
     /// Bytes of one server-sent event.
     package var eventBytes = 4 * 1024 * 1024
     /// Bytes of one line of a stdio child.

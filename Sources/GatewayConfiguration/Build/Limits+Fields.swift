@@ -8,7 +8,8 @@ extension Limits {
     static var sizeFields: [(String, WritableKeyPath<Limits, Int>)] {
         [
             ("headBytes", \.headBytes), ("targetBytes", \.targetBytes), ("bodyBytes", \.bodyBytes),
-            ("responseBufferBytes", \.responseBufferBytes), ("eventBytes", \.eventBytes), ("lineBytes", \.lineBytes),
+            ("responseBufferBytes", \.responseBufferBytes), ("bufferedBytes", \.bufferedBytes),
+            ("eventBytes", \.eventBytes), ("lineBytes", \.lineBytes),
             ("bodyRate", \.bodyRate),
         ]
     }

@@ -20,6 +20,12 @@ extension KeyTable {
                 fallback: #""16MiB""#,
                 "Bytes of an answer that has to be held; a relayed answer has no bound."
             ),
+            Key(
+                "bufferedBytes",
+                .size(1024 * 1024...1024 * 1024 * 1024 * 1024),
+                fallback: #""512MiB""#,
+                "Bytes held for callers, upstreams and children together; above it the largest holder has to let go."
+            ),
             Key("eventBytes", .size(Self.bytes), fallback: #""4MiB""#, "Bytes of one server-sent event."),
             Key("lineBytes", .size(Self.bytes), fallback: #""16MiB""#, "Bytes of one line of a stdio server."),
             Key("headTimeout", .duration, fallback: #""10s""#, "Time for a whole request head."),

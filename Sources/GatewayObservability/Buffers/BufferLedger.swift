@@ -1,0 +1,130 @@
+// This source file is part of mcp-proxy.
+// SPDX-License-Identifier: Apache-2.0
+
+internal import Synchronization
+
+// Each buffer has a bound of its own, but ten thousand connections times a few MiB are more than a machine has. So
+// whoever holds bytes for a peer counts them here, and above one bound for the process (`limits.bufferedBytes`) the
+// largest holder has to let go first: that is most likely the one who does harm, and the smallest number of callers
+// who are hurt. What each holder does when it is told to is its own business: a call ends as `overloaded`, a connection
+// that does not read is broken, a stream forgets what could be asked for again.
+
+/// All bytes that the gateway holds for callers, upstreams and children, and their bound.
+package final class BufferLedger: Sendable {
+    /// A holder of so many bytes that it may be told to let go.
+    fileprivate final class LargeHolder: Sendable {
+        let bytes: Atomic<Int>
+        /// Whether it was told already.
+        let isLettingGo = Atomic<Bool>(false)
+        let letGo: @Sendable () -> Void
+
+        init(_ bytes: Int, _ letGo: @escaping @Sendable () -> Void) {
+            self.bytes = Atomic(bytes)
+            self.letGo = letGo
+        }
+    }
+
+    /// Holders of less are never told to let go: it would free nothing.
+    package static let largeSize = 64 * 1024
+
+    private let total: Gauge
+    private let limit: Int
+    private let large = Mutex<[ObjectIdentifier: LargeHolder]>([:])
+
+    /// `total` is the gauge that operators see; `limit` the bound for all holders together.
+    package init(total: Gauge, limit: Int) {
+        self.total = total
+        self.limit = limit
+    }
+
+    /// Bytes that are held now.
+    package var bytes: Int { self.total.value }
+
+    fileprivate func add(_ change: Int) { self.total.add(change) }
+
+    fileprivate func list(_ bytes: Int, _ letGo: @escaping @Sendable () -> Void) -> LargeHolder {
+        let holder = LargeHolder(bytes, letGo)
+        self.large.withLock { $0[ObjectIdentifier(holder)] = holder }
+        return holder
+    }
+
+    fileprivate func unlist(_ holder: LargeHolder) {
+        self.large.withLock { $0[ObjectIdentifier(holder)] = nil }
+    }
+
+    /// Tells the largest holders to let go until what is left is within the bound.
+    fileprivate func enforce() {
+        guard self.total.value > self.limit else { return }
+        let told: [LargeHolder] = self.large.withLock { large in
+            // What those hold that were told before is as good as gone.
+            var left = self.total.value
+            var others: [LargeHolder] = []
+            for holder in large.values {
+                if holder.isLettingGo.load(ordering: .relaxed) {
+                    left -= holder.bytes.load(ordering: .relaxed)
+                } else {
+                    others.append(holder)
+                }
+            }
+            var told: [LargeHolder] = []
+            while left > self.limit {
+                let largest = others.indices.max {
+                    others[$0].bytes.load(ordering: .relaxed) < others[$1].bytes.load(ordering: .relaxed)
+                }
+                guard let largest else { break }
+                let holder = others.remove(at: largest)
+                holder.isLettingGo.store(true, ordering: .relaxed)
+                left -= holder.bytes.load(ordering: .relaxed)
+                told.append(holder)
+            }
+            return told
+        }
+        for holder in told { holder.letGo() }
+    }
+}
+
+/// What one holder keeps for its peer, as it changes; used by one thread at a time.
+///
+/// Costs one atomic addition for a change of the ordinary size. What it counts ends with it.
+package struct HeldBytes: ~Copyable {
+    private let ledger: BufferLedger
+    private var holder: BufferLedger.LargeHolder?
+    package private(set) var count = 0
+
+    package init(in ledger: BufferLedger) {
+        self.ledger = ledger
+    }
+
+    /// The holder holds `count` bytes from now on.
+    ///
+    /// `letGo` is called, on any thread and perhaps before this returns, if it has to give them up.
+    @inline(__always)
+    package mutating func set(_ count: Int, _ letGo: () -> @Sendable () -> Void) {
+        guard count != self.count else { return }
+        self.change(to: count, letGo)
+    }
+
+    private mutating func change(to count: Int, _ letGo: () -> @Sendable () -> Void) {
+        let grew = count > self.count
+        self.ledger.add(count - self.count)
+        self.count = count
+        if let holder {
+            holder.bytes.store(count, ordering: .relaxed)
+            if count < BufferLedger.largeSize / 2 {
+                self.ledger.unlist(holder)
+                self.holder = nil
+            }
+        } else if count >= BufferLedger.largeSize {
+            self.holder = self.ledger.list(count, letGo())
+        }
+        if grew { self.ledger.enforce() }
+    }
+
+    /// The holder holds nothing any more.
+    package mutating func clear() { self.set(0) { {} } }
+
+    deinit {
+        if self.count > 0 { self.ledger.add(-self.count) }
+        if let holder { self.ledger.unlist(holder) }
+    }
+}
