@@ -6,7 +6,7 @@ package import NIOCore
 
 /// One request as the listener read it: head, body, who asks.
 ///
-/// Reused for the next request of its connection.
+/// Reused for the next request of its connection, unless somebody still works on this one.
 package final class InboundRequest {
     /// The head's fields; their ranges count from the reader index of `head`.
     package var parser: HTTP1RequestParser
@@ -18,6 +18,14 @@ package final class InboundRequest {
 
     package init(parser: HTTP1RequestParser) {
         self.parser = parser
+    }
+
+    /// Makes it ready for the next request of its connection.
+    package func reset() {
+        self.parser.reset()
+        self.head = ByteBuffer()
+        self.body = ByteBuffer()
+        self.token = nil
     }
 
     /// A copy for an exchange that outlives the answer to its HTTP request; the bytes are shared.
@@ -53,9 +61,10 @@ package final class InboundRequest {
     }
 }
 
-/// The answering side of one request: implemented by the listener's connection, called on its event loop.
+/// The right to answer one request, given out by the listener's connection and used on its event loop.
 ///
-/// A request gets either one `respond`, or `begin`, any number of `send` and then `finish` or `reset`.
+/// A request gets either one `respond`, or `begin`, any number of `send` and then `finish` or `reset`. Behind that, and
+/// once the caller is gone, the right is revoked: what is said by it goes nowhere.
 package protocol DownstreamResponder: StreamOutlet {
     var loop: GatewayLoop { get }
     /// Where messages that come before the answer go, if not into the answer itself.
@@ -72,16 +81,25 @@ package protocol MessageSink: AnyObject {
     /// Whether messages can be sent on without piling up.
     var isWritable: Bool { get }
     func send(_ message: ByteBuffer)
+    /// How many bytes of answers may be held until they are complete, beside those that are.
+    var room: Int { get }
+    /// So many more bytes of answers are held until they are complete; negative: fewer.
+    func holds(_ change: Int)
+}
+
+extension MessageSink {
+    package var room: Int { .max / 2 }
+    package func holds(_ change: Int) {}
 }
 
 /// What a connection holds while the runtime works on its request; called on its event loop.
 package protocol DownstreamExchange: AnyObject {
-    /// The caller went away, or shut down its side; nothing of `responder` may be called afterwards if `isClosed`.
+    /// The caller went away (`isClosed`), or shut down its side.
     func downstreamLeft(isClosed: Bool)
     /// The caller takes bytes again.
     func downstreamBecameWritable()
-    /// A look at the deadlines, a few times a second.
-    func sweep(now: NIODeadline)
+    /// The caller took next to nothing for too long, or too much is held for it: its connection is broken.
+    func downstreamIsSlow()
     /// The process ends: streams without an end of their own end now.
     func drain()
 }

@@ -60,30 +60,40 @@ extension Gateway {
             guard let name, filter.admits(name) else {
                 if let session = call.session { self.sessions.end(session) }
                 call.upstream.metrics.requests.increment(message.method, .refused)
-                responder.respond(
-                    status: message.era == .stateless ? 400 : 200,
-                    json: ErrorAnswer.body(
-                        code: -32_602,
-                        message: "Unknown tool: \(name ?? "")",
-                        id: message.idBytes
-                    )
-                )
+                self.refuseTool(name ?? "", message, responder)
                 return false
             }
         }
-        guard !self.isDraining, message.isListening ? self.takeStream() : self.takePlace() else {
-            if let session = call.session { self.sessions.end(session) }
-            let cause = self.isDraining ? "draining" : "in_flight"
-            let text = self.isDraining ? "the gateway stops" : "the gateway is at its limit of calls; try again"
-            self.refuse(
-                GatewayError(.overloaded, executed: .no, text, cause: cause),
-                message,
-                call.upstream,
-                responder
-            )
-            return false
+        return self.takePlace(for: call, isStream: message.isListening, responder)
+    }
+
+    /// Answers a call of a tool that is hidden as one of a tool that does not exist.
+    private func refuseTool(_ name: String, _ message: CallerMessage, _ responder: any DownstreamResponder) {
+        // A handshake caller that expects no answer gets none.
+        guard message.isRequest || message.era == .stateless else {
+            return responder.respond(status: 202, body: nil) { _ in }
         }
-        return true
+        responder.respond(
+            status: message.era == .stateless ? 400 : 200,
+            json: ErrorAnswer.body(code: -32_602, message: "Unknown tool: \(name)", id: message.idBytes)
+        )
+    }
+
+    /// Takes a place among the requests under way, or the streams; without one the call is refused.
+    private func takePlace(for call: Call, isStream: Bool, _ responder: any DownstreamResponder) -> Bool {
+        if !self.isDraining, isStream ? self.takeStream() : self.takePlace() { return true }
+        if let session = call.session { self.sessions.end(session) }
+        let cause = self.isDraining ? "draining" : "in_flight"
+        let text = self.isDraining ? "the gateway stops" : "the gateway is at its limit of calls; try again"
+        let error = GatewayError(.overloaded, executed: .no, text, cause: cause)
+        self.refuse(error, call.message, call.upstream, responder)
+        return false
+    }
+
+    /// A call that waits until something is known or open; nil if there is no place for it, and it was refused.
+    private func waiting(_ call: Call, _ responder: any DownstreamResponder) -> DeferredExchange? {
+        guard self.takePlace(for: call, isStream: false, responder) else { return nil }
+        return DeferredExchange(call, gateway: self, responder: responder)
     }
 
     // MARK: Waiting
@@ -92,15 +102,15 @@ extension Gateway {
     func deferred(
         _ call: Call,
         _ responder: any DownstreamResponder,
-        _ make: @escaping () -> (any DownstreamExchange)?
+        _ make: @escaping (Call, any DownstreamResponder) -> (any DownstreamExchange)?
     ) -> (any DownstreamExchange)? {
         let upstream = call.upstream
-        let exchange = DeferredExchange(call, gateway: self, responder: responder)
-        let bound = DeferredExchange.bound(exchange)
+        guard let supervisor = self.supervisor(of: upstream) else { return make(call, responder) }
+        guard let exchange = self.waiting(call, responder) else { return nil }
+        let bound = exchange.bound
         let loop = responder.loop.eventLoop
         let body = NIOLoopBound(make, eventLoop: loop)
         let era = call.message.era
-        guard let supervisor = self.supervisor(of: upstream) else { return make() }
         supervisor.probeNow(on: loop) {
             let isRouted = if case .unknown = upstream.route { false } else { true }
             let isKnown = isRouted && (era == .handshake || upstream.eras.stateless != nil)
@@ -118,11 +128,12 @@ extension Gateway {
     func withLink(
         _ call: Call,
         _ responder: any DownstreamResponder,
-        _ make: @escaping (SessionBridge.Sharing?, LinkHandle) -> (any DownstreamExchange)?
+        _ make:
+            @escaping (Call, any DownstreamResponder, SessionBridge.Sharing?, LinkHandle) -> (any DownstreamExchange)?
     ) -> (any DownstreamExchange)? {
         let upstream = call.upstream
-        let exchange = DeferredExchange(call, gateway: self, responder: responder)
-        let bound = DeferredExchange.bound(exchange)
+        guard let exchange = self.waiting(call, responder) else { return nil }
+        let bound = exchange.bound
         let body = NIOLoopBound(make, eventLoop: responder.loop.eventLoop)
         let home = self.home(of: upstream)
         let era = call.message.era
@@ -132,7 +143,7 @@ extension Gateway {
                     switch result {
                     case .success(let link):
                         let (sharing, handle) = (link.sharing, link.handle)
-                        bound.execute { exchange in exchange.become { body.value(sharing, handle) } }
+                        bound.execute { exchange in exchange.become { body.value($0, $1, sharing, handle) } }
                     case .failure(let error):
                         bound.execute { $0.fail(error) }
                     }
@@ -153,13 +164,13 @@ extension Gateway {
         }
         switch upstream.route {
         case .unknown:
-            return self.deferred(call, responder) { self.initialize(call, responder) }
+            return self.deferred(call, responder) { self.initialize($0, $1) }
         case .http(let http):
             let shared = self.sharedSessions(of: upstream)
             guard !shared.isEmpty else { return self.start(call, http, responder) }
             return self.initialize(call, http, shared, responder)
         case .link where upstream.isShared:
-            return self.withLink(call, responder) { sharing, handle in
+            return self.withLink(call, responder) { call, responder, _, handle in
                 self.initializeShared(call, handle, responder)
             }
         case .link:
@@ -174,17 +185,15 @@ extension Gateway {
         _ shared: [SharedSession],
         _ responder: any DownstreamResponder
     ) -> (any DownstreamExchange)? {
-        let exchange = DeferredExchange(call, gateway: self, responder: responder)
-        let bound = DeferredExchange.bound(exchange)
-        let state = NIOLoopBound((call, responder), eventLoop: responder.loop.eventLoop)
+        guard let exchange = self.waiting(call, responder) else { return nil }
+        let bound = exchange.bound
         self.open(shared, http, http.credentials?.attempts(.home)) { result in
             bound.execute { exchange in
                 switch result {
                 case .failure(let error):
                     exchange.fail(error)
                 case .success(let home):
-                    let (call, responder) = state.value
-                    exchange.become {
+                    exchange.become { call, responder in
                         let capabilities = AnswerReader.capabilities(of: call.message.envelope, in: call.message.body)
                         let slot = shared.count > 1 ? home.slot : nil
                         self.establish(call, home.result, responder, home: slot) { session in
@@ -255,11 +264,11 @@ extension Gateway {
         _ link: LinkHandle,
         _ responder: any DownstreamResponder
     ) -> (any DownstreamExchange)? {
-        let exchange = DeferredExchange(call, gateway: self, responder: responder)
-        let bound = DeferredExchange.bound(exchange)
-        let state = NIOLoopBound((call, responder), eventLoop: responder.loop.eventLoop)
+        guard let exchange = self.waiting(call, responder) else { return nil }
+        let bound = exchange.bound
         let capabilities = AnswerReader.capabilities(of: call.message.envelope, in: call.message.body)
-        let session = call.session ?? CallerSession(id: self.sessions.makeID(), principal: call.principal)
+        let session =
+            call.session ?? CallerSession(id: self.sessions.makeID(), principal: call.principal, buffers: self.buffers)
         link.execute { link in
             guard let initialized = link.initializeResult else {
                 let gone = link.settings.gone
@@ -268,15 +277,11 @@ extension Gateway {
             let number = link.join(session, capabilities: capabilities)
             let handle = link.handle
             bound.execute { exchange in
-                var isTaken = false
-                exchange.become {
-                    isTaken = true
-                    let (call, responder) = state.value
+                let isThere = exchange.become { call, responder in
                     self.establish(call, initialized, responder, session) { _ in .link(handle, caller: number) }
                     return nil
                 }
-                // The caller left meanwhile.
-                if !isTaken { handle.execute { $0.leave(number) } }
+                if !isThere { handle.execute { $0.leave(number) } }
             }
         }
         return exchange
@@ -294,7 +299,9 @@ extension Gateway {
         let message = call.message
         let requested = message.envelope.initializeVersion.map(message.text)
         let version = initialized.negotiated(requested)
-        let session = call.session ?? made ?? CallerSession(id: self.sessions.makeID(), principal: call.principal)
+        let session =
+            call.session ?? made
+            ?? CallerSession(id: self.sessions.makeID(), principal: call.principal, buffers: self.buffers)
         let bound = binding(session)
         let isOpen =
             session.bind(bound, revision: ProtocolRevision(rawValue: version), home: home)
@@ -352,12 +359,14 @@ extension Gateway {
             on: responder.loop
         )
         if isProcess { link.onClosed = { upstream.releaseChild() } }
-        let session = call.session ?? CallerSession(id: self.sessions.makeID(), principal: call.principal)
+        let session =
+            call.session ?? CallerSession(id: self.sessions.makeID(), principal: call.principal, buffers: self.buffers)
         let capabilities = AnswerReader.capabilities(of: call.message.envelope, in: call.message.body)
         let number = link.join(session, capabilities: capabilities)
         let handle = link.handle
         let loop = responder.loop
-        return self.start(call, handle, caller: number, isShared: false, responder) { [weak link] message, envelope in
+        let exchange = self.start(call, handle, caller: number, isShared: false, responder) {
+            [weak link] message, envelope in
             guard let link else { return .refused(message) }
             guard envelope.kind == .result else {
                 // It may be asked again in another way, by a new `initialize`.
@@ -374,6 +383,9 @@ extension Gateway {
             link.established(with: call.message.body)
             return .established(message, session.isLegacy ? nil : session.id)
         }
+        // Refused before anything was sent: nobody else would give the child's place back.
+        if exchange == nil { link.close() }
+        return exchange
     }
 }
 

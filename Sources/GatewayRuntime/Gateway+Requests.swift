@@ -67,18 +67,23 @@ extension Gateway {
         let call = Call(message: message, request: request, upstream: upstream, principal: principal, session: nil)
         switch upstream.route {
         case .unknown:
-            return self.deferred(call, responder) { self.postStateless(message, request, upstream, responder) }
+            return self.deferred(call, responder) { call, responder in
+                self.postStateless(call.message, call.request, call.upstream, responder)
+            }
         case .http(let http):
             guard eras.stateless != nil else {
                 // Not known because the upstream was not up: what it is asked may only be what it speaks (protocol §4).
-                return self.deferred(call, responder) { self.postStateless(message, request, upstream, responder) }
+                return self.deferred(call, responder) { call, responder in
+                    self.postStateless(call.message, call.request, call.upstream, responder)
+                }
             }
             return self.start(call, http, responder)
         case .link:
-            return self.withLink(call, responder) { link, handle in
-                guard link == .stateless else {
+            return self.withLink(call, responder) { call, responder, sharing, handle in
+                guard sharing == .stateless else {
+                    let message = call.message
                     let rejection = EraRejection.handshakeOnly(message.envelope)
-                    return self.refuse(rejection, message.envelope, message.body, upstream, responder)
+                    return self.refuse(rejection, message.envelope, message.body, call.upstream, responder)
                 }
                 return self.start(call, handle, caller: nil, isShared: true, responder)
             }
@@ -122,7 +127,9 @@ extension Gateway {
             }
             let call = Call(message: message, request: request, upstream: upstream, principal: principal, session: nil)
             guard case .http(let http) = upstream.route else {
-                return self.deferred(call, responder) { self.postHandshake(message, request, upstream, responder) }
+                return self.deferred(call, responder) { call, responder in
+                    self.postHandshake(call.message, call.request, call.upstream, responder)
+                }
             }
             return self.start(call, http, responder)
         }
@@ -178,8 +185,13 @@ extension Gateway {
         } catch {
             return self.refuse(error, body, responder)
         }
-        let batch = BatchExchange(responder, acceptsEvents: request.accept.admitsEventStream)
-        let isRunning = batch.start(count: elements.count) { index, responder in
+        let batch = BatchExchange(
+            responder,
+            acceptsEvents: request.accept.admitsEventStream,
+            limit: self.limits.responseBufferBytes,
+            upstream: upstream
+        )
+        let isRunning = batch.start(elements.map { $0.idBytes(in: body) }) { index, responder in
             self.postElement(elements[index], request, upstream, principal, session, responder)
         }
         return isRunning ? batch : nil

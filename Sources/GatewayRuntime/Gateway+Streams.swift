@@ -95,7 +95,8 @@ extension Gateway {
             loop: loop,
             isResumable: true,
             isPrimed: session.isPrimed,
-            source: nil
+            source: nil,
+            share: session.share
         )
         let bound = NIOLoopBound(stream, eventLoop: loop.eventLoop)
         return session.listener(orElse: .init(stream: bound) { bound.execute { $0.finish() } }) ?? bound
@@ -154,7 +155,8 @@ extension Gateway {
         let session = CallerSession(
             id: self.sessions.makeID(),
             principal: self.principal(of: request, at: upstream),
-            isLegacy: true
+            isLegacy: true,
+            buffers: self.buffers
         )
         guard self.open(session, on: responder.loop),
             self.sessions.begin(session.id, principal: session.principal) != nil
@@ -169,9 +171,16 @@ extension Gateway {
         }
         let loop = responder.loop
         let source = LegacyStreamSource(session) { self.end(session, on: loop) }
-        let stream = CallerStream(number: 0, loop: loop, isResumable: false, source: source)
+        let overdueLimit = self.limits.eventBytes + CallerStream.overdueLimit
+        let stream = CallerStream(
+            number: 0,
+            loop: loop,
+            isResumable: false,
+            source: source,
+            overdueLimit: overdueLimit
+        )
         let bound = NIOLoopBound(stream, eventLoop: loop.eventLoop)
-        session.opened(bound)
+        session.opened(bound, limit: overdueLimit)
         let connection = StreamConnection(gateway: self, upstream: upstream, session: session, responder: responder)
         connection.attach(to: bound, after: nil)
         let path = "\(self.listener.basePath)/\(upstream.configuration.route)/message?sessionId=\(session.id.text)"

@@ -18,7 +18,8 @@ package final class Gateway: Sendable {
     package let upstreams: [Upstream]
     package let sessions: CallerSessions
     package let metrics: MetricsRegistry
-    package let bufferedBytes: Gauge
+    /// Where everybody counts what is held for callers, upstreams and children.
+    package let buffers: BufferLedger
     package let logger: Logger
     package let startedAt: NIODeadline
     let rejections: CounterFamily<RejectionReason>
@@ -57,7 +58,10 @@ package final class Gateway: Sendable {
         self.logger = logger
         self.startedAt = .now()
         self.sessions = CallerSessions(limits: snapshot.listener.limits)
-        self.bufferedBytes = metrics.gauge(.bufferedBytes)
+        self.buffers = BufferLedger(
+            total: metrics.gauge(.bufferedBytes),
+            limit: snapshot.listener.limits.bufferedBytes
+        )
         self.rejections = metrics.counters(.inboundRejected, by: RejectionReason.self)
         var upstreams: [Upstream] = []
         var gates = OutboundProxyGates()
@@ -69,6 +73,7 @@ package final class Gateway: Sendable {
                     listener: snapshot.listener,
                     stdio: stdio,
                     gates: &gates,
+                    buffers: self.buffers,
                     metrics: metrics,
                     logger: logger
                 )
@@ -343,6 +348,8 @@ package final class Gateway: Sendable {
         return false
     }
 
+    func leavePlace() { self.inFlight.subtract(1, ordering: .relaxed) }
+
     func takeStream() -> Bool {
         if self.streams.add(1, ordering: .relaxed).newValue <= self.limits.streams { return true }
         self.streams.subtract(1, ordering: .relaxed)
@@ -359,7 +366,7 @@ package final class Gateway: Sendable {
     package func count(rejected reason: RejectionReason) { self.rejections.increment(reason) }
 
     func finished(_ exchange: CallerExchange, outcome: CallOutcome) {
-        if exchange.message.isListening { self.streamEnded() } else { self.inFlight.subtract(1, ordering: .relaxed) }
+        if exchange.message.isListening { self.streamEnded() } else { self.leavePlace() }
         let upstream = exchange.upstream
         let elapsed = NIODeadline.now() - exchange.startedAt
         upstream.metrics.requests.increment(exchange.message.method, outcome)

@@ -1,7 +1,9 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
+import GatewayBytes
 import GatewayModel
+import GatewayObservability
 import GatewayRuntime
 import GatewayTransport
 import GatewayWire
@@ -13,67 +15,70 @@ import Glibc
 import Darwin
 #endif
 
-/// One connection of a caller: one request at a time, read strictly, answered, and then the next.
+/// One connection of a caller: owns its bytes, its socket and its clock, and does what the machine of its rules says.
 ///
-/// Confined to its event loop. Bytes of later requests wait in `input`, within a bound, until the answer to the one
-/// before is out. After a request whose framing is in doubt nothing more is read from the connection.
+/// Confined to its event loop. Whoever answers a request gets a `DownstreamResponse`, which this connection revokes when
+/// that answer is over: no later word of theirs reaches the caller of another request. What the channel fires while this
+/// connection writes or closes, its end above all, is dealt with afterwards, so that nobody hears of the end of a
+/// connection in the middle of a call to it.
 final class DownstreamConnection: ChannelDuplexHandler, Sweepable {
     typealias InboundIn = ByteBuffer
     typealias OutboundIn = ByteBuffer
     typealias OutboundOut = ByteBuffer
 
-    enum State {
-        /// Waiting for a request, or for the rest of its head.
-        case readingHead
-        case readingBody
-        /// Somebody works on the request.
-        case answering
-        /// The answer to a request that was not read to its end is out: what still comes is thrown away for a moment,
-        /// so that the caller gets to read the answer (RFC 9112 §9.6).
-        case lingering(until: NIODeadline)
-        case closed
-    }
-
-    /// Bytes that may wait behind the request that is worked on.
-    private static let inputLimit = 64 * 1024
-    private static let lingerTime = TimeAmount.seconds(2)
+    /// Bytes that wait behind the request that is worked on before reading stops.
+    private static let leastInput = 64 * 1024
+    /// What the channel may give us of one readiness before it hears that reading stops.
+    private static let readBurst = 512 * 1024
+    /// An answer up to this size is copied behind its head: one buffer costs less than two.
+    private static let inlineBody = 16 * 1024
 
     let loop: GatewayLoop
     var sweepIndex = -1
-    private let limits: Limits
     private let handler: any RequestHandler
-    private let request: InboundRequest
     private let onClose: () -> Void
+    private let bodyBytes: Int
     private var facts = ConnectionFacts(isLocalAddressLoopback: false, isPeerLoopback: false)
     private var context: ChannelHandlerContext?
-    private(set) var state = State.readingHead
-    private var input = ByteBuffer()
+    private var machine: HTTP1ServerConnection.StateMachine
+    private var request: InboundRequest
+    private var isRequestUsed = false
     private var exchange: (any DownstreamExchange)?
-    private var deadline: NIODeadline
-    private var headBegan = false
-    private var requestCount = 0
+    /// The answer that is open.
+    private var response: DownstreamResponse?
+    /// The one before, to be used again if nobody holds it any more.
+    private var spareResponse: DownstreamResponse?
+
+    private var input: UnconsumedBytes
+    private let inputLimit: Int
+    private var body: UnconsumedBytes
     private var isProcessing = false
     private var isReadHeld = false
     private var isInputClosed = false
-    private var blockedSince: NIODeadline?
+    private var isOver = false
+    /// Calls to the channel, and what it fired inside them.
+    private let callOuts: CallOuts
 
-    // The request's body.
-    private var remainingBody = 0
-    private var chunked: HTTP1ChunkedDecoder?
-    private var bodyBegan = NIODeadline.uptimeNanoseconds(0)
-    private var buffered = 0
+    private var held: HeldBytes
+    /// Bytes given to the channel so far, and those that it had not sent when it was last asked.
+    private var written: UInt64 = 0
+    private var pending = 0
+    /// Whether anything was written since the channel had nothing left to send.
+    private var mayBePending = false
 
-    // The answer.
-    private var keepsAlive = true
-    private var isHeadRequest = false
     private var isChunkedAnswer = false
 
     init(loop: GatewayLoop, limits: Limits, handler: any RequestHandler, onClose: @escaping () -> Void) {
         self.loop = loop
-        self.limits = limits
+        self.callOuts = CallOuts(on: loop.eventLoop)
         self.handler = handler
         self.onClose = onClose
-        self.deadline = .now() + TimeAmount(limits.headTimeout)
+        self.bodyBytes = limits.bodyBytes
+        self.machine = .init(HTTP1ServerConnection.Limits(limits), now: Self.now)
+        self.inputLimit = max(Self.leastInput, limits.headBytes)
+        self.input = UnconsumedBytes(limit: self.inputLimit + Self.readBurst)
+        self.body = UnconsumedBytes(limit: limits.bodyBytes)
+        self.held = HeldBytes(in: handler.buffers)
         self.request = InboundRequest(
             parser: HTTP1RequestParser(
                 limits: HTTP1HeadLimits(
@@ -84,6 +89,8 @@ final class DownstreamConnection: ChannelDuplexHandler, Sweepable {
             )
         )
     }
+
+    private static var now: Duration { Duration(since: .now()) }
 
     // MARK: Channel
 
@@ -96,39 +103,12 @@ final class DownstreamConnection: ChannelDuplexHandler, Sweepable {
         self.loop.sweeper.add(self)
     }
 
-    func channelInactive(context: ChannelHandlerContext) {
-        let exchange = self.exchange
-        self.exchange = nil
-        self.state = .closed
-        self.loop.sweeper.remove(self)
-        self.hold(0)
-        self.onClose()
-        exchange?.downstreamLeft(isClosed: true)
-    }
-
-    func read(context: ChannelHandlerContext) {
-        if self.input.readableBytes >= Self.inputLimit { self.isReadHeld = true } else { context.read() }
-    }
-
-    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
-        var bytes = self.unwrapInboundIn(data)
-        switch self.state {
-        case .lingering, .closed:
-            return
-        case .readingHead, .readingBody, .answering:
-            if self.input.readableBytes == 0 { self.input = bytes } else { self.input.writeBuffer(&bytes) }
-        }
-        self.process()
-    }
+    func channelInactive(context: ChannelHandlerContext) { self.afterCalls { $0.becameInactive() } }
 
     func channelWritabilityChanged(context: ChannelHandlerContext) {
-        if context.channel.isWritable {
-            self.blockedSince = nil
-            self.exchange?.downstreamBecameWritable()
-            self.process()
-        } else if self.blockedSince == nil {
-            self.blockedSince = .now()
-        }
+        let isWritable = context.channel.isWritable
+        self.machine.becameWritable(isWritable)
+        if isWritable { self.afterCalls { $0.becameWritable() } }
         context.fireChannelWritabilityChanged()
     }
 
@@ -136,18 +116,7 @@ final class DownstreamConnection: ChannelDuplexHandler, Sweepable {
         guard let event = event as? ChannelEvent, event == .inputClosed else {
             return context.fireUserInboundEventTriggered(event)
         }
-        self.isInputClosed = true
-        switch self.state {
-        case .answering:
-            self.exchange?.downstreamLeft(isClosed: false)
-        case .readingHead where self.blockedSince != nil || self.input.readableBytes > 0 && !self.headBegan:
-            // Whole requests wait to be answered, or an answer to be taken.
-            break
-        case .readingHead, .readingBody, .lingering:
-            self.close()
-        case .closed:
-            break
-        }
+        self.afterCalls { $0.becameInputClosed() }
     }
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
@@ -155,180 +124,185 @@ final class DownstreamConnection: ChannelDuplexHandler, Sweepable {
         context.close(promise: nil)
     }
 
-    // MARK: Reading
+    func read(context: ChannelHandlerContext) {
+        if self.input.count >= self.inputLimit { self.isReadHeld = true } else { context.read() }
+    }
 
-    /// Goes on with what is in `input`, request after request, until bytes are missing or an answer is.
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        let bytes = self.unwrapInboundIn(data)
+        if self.callOuts.mustWait { self.callOuts.keep { self.received(bytes) } } else { self.received(bytes) }
+    }
+
+    private func received(_ bytes: ByteBuffer) {
+        guard self.machine.takesInput else { return }
+        // The bound leaves room for what a channel gives at once: a caller that gets past it does what no socket can.
+        guard self.input.append(bytes) else { return self.close() }
+        self.process()
+    }
+
+    // MARK: Calls to the channel
+
+    /// Calls the channel, which may fire events at once.
+    private func call(_ body: (ChannelHandlerContext) -> Void) {
+        guard let context else { return }
+        self.callOuts.begin()
+        body(context)
+        self.callOuts.end()
+    }
+
+    /// Deals with an event of the channel: now, or, if it came inside a call to the channel, behind that.
+    private func afterCalls(_ body: @escaping (DownstreamConnection) -> Void) {
+        if self.callOuts.mustWait { self.callOuts.keep { body(self) } } else { body(self) }
+    }
+
+    private func write(_ bytes: ByteBuffer) {
+        self.written += UInt64(bytes.readableBytes)
+        self.mayBePending = true
+        self.call { $0.write(self.wrapOutboundOut(bytes), promise: nil) }
+    }
+
+    private func flushChannel() {
+        self.call { $0.flush() }
+        // What a slow caller has not taken counts as held, at once where it is much.
+        if self.context?.channel.isWritable == false { self.measurePending() }
+    }
+
+    private func measurePending() {
+        let options = self.context?.channel.syncOptions
+        // On a channel that is closed nothing is pending.
+        self.pending = (try? options?.getOption(.bufferedWritableBytes)) ?? 0
+        self.mayBePending = self.pending > 0
+        self.updateHeld()
+    }
+
+    private func updateHeld() {
+        self.held.set(self.input.count + self.body.count + self.pending) {
+            let connection = NIOLoopBound(self, eventLoop: self.loop.eventLoop)
+            return { connection.eventLoop.execute { connection.value.breakOff() } }
+        }
+    }
+
+    // MARK: Events
+
+    private func becameInactive() {
+        guard !self.isOver else { return }
+        self.isOver = true
+        _ = self.machine.closed()
+        self.loop.sweeper.remove(self)
+        self.held.clear()
+        self.onClose()
+        self.request.body = ByteBuffer()
+        self.endResponse()?.downstreamLeft(isClosed: true)
+    }
+
+    private func becameWritable() {
+        guard !self.isOver else { return }
+        self.measurePending()
+        self.exchange?.downstreamBecameWritable()
+        self.process()
+    }
+
+    private func becameInputClosed() {
+        guard !self.isOver else { return }
+        self.isInputClosed = true
+        if self.machine.inputClosed() { self.exchange?.downstreamLeft(isClosed: false) } else { self.process() }
+    }
+
+    /// Goes on with the bytes that wait, request after request, until bytes are missing or an answer is.
     private func process() {
-        guard !self.isProcessing else { return }
+        guard !self.isProcessing, !self.isOver else { return }
         self.isProcessing = true
-        defer { self.isProcessing = false }
-        reading: while self.input.readableBytes > 0 {
-            switch self.state {
-            case .readingHead:
-                // Answers that nobody takes must not pile up.
-                guard self.blockedSince == nil, self.readHead() else { break reading }
-            case .readingBody:
-                guard self.readBody() else { break reading }
-            case .answering, .lingering, .closed:
+        reading: while true {
+            self.renewRequest()
+            switch self.machine.next(
+                self.input.bytes.readableBytesUInt8Span,
+                &self.request.parser,
+                now: self.requestBegins()
+            ) {
+            case .wait:
                 break reading
-            }
-        }
-        if self.isInputClosed, case .readingHead = self.state, self.blockedSince == nil { return self.close() }
-        if self.isReadHeld, self.input.readableBytes < Self.inputLimit {
-            self.isReadHeld = false
-            self.context?.read()
-        }
-    }
-
-    /// Returns whether to go on.
-    private func readHead() -> Bool {
-        if !self.headBegan {
-            self.headBegan = true
-            self.request.receivedAt = .now()
-            self.deadline = self.request.receivedAt + TimeAmount(self.limits.headTimeout)
-        }
-        let length: Int?
-        do throws(HTTP1Error) {
-            length = try self.request.parser.parse(self.input.readableBytesUInt8Span)
-        } catch {
-            self.reject(error)
-            return false
-        }
-        guard let length, let head = self.input.readSlice(length: length) else { return false }
-        self.request.head = head
-        self.requestCount += 1
-        self.isHeadRequest = self.request.parser.method == .head
-        self.keepsAlive =
-            self.request.parser.keepsAlive && self.requestCount < self.limits.requestsPerConnection
-            && !self.handler.isDraining
-        if let rejection = self.handler.admit(self.request, from: self.facts) {
-            self.reject(rejection)
-            return self.isReadingHead
-        }
-        self.bodyBegan = .now()
-        self.deadline = self.bodyBegan + TimeAmount(self.limits.bodyTimeout)
-        switch self.request.parser.framing {
-        case .none, .length(0), .untilClose:
-            self.handOver()
-            return self.isReadingHead
-        case .length(let length):
-            guard length <= self.limits.bodyBytes else {
-                self.reject(self.tooLarge)
-                return false
-            }
-            if let body = self.input.readSlice(length: length) {
-                // In one piece already, which is the ordinary case: nothing is copied.
-                self.request.body = body
-                self.hold(length)
+            case .head(let length):
+                self.request.head = self.input.take(length) ?? ByteBuffer()
+                self.isRequestUsed = true
+                self.admit()
+            case .body(let range, let consumed):
+                // The machine keeps to the same bound.
+                _ = self.body.append(range, of: self.input.bytes)
+                self.input.consume(consumed)
+            case .skip(let count):
+                self.input.consume(count)
+            case .handOver:
                 self.handOver()
-                return self.isReadingHead
-            }
-            self.remainingBody = length
-            self.chunked = nil
-            self.request.body = self.loop.buffer(capacity: min(length, Self.inputLimit))
-        case .chunked:
-            self.chunked = HTTP1ChunkedDecoder()
-            self.request.body = ByteBuffer()
-        }
-        self.state = .readingBody
-        if self.request.parser.expectsContinue, self.input.readableBytes == 0 {
-            self.context?
-                .writeAndFlush(
-                    self.wrapOutboundOut(ByteBuffer(staticString: "HTTP/1.1 100 Continue\r\n\r\n")),
-                    promise: nil
-                )
-        }
-        return true
-    }
-
-    private var isReadingHead: Bool { if case .readingHead = self.state { true } else { false } }
-
-    /// Returns whether to go on.
-    private func readBody() -> Bool {
-        guard self.chunked != nil else {
-            let count = min(self.remainingBody, self.input.readableBytes)
-            if var part = self.input.readSlice(length: count) { self.request.body.writeBuffer(&part) }
-            self.remainingBody -= count
-            self.bodyGrew()
-            if self.remainingBody == 0 { self.handOver() }
-            return self.isReadingHead
-        }
-        while true {
-            do throws(HTTP1Error) {
-                guard let step = try self.chunked?.next(self.input.readableBytesUInt8Span) else { return false }
-                let consumed = self.chunked?.consumed ?? 0
-                switch step {
-                case .data(let range):
-                    guard self.request.body.readableBytes + range.count <= self.limits.bodyBytes else {
-                        self.reject(self.tooLarge)
-                        return false
-                    }
-                    if let data = self.input.viewBytes(
-                        at: self.input.readerIndex + range.lowerBound,
-                        length: range.count
-                    ) {
-                        self.request.body.writeBytes(data)
-                    }
-                    self.input.moveReaderIndex(forwardBy: consumed)
-                    self.bodyGrew()
-                case .needsMore:
-                    self.input.moveReaderIndex(forwardBy: consumed)
-                    return false
-                case .end:
-                    self.input.moveReaderIndex(forwardBy: consumed)
-                    self.handOver()
-                    return self.isReadingHead
-                }
-            } catch {
+            case .reject(let error):
                 self.reject(error)
-                return false
+            case .rejectBody:
+                self.handler.rejected(.bodySize)
+                self.answerAndClose(self.tooLarge)
+            case .flushAndClose:
+                self.closeAfterWrites()
             }
+        }
+        self.isProcessing = false
+        self.input.settle()
+        if self.mayBePending || self.held.count > 0 || !self.input.isEmpty || !self.body.isEmpty { self.updateHeld() }
+        if self.isReadHeld, self.input.count < self.inputLimit {
+            self.isReadHeld = false
+            self.call { $0.read() }
         }
     }
 
-    /// Bytes buy time: a caller that keeps the rate is never too slow (contract §6, `bodyRate`).
-    private func bodyGrew() {
-        let count = self.request.body.readableBytes
-        self.hold(count)
-        let bought = TimeAmount.milliseconds(Int64(count) * 1000 / Int64(max(self.limits.bodyRate, 1)))
-        self.deadline = self.bodyBegan + TimeAmount(self.limits.bodyTimeout) + bought
+    /// Makes ready for the next request once the one before is answered.
+    ///
+    /// Whoever still works on that one keeps it as it is.
+    private func renewRequest() {
+        guard self.isRequestUsed, self.machine.isIdle else { return }
+        self.isRequestUsed = false
+        if isKnownUniquelyReferenced(&self.request) {
+            self.request.reset()
+        } else {
+            self.request = InboundRequest(parser: HTTP1RequestParser(limits: self.request.parser.limits))
+        }
     }
 
-    private func hold(_ count: Int) {
-        guard count != self.buffered else { return }
-        self.handler.buffered(count - self.buffered)
-        self.buffered = count
+    /// The first byte of a request came.
+    private func requestBegins() -> Duration {
+        self.request.receivedAt = .now()
+        return Duration(since: self.request.receivedAt)
+    }
+
+    private func admit() {
+        if let rejection = self.handler.admit(self.request, from: self.facts) { return self.reject(rejection) }
+        switch self.machine.admitted(self.request.parser, available: self.input.count, now: Self.now) {
+        case .none:
+            break
+        case .take(let length):
+            // In one piece already, which is the ordinary case: nothing is copied.
+            self.request.body = self.input.take(length) ?? ByteBuffer()
+        case .collect(let expecting, let sendsContinue):
+            self.body.reserve(min(expecting, Self.leastInput))
+            guard sendsContinue else { break }
+            self.write(ByteBuffer(staticString: "HTTP/1.1 100 Continue\r\n\r\n"))
+            self.flushChannel()
+        case .tooLarge:
+            self.reject(self.tooLarge)
+        }
     }
 
     private func handOver() {
-        self.state = .answering
-        let exchange = self.handler.handle(self.request, from: self.facts, responder: self)
+        if !self.body.isEmpty { self.request.body = self.body.takeAll() }
+        let response = self.makeResponse()
+        self.response = response
+        let exchange = self.handler.handle(self.request, from: self.facts, responder: response)
         // It may have been answered while it was handed over.
-        if case .answering = self.state {
-            self.exchange = exchange
-            if self.isInputClosed { exchange?.downstreamLeft(isClosed: false) }
-        }
-    }
-
-    /// The answer is out: the connection is free for the next request, or ends.
-    private func answered() {
-        self.exchange = nil
-        self.hold(0)
-        self.request.body = ByteBuffer()
-        self.request.parser.reset()
-        self.headBegan = false
-        guard self.keepsAlive, !self.isInputClosed || self.input.readableBytes > 0 else {
-            return self.closeAfterWrites()
-        }
-        self.state = .readingHead
-        self.deadline = .now() + TimeAmount(self.limits.idleTimeout)
-        self.process()
+        guard self.response === response else { return }
+        self.exchange = exchange
+        if self.isInputClosed { exchange?.downstreamLeft(isClosed: false) }
     }
 
     // MARK: Refusals
 
     private var tooLarge: Rejection {
-        Rejection(.bodySize, 413, "the body is larger than limits.bodyBytes (\(self.limits.bodyBytes))")
+        Rejection(.bodySize, 413, "the body is larger than limits.bodyBytes (\(self.bodyBytes))")
     }
 
     /// Framing in doubt: the answer, and then nothing more from this connection (faults S6.1).
@@ -343,35 +317,25 @@ final class DownstreamConnection: ChannelDuplexHandler, Sweepable {
             default: .framing
             }
         self.handler.rejected(reason)
-        self.refuseAndLinger(Rejection(reason, error.status, error.text))
+        self.answerAndClose(Rejection(reason, error.status, error.text))
     }
 
     /// Refuses a request by its head.
-    ///
-    /// The connection goes on only if the whole request is here already.
     private func reject(_ rejection: Rejection) {
         self.handler.rejected(rejection.reason)
-        switch self.request.parser.framing {
-        case .none, .length(0), .untilClose:
-            self.answer(rejection)
-        case .length(let length) where length <= self.input.readableBytes && self.chunked == nil && self.isReadingHead:
-            self.input.moveReaderIndex(forwardBy: length)
-            self.answer(rejection)
-        case .length, .chunked:
-            self.refuseAndLinger(rejection)
+        switch self.machine.refused(self.request.parser, available: self.input.count) {
+        case .answer(let skipped):
+            self.input.consume(skipped)
+            self.respond(status: rejection.status, json: Self.body(rejection)) { $0.writeString(rejection.fields) }
+        case .answerAndClose:
+            self.answerAndClose(rejection)
         }
     }
 
-    private func answer(_ rejection: Rejection) {
-        self.state = .answering
-        self.respond(status: rejection.status, json: Self.body(rejection)) { $0.writeString(rejection.fields) }
-    }
-
-    private func refuseAndLinger(_ rejection: Rejection) {
-        self.keepsAlive = false
-        self.state = .lingering(until: .now() + Self.lingerTime)
-        self.input = ByteBuffer()
-        self.hold(0)
+    private func answerAndClose(_ rejection: Rejection) {
+        self.machine.answersAndCloses(now: Self.now)
+        self.input.consume(self.input.count)
+        self.body.consume(self.body.count)
         var head = self.makeHead(status: rejection.status) { fields in
             fields.writeStaticString("Content-Type: application/json\r\n")
             fields.writeString(rejection.fields)
@@ -379,8 +343,9 @@ final class DownstreamConnection: ChannelDuplexHandler, Sweepable {
         let body = Self.body(rejection)
         head.writeString("Content-Length: \(body.count)\r\n\r\n")
         head.writeBytes(body)
-        self.context?.writeAndFlush(self.wrapOutboundOut(head), promise: nil)
-        self.context?.close(mode: .output, promise: nil)
+        self.write(head)
+        self.flushChannel()
+        self.call { $0.close(mode: .output, promise: nil) }
     }
 
     private static func body(_ rejection: Rejection) -> [UInt8] {
@@ -390,63 +355,108 @@ final class DownstreamConnection: ChannelDuplexHandler, Sweepable {
     // MARK: Time
 
     func sweep(now: NIODeadline) {
-        if let blockedSince, now - blockedSince >= TimeAmount(self.limits.slowReader), self.exchange == nil {
-            return self.close()
-        }
-        switch self.state {
-        case .answering:
-            self.exchange?.sweep(now: now)
-        case .readingHead where self.handler.isDraining && !self.headBegan:
-            self.close()
-        case .readingHead where now >= self.deadline && !self.headBegan:
-            // Between two requests silence is no mistake.
-            self.close()
-        case .readingHead where now >= self.deadline, .readingBody where now >= self.deadline:
-            self.handler.rejected(.slow)
-            self.refuseAndLinger(Rejection(.slow, 408, "the request took too long to arrive"))
-        case .lingering(let until) where now >= until:
-            self.close()
-        default:
+        if self.mayBePending { self.measurePending() }
+        switch self.machine.tick(written: self.written, pending: self.pending, now: Duration(since: now)) {
+        case .nothing:
             break
+        case .tooSlow:
+            self.handler.rejected(.slow)
+            self.answerAndClose(Rejection(.slow, 408, "the request took too long to arrive"))
+        case .flushAndClose:
+            self.closeAfterWrites()
+        case .close:
+            self.close()
+        case .breakSlowReader:
+            self.breakOff()
         }
     }
 
     /// The process stops: streams end, idle connections close, what is being answered may finish.
     func drain() {
-        self.keepsAlive = false
-        if case .readingHead = self.state, !self.headBegan, self.blockedSince == nil { return self.close() }
-        self.exchange?.drain()
+        switch self.machine.drain(now: Self.now) {
+        case .nothing: break
+        case .flushAndClose: self.closeAfterWrites()
+        case .tell: self.exchange?.drain()
+        }
     }
 
-    func close() {
-        if case .closed = self.state { return }
-        self.state = .closed
-        self.context?.close(promise: nil)
-    }
+    // MARK: Ends
+
+    func close() { self.call { $0.close(promise: nil) } }
 
     private func closeAfterWrites() {
         // A close waits for no write, so it has to come behind the last one.
-        self.state = .lingering(until: .now() + TimeAmount(self.limits.slowReader))
-        guard let context else { return }
-        context.writeAndFlush(self.wrapOutboundOut(ByteBuffer())).assumeIsolated().whenComplete { _ in self.close() }
+        self.call { context in
+            context.writeAndFlush(self.wrapOutboundOut(ByteBuffer())).assumeIsolated()
+                .whenComplete { _ in self.close() }
+        }
     }
-}
 
-// MARK: - Answers
+    /// The caller does not take what it asked for, or more is held for it than there is room for.
+    private func breakOff() {
+        guard !self.isOver else { return }
+        let exchange = self.endResponse()
+        self.reset()
+        exchange?.downstreamIsSlow()
+    }
 
-extension DownstreamConnection: DownstreamResponder {
-    /// An answer up to this size is copied behind its head: one buffer costs less than two.
-    private static let inlineBody = 16 * 1024
+    private func reset() {
+        _ = self.machine.closed()
+        // Without lingering a close sends a reset, which no HTTP client takes for the end of a body. Where the option
+        // cannot be set the missing end of the framing still tells.
+        _ = (self.context?.channel as? any SocketOptionProvider)?.setSoLinger(linger(l_onoff: 1, l_linger: 0))
+        self.close()
+    }
 
-    var isWritable: Bool { self.context?.channel.isWritable ?? false }
+    // MARK: The answer
+
+    private func makeResponse() -> DownstreamResponse {
+        if isKnownUniquelyReferenced(&self.spareResponse), let response = self.spareResponse {
+            self.spareResponse = nil
+            response.open(on: self)
+            return response
+        }
+        return DownstreamResponse(on: self)
+    }
+
+    /// Whoever answers has no more say from now on; returns them.
+    private func endResponse() -> (any DownstreamExchange)? {
+        if let response {
+            response.revoke()
+            self.spareResponse = response
+            self.response = nil
+        }
+        defer { self.exchange = nil }
+        return self.exchange
+    }
+
+    /// The answer is out: the connection is free for the next request, or ends.
+    private func answered() {
+        _ = self.endResponse()
+        self.request.body = ByteBuffer()
+        switch self.machine.answered(hasInput: !self.input.isEmpty, now: Self.now) {
+        case .next:
+            // The next request is not begun inside a call of whoever answered the last one.
+            if !self.isProcessing, !self.input.isEmpty { self.processSoon() }
+        case .flushAndClose:
+            self.closeAfterWrites()
+        case .nothing:
+            break
+        }
+    }
+
+    private func processSoon() {
+        let connection = NIOLoopBound(self, eventLoop: self.loop.eventLoop)
+        self.loop.eventLoop.execute { connection.value.process() }
+    }
 
     private func makeHead(status: Int, capacity: Int = 512, fields: (inout ByteBuffer) -> Void) -> ByteBuffer {
         // Asked again here: the process may have been told to stop since the request came.
-        if self.handler.isDraining { self.keepsAlive = false }
+        if self.handler.isDraining { self.machine.keepNoLonger() }
         var head = self.loop.buffer(capacity: capacity)
         ResponseHead.append(status: status, to: &head)
         head.writeImmutableBuffer(self.loop.dateField(now: self.request.receivedAt))
-        if !self.keepsAlive {
+        if !self.machine.keepsAlive {
             head.writeStaticString("Connection: close\r\n")
         } else if self.request.parser.minorVersion == 0 {
             head.writeStaticString("Connection: keep-alive\r\n")
@@ -454,9 +464,23 @@ extension DownstreamConnection: DownstreamResponder {
         fields(&head)
         return head
     }
+}
 
-    func respond(status: Int, body: ByteBuffer?, fields: (inout ByteBuffer) -> Void) {
-        guard case .answering = self.state, let context else { return }
+// MARK: - For the answer that is open
+
+extension DownstreamConnection {
+    fileprivate var isWritable: Bool { self.context?.channel.isWritable ?? true }
+
+    private func respond(status: Int, json: [UInt8], fields: (inout ByteBuffer) -> Void) {
+        self.respond(status: status, body: ByteBuffer(bytes: json)) { buffer in
+            buffer.writeStaticString("Content-Type: application/json\r\n")
+            fields(&buffer)
+        }
+    }
+
+    fileprivate func respond(status: Int, body: ByteBuffer?, fields: (inout ByteBuffer) -> Void) {
+        // A second answer would be taken for that of the next request.
+        guard self.machine.answerBegins() else { return self.resetByExchange() }
         let length = body?.readableBytes ?? 0
         let isInline = length <= Self.inlineBody
         var head = self.makeHead(status: status, capacity: 512 + (isInline ? length : 0), fields: fields)
@@ -466,23 +490,23 @@ extension DownstreamConnection: DownstreamResponder {
             head.writeStaticString("\r\n")
         }
         head.writeStaticString("\r\n")
-        if let body, !self.isHeadRequest {
+        if let body, !self.machine.isHeadRequest {
             if isInline {
                 head.writeImmutableBuffer(body)
             } else {
-                context.write(self.wrapOutboundOut(head), promise: nil)
+                self.write(head)
                 head = body
             }
         }
-        context.writeAndFlush(self.wrapOutboundOut(head), promise: nil)
+        self.write(head)
+        self.flushChannel()
         self.answered()
     }
 
-    func begin(status: Int, length: Int?, fields: (inout ByteBuffer) -> Void) {
-        guard case .answering = self.state, let context else { return }
-        self.isChunkedAnswer = length == nil && self.request.parser.minorVersion == 1
-        // Without chunks only the end of the connection ends the body (RFC 9112 §6.3).
-        if length == nil, !self.isChunkedAnswer { self.keepsAlive = false }
+    fileprivate func begin(status: Int, length: Int?, fields: (inout ByteBuffer) -> Void) {
+        guard self.machine.answerBegins() else { return self.resetByExchange() }
+        let framing = self.machine.framing(ofLength: length, minorVersion: self.request.parser.minorVersion)
+        self.isChunkedAnswer = framing == .chunked
         var head = self.makeHead(status: status, fields: fields)
         if let length {
             head.writeStaticString("Content-Length: ")
@@ -492,12 +516,12 @@ extension DownstreamConnection: DownstreamResponder {
             head.writeStaticString("Transfer-Encoding: chunked\r\n")
         }
         head.writeStaticString("\r\n")
-        context.write(self.wrapOutboundOut(head), promise: nil)
+        self.write(head)
     }
 
-    func send(_ bytes: ByteBuffer) {
-        guard case .answering = self.state, let context, bytes.readableBytes > 0 else { return }
-        guard self.isChunkedAnswer else { return context.write(self.wrapOutboundOut(bytes), promise: nil) }
+    fileprivate func send(_ bytes: ByteBuffer) {
+        guard bytes.readableBytes > 0, self.machine.hasBegunAnswer else { return }
+        guard self.isChunkedAnswer else { return self.write(bytes) }
         let isInline = bytes.readableBytes <= Self.inlineBody
         var chunk = self.loop.buffer(capacity: 20 + (isInline ? bytes.readableBytes : 0))
         ResponseHead.appendHexadecimal(bytes.readableBytes, to: &chunk)
@@ -505,32 +529,82 @@ extension DownstreamConnection: DownstreamResponder {
         if isInline {
             chunk.writeImmutableBuffer(bytes)
             chunk.writeStaticString("\r\n")
-            context.write(self.wrapOutboundOut(chunk), promise: nil)
+            self.write(chunk)
         } else {
-            context.write(self.wrapOutboundOut(chunk), promise: nil)
-            context.write(self.wrapOutboundOut(bytes), promise: nil)
-            context.write(self.wrapOutboundOut(ByteBuffer(staticString: "\r\n")), promise: nil)
+            self.write(chunk)
+            self.write(bytes)
+            self.write(ByteBuffer(staticString: "\r\n"))
         }
     }
 
-    func flush() { self.context?.flush() }
+    fileprivate func flush() { self.flushChannel() }
 
-    func finish() {
-        guard case .answering = self.state, let context else { return }
-        if self.isChunkedAnswer {
-            context.write(self.wrapOutboundOut(ByteBuffer(staticString: "0\r\n\r\n")), promise: nil)
-        }
-        context.flush()
+    fileprivate func finish() {
+        guard self.machine.hasBegunAnswer else { return self.resetByExchange() }
+        if self.isChunkedAnswer { self.write(ByteBuffer(staticString: "0\r\n\r\n")) }
+        self.flushChannel()
         self.answered()
     }
 
-    func reset() {
-        guard let context else { return }
-        self.exchange = nil
-        self.state = .closed
-        // Without lingering a close sends a reset, which no HTTP client takes for the end of a body. Where the option
-        // cannot be set the missing end of the framing still tells.
-        _ = (context.channel as? any SocketOptionProvider)?.setSoLinger(linger(l_onoff: 1, l_linger: 0))
-        context.close(promise: nil)
+    fileprivate func resetByExchange() {
+        _ = self.endResponse()
+        self.reset()
+    }
+}
+
+/// The right to answer one request, which the connection takes back when that answer is over.
+///
+/// A word that comes later, of a call that another connection took over or that nobody waits for, goes nowhere.
+final class DownstreamResponse: DownstreamResponder {
+    let loop: GatewayLoop
+    /// nil once the answer is over.
+    private var connection: DownstreamConnection?
+
+    fileprivate init(on connection: DownstreamConnection) {
+        self.loop = connection.loop
+        self.connection = connection
+    }
+
+    fileprivate func open(on connection: DownstreamConnection) { self.connection = connection }
+
+    fileprivate func revoke() { self.connection = nil }
+
+    /// What goes nowhere need not wait.
+    var isWritable: Bool { self.connection?.isWritable ?? true }
+
+    func respond(status: Int, body: ByteBuffer?, fields: (inout ByteBuffer) -> Void) {
+        self.connection?.respond(status: status, body: body, fields: fields)
+    }
+
+    func begin(status: Int, length: Int?, fields: (inout ByteBuffer) -> Void) {
+        self.connection?.begin(status: status, length: length, fields: fields)
+    }
+
+    func send(_ bytes: ByteBuffer) { self.connection?.send(bytes) }
+
+    func flush() { self.connection?.flush() }
+
+    func finish() { self.connection?.finish() }
+
+    func reset() { self.connection?.resetByExchange() }
+}
+
+extension HTTP1ServerConnection.Limits {
+    init(_ limits: Limits) {
+        self.init()
+        self.headTimeout = limits.headTimeout
+        self.bodyTimeout = limits.bodyTimeout
+        self.bodyRate = limits.bodyRate
+        self.bodyBytes = limits.bodyBytes
+        self.idleTimeout = limits.idleTimeout
+        self.slowReader = limits.slowReader
+        self.requestsPerConnection = limits.requestsPerConnection
+    }
+}
+
+extension Duration {
+    /// The time since the machine started.
+    init(since deadline: NIODeadline) {
+        self = .nanoseconds(Int64(clamping: deadline.uptimeNanoseconds))
     }
 }

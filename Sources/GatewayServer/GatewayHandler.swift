@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import GatewayModel
-import GatewayObservability
+package import GatewayObservability
 import GatewayPolicy
 package import GatewayRuntime
 package import GatewayWire
@@ -37,7 +37,7 @@ package final class GatewayHandler: RequestHandler {
 
     package func rejected(_ reason: RejectionReason) { self.gateway.count(rejected: reason) }
 
-    package func buffered(_ change: Int) { self.gateway.bufferedBytes.add(change) }
+    package var buffers: BufferLedger { self.gateway.buffers }
 
     // MARK: Admission
 

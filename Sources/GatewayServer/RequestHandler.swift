@@ -1,6 +1,7 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
+package import GatewayObservability
 package import GatewayRuntime
 import NIOCore
 
@@ -18,8 +19,8 @@ package protocol RequestHandler: AnyObject, Sendable {
     ) -> (any DownstreamExchange)?
     /// Counts a request that never got as far as `admit`.
     func rejected(_ reason: RejectionReason)
-    /// Bytes of bodies and unread requests that connections hold, as they change.
-    func buffered(_ change: Int)
+    /// Where connections count the bytes that they hold.
+    var buffers: BufferLedger { get }
     /// Whether the process is stopping: connections close behind their answer.
     var isDraining: Bool { get }
 }

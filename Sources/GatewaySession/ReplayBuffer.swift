@@ -41,6 +41,11 @@ package struct ReplayBuffer<Event: Sendable>: Sendable {
         }
     }
 
+    /// Forgets the oldest events until at most `limit` bytes are kept.
+    package mutating func shrink(to limit: Int) {
+        while self.bytes > limit, let oldest = self.entries.popFirst() { self.bytes -= oldest.size }
+    }
+
     /// What came after the event with this number and is still there, oldest first.
     package func events(after number: Int) -> [Event] {
         let first = self.last - self.entries.count + 1

@@ -1,6 +1,7 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
+import GatewayBytes
 import GatewayWire
 import NIOCore
 
@@ -15,14 +16,18 @@ final class ChildOutput: ChannelInboundHandler {
 
     private var decoder: LineDecoder
     /// What is read and no line yet.
-    private var unconsumed = ByteBuffer()
+    private var unconsumed: UnconsumedBytes
     private var context: ChannelHandlerContext?
     private var isReading = false
     private var hasUnflushedLines = false
 
     init(lineLimit: Int) {
         self.decoder = LineDecoder(maximumLineBytes: lineLimit)
+        self.unconsumed = UnconsumedBytes(limit: lineLimit + Self.readBurst)
     }
+
+    /// What a pipe gives at once, beside a line that is as long as it may be, and what it holds at its end.
+    private static let readBurst = 2 * SystemCalls.largestPipe
 
     func attach(to child: StdioChild, descriptor: Int32) {
         self.child = child
@@ -45,8 +50,11 @@ final class ChildOutput: ChannelInboundHandler {
         try? options.setOption(.autoRead, value: isReading)
     }
 
+    /// Bytes that are no line yet.
+    var waitingBytes: Int { self.unconsumed.count }
+
     /// Forgets what is no line yet: the child is being killed.
-    func discard() { self.unconsumed = ByteBuffer() }
+    func discard() { self.unconsumed.consume(self.unconsumed.count) }
 
     /// Delivers what is in the pipe: the process is gone, and all that it wrote is there.
     ///
@@ -84,10 +92,11 @@ final class ChildOutput: ChannelInboundHandler {
     }
 
     private func receive(_ bytes: ByteBuffer) {
-        if self.unconsumed.readableBytes == 0 {
-            self.unconsumed = bytes
-        } else {
-            self.unconsumed.writeImmutableBuffer(bytes)
+        guard self.unconsumed.append(bytes) else {
+            // No line may be so long, and whatever has come of it is given up with the child.
+            self.discard()
+            if let child { child.perform(child.machine.lineTooLong()) }
+            return
         }
         self.deliver()
     }
@@ -107,28 +116,23 @@ final class ChildOutput: ChannelInboundHandler {
 
     private func deliver() {
         while let child = self.child, child.machine.deliversLines {
-            switch self.decoder.next(in: self.unconsumed.readableBytesUInt8Span) {
+            switch self.decoder.next(in: self.unconsumed.bytes.readableBytesUInt8Span) {
             case .line(let range, let length):
-                let start = self.unconsumed.readerIndex + range.lowerBound
-                let line = self.unconsumed.getSlice(at: start, length: range.count)
-                self.consume(length)
+                let line = self.unconsumed.slice(range)
+                self.unconsumed.consume(length)
                 self.hasUnflushedLines = true
                 if let line { child.delegate?.childSent(line) }
             case .ignored(let length):
-                self.consume(length)
+                self.unconsumed.consume(length)
             case .needsMore:
+                self.unconsumed.settle()
+                child.updateHeld()
                 return
             case .tooLong:
                 child.perform(child.machine.lineTooLong())
                 return
             }
         }
-    }
-
-    /// Memory is given back when nothing is left in it.
-    private func consume(_ length: Int) {
-        self.unconsumed.moveReaderIndex(forwardBy: length)
-        if self.unconsumed.readableBytes == 0 { self.unconsumed = ByteBuffer() }
     }
 
     private func pause() {
@@ -140,9 +144,9 @@ final class ChildOutput: ChannelInboundHandler {
     /// Delivers a last line without its end if it looks complete (faults F85).
     private func finish() {
         self.deliver()
-        let rest = self.decoder.finish(in: self.unconsumed.readableBytesUInt8Span) ?? 0..<0
-        let line = self.unconsumed.getSlice(at: self.unconsumed.readerIndex + rest.lowerBound, length: rest.count)
-        self.unconsumed = ByteBuffer()
+        let rest = self.decoder.finish(in: self.unconsumed.bytes.readableBytesUInt8Span) ?? 0..<0
+        let line = self.unconsumed.slice(rest)
+        self.discard()
         let ends: [UInt8?] = [UInt8(ascii: "}"), UInt8(ascii: "]")]
         if let line, ends.contains(line.readableBytesView.last) {
             self.hasUnflushedLines = true

@@ -114,6 +114,7 @@ extension StdioChild {
         self.inputChannel?.close(promise: nil)
         self.output.end()
         self.errorLog.end()
+        self.updateHeld()
         self.log(ending)
         // Later: it may be the owner's call that led here.
         let child = NIOLoopBound(self, eventLoop: self.eventLoop)

@@ -78,6 +78,8 @@ final class ChildInput: ChannelInboundHandler {
         self.child = child
     }
 
+    func channelWritabilityChanged(context: ChannelHandlerContext) { self.child.updateHeld() }
+
     func channelInactive(context: ChannelHandlerContext) { self.child.pipeClosed(.input) }
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) { context.close(promise: nil) }

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 package import GatewayModel
+package import GatewayObservability
 import GatewayWire
 package import Logging
 package import NIOCore
@@ -34,6 +35,8 @@ package final class StdioChild {
     let eventLoop: any EventLoop
     let guardian: ProcessGuard?
     let logger: Logger
+    /// What it wrote and is no line yet, and what it was sent and has not read.
+    private var held: HeldBytes
 
     var machine = StateMachine()
     /// Nil once it has ended.
@@ -60,6 +63,7 @@ package final class StdioChild {
     ///   - eventLoop: where everything happens; one of NIO's own.
     ///   - guardian: who kills the process if this one dies; nil: nobody.
     ///   - logger: where its standard error and its end are logged.
+    ///   - buffers: where the bytes are counted that are held for it.
     ///   - delegate: who hears of it; held until it has ended.
     package init(
         _ configuration: StdioUpstreamConfiguration,
@@ -69,6 +73,7 @@ package final class StdioChild {
         on eventLoop: any EventLoop,
         guardian: ProcessGuard?,
         logger: Logger,
+        buffers: BufferLedger,
         delegate: any StdioChildDelegate
     ) {
         self.configuration = configuration
@@ -77,6 +82,7 @@ package final class StdioChild {
         self.eventLoop = eventLoop
         self.guardian = guardian
         self.logger = logger
+        self.held = HeldBytes(in: buffers)
         self.delegate = delegate
         self.output = ChildOutput(lineLimit: lineLimit)
         self.errorLog = ChildErrorLog(name: name, logger: logger)
@@ -106,6 +112,15 @@ package final class StdioChild {
         }
         inputChannel.write(message, promise: nil)
         inputChannel.writeAndFlush(Self.lineFeed, promise: promise)
+        if !inputChannel.isWritable { self.updateHeld() }
+    }
+
+    /// Counts what is held for it; a child for which there is no room is ended.
+    func updateHeld() {
+        self.held.set(self.output.waitingBytes + self.pendingBytes) {
+            let child = NIOLoopBound(self, eventLoop: self.eventLoop)
+            return { child.eventLoop.execute { child.value.kill() } }
+        }
     }
 
     /// Bytes that the pipe has not taken yet.

@@ -214,12 +214,13 @@ import Testing
             client.send(TestGateway.post(Message.call()))
             let turn = try await gateway.upstream.turn()
             client.reset()
-            try await gateway.metric(#"mcp_proxy_buffered_bytes"#, is: "0")
+            while gateway.listener.connectionCount > 0 { try await Task.sleep(for: .milliseconds(5)) }
             turn.result()
             try await gateway.metric(
                 #"mcp_proxy_requests_total{server="echo",method="tools/call",outcome="ok"}"#,
                 is: "1"
             )
+            try await gateway.metric("mcp_proxy_buffered_bytes", is: "0")
             let next = try await gateway.connect()
             next.send(TestGateway.post(Message.call(id: "2")))
             let second = try await gateway.upstream.turn()

@@ -57,6 +57,16 @@ package struct GatewayError: Error, Sendable {
         self.retryAfterMilliseconds = retryAfterMilliseconds
     }
 
+    /// There is no room for what is held for this call: `limits.bufferedBytes`.
+    static func noRoom(executed: Executed) -> GatewayError {
+        GatewayError(
+            .overloaded,
+            executed: executed,
+            "the gateway holds as much as limits.bufferedBytes allows, and most of it for this call; try again later",
+            cause: "buffered_bytes"
+        )
+    }
+
     /// Whether the same call may be sent again by the caller without risk of running twice.
     package var isRetryable: Bool {
         if let outboundProxy { return self.executed == .no && outboundProxy.code.isRetryable }

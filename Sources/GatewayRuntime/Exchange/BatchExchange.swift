@@ -1,13 +1,16 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
+import GatewayPolicy
+import GatewayWire
 import NIOCore
 
 /// A batch of a 2025-03-26 caller: each element is a message of its own, and all answers go back together (MCP
 /// 2025-03-26, Transports).
 ///
 /// As long as only answers come they are an array in the end; a message before that makes the answer a stream, on which
-/// each answer goes out when it comes. Confined to the event loop of the caller's connection.
+/// each answer goes out when it comes. All answers together are bounded like one: those for which there is no room become
+/// errors. Confined to the event loop of the caller's connection.
 final class BatchExchange: DownstreamExchange, MessageSink {
     private var responder: (any DownstreamResponder)?
     private var exchanges: [any DownstreamExchange] = []
@@ -16,31 +19,58 @@ final class BatchExchange: DownstreamExchange, MessageSink {
     private var left = 0
     private var hasBegun = false
     private let acceptsEvents: Bool
+    private let upstream: Upstream
+    private let limit: Int
+    /// Bytes of answers that are held: here, by elements whose answer is not complete, or by a connection that takes no more.
+    private var heldBytes = 0
 
-    init(_ responder: any DownstreamResponder, acceptsEvents: Bool) {
+    /// `limit` is how many bytes of answers may be held.
+    init(_ responder: any DownstreamResponder, acceptsEvents: Bool, limit: Int, upstream: Upstream) {
         self.responder = responder
         self.acceptsEvents = acceptsEvents
+        self.limit = limit
+        self.upstream = upstream
     }
 
     /// Takes up every element; `make` gives an exchange for one that is not answered at once.
     ///
-    /// Returns whether anything is still to come.
-    func start(count: Int, _ make: (Int, any DownstreamResponder) -> (any DownstreamExchange)?) -> Bool {
+    /// `ids` are those that answers are owed to. Returns whether anything is still to come.
+    func start(
+        _ ids: [[UInt8]?],
+        _ make: (Int, any DownstreamResponder) -> (any DownstreamExchange)?
+    ) -> Bool {
         guard let loop = self.responder?.loop else { return false }
         // One more, so that nothing ends before everything began.
-        self.left = count + 1
-        for index in 0..<count {
-            if let exchange = make(index, BatchElementResponder(self, loop: loop)) { self.exchanges.append(exchange) }
+        self.left = ids.count + 1
+        for (index, id) in ids.enumerated() {
+            let responder = BatchElementResponder(self, id: id, loop: loop)
+            if let exchange = make(index, responder) { self.exchanges.append(exchange) }
         }
         self.ended()
         return self.responder != nil
     }
 
-    fileprivate func answered(_ answer: ByteBuffer?) {
-        if let answer {
-            if self.hasBegun { self.send(answer) } else { self.answers.append(answer) }
+    fileprivate func answered(_ answer: ByteBuffer?, id: [UInt8]?) {
+        if var answer {
+            if answer.readableBytes > self.room { answer = self.tooLarge(id) }
+            if self.hasBegun {
+                self.send(answer)
+            } else {
+                self.heldBytes += answer.readableBytes
+                self.answers.append(answer)
+            }
         }
         self.ended()
+    }
+
+    private func tooLarge(_ id: [UInt8]?) -> ByteBuffer {
+        let error = GatewayError(
+            .upstreamProtocol,
+            executed: .yes,
+            "the answers of this batch are larger than limits.responseBufferBytes",
+            cause: "too_large"
+        )
+        return ByteBuffer(bytes: ErrorAnswer.body(error, upstream: self.upstream.name, id: id))
     }
 
     private func ended() {
@@ -55,12 +85,17 @@ final class BatchExchange: DownstreamExchange, MessageSink {
             body.writeImmutableBuffer(answer)
         }
         body.writeStaticString("]")
+        self.answers = []
         responder.respond(status: 200, body: body) { $0.writeStaticString("Content-Type: application/json\r\n") }
     }
 
     // MARK: Messages before the answers
 
     var isWritable: Bool { self.responder?.isWritable ?? true }
+
+    var room: Int { max(self.limit - self.heldBytes, 0) }
+
+    func holds(_ change: Int) { self.heldBytes += change }
 
     func send(_ message: ByteBuffer) {
         guard self.acceptsEvents, let responder else { return }
@@ -72,13 +107,25 @@ final class BatchExchange: DownstreamExchange, MessageSink {
             }
             let answers = self.answers
             self.answers = []
-            for answer in answers { self.send(answer) }
+            for answer in answers { self.sendEvent(answer) }
+            self.heldBytes -= answers.reduce(0) { $0 + $1.readableBytes }
         }
+        self.sendEvent(message)
+        responder.flush()
+    }
+
+    private func sendEvent(_ message: ByteBuffer) {
+        guard let responder else { return }
         var event = responder.loop.buffer(capacity: message.readableBytes + 32)
         EventText.append(message, to: &event)
         responder.send(event)
-        responder.flush()
+        guard !responder.isWritable else { return }
+        self.heldBytes += message.readableBytes
+        self.unsentBytes += message.readableBytes
     }
+
+    /// Of what is held, the part that the connection has not taken yet.
+    private var unsentBytes = 0
 
     // MARK: Caller
 
@@ -87,11 +134,16 @@ final class BatchExchange: DownstreamExchange, MessageSink {
         for exchange in self.exchanges { exchange.downstreamLeft(isClosed: isClosed) }
     }
 
-    /// The elements look by themselves whether messages are taken.
-    func downstreamBecameWritable() {}
+    func downstreamIsSlow() {
+        self.responder = nil
+        for exchange in self.exchanges { exchange.downstreamIsSlow() }
+    }
 
-    /// The elements are swept by their loop.
-    func sweep(now: NIODeadline) {}
+    /// The elements look by themselves whether messages are taken.
+    func downstreamBecameWritable() {
+        self.heldBytes -= self.unsentBytes
+        self.unsentBytes = 0
+    }
 
     func drain() { for exchange in self.exchanges { exchange.drain() } }
 }
@@ -100,10 +152,13 @@ final class BatchExchange: DownstreamExchange, MessageSink {
 private final class BatchElementResponder: DownstreamResponder {
     let loop: GatewayLoop
     private let batch: BatchExchange
+    /// The id that an answer is owed to; nil: none is.
+    private let id: [UInt8]?
     private var hasAnswered = false
 
-    init(_ batch: BatchExchange, loop: GatewayLoop) {
+    init(_ batch: BatchExchange, id: [UInt8]?, loop: GatewayLoop) {
         self.batch = batch
+        self.id = id
         self.loop = loop
     }
 
@@ -113,7 +168,7 @@ private final class BatchElementResponder: DownstreamResponder {
     func respond(status: Int, body: ByteBuffer?, fields: (inout ByteBuffer) -> Void) {
         guard !self.hasAnswered else { return }
         self.hasAnswered = true
-        self.batch.answered(body.flatMap { $0.readableBytes > 0 ? $0 : nil })
+        self.batch.answered(body.flatMap { $0.readableBytes > 0 ? $0 : nil }, id: self.id)
     }
 
     // Answers come as messages only; one that broke off has none.
@@ -122,4 +177,14 @@ private final class BatchElementResponder: DownstreamResponder {
     func flush() {}
     func finish() {}
     func reset() { self.respond(status: 200, body: nil) { _ in } }
+}
+
+extension EnvelopeScanner.BatchElement {
+    /// The id that an answer to it is owed to; nil for a notification, a response, and what is no message.
+    func idBytes(in batch: ByteBuffer) -> [UInt8]? {
+        guard case .success(let envelope) = self.message, envelope.kind == .request, let id = envelope.id else {
+            return nil
+        }
+        return batch.bytes(id.range)
+    }
 }

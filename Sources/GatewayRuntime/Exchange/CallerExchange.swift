@@ -36,14 +36,13 @@ class CallerExchange: DownstreamExchange, Sweepable, StreamSource {
     private var hasPlace = false
     private(set) final var isGone = false
 
-    /// Set while no connection of a caller looks at the deadlines, so that the loop's sweeper does.
     final var sweepIndex = -1
 
     /// Whether the head of an answer went out.
     final private(set) var hasStarted = false
     /// The answer as a stream that its caller can take up again; nil for other answers.
     private var stream: CallerStream?
-    private var bufferedBytes = 0
+    private var held: HeldBytes
     /// Since when the caller has taken nothing although bytes wait for it.
     final private(set) var blockedSince: NIODeadline?
     private var lastSent: NIODeadline
@@ -64,6 +63,7 @@ class CallerExchange: DownstreamExchange, Sweepable, StreamSource {
         let isEndless = call.message.isListening
         self.deadline = isEndless ? .distantFuture : self.startedAt + timeout
         self.lastDeadline = isEndless ? .distantFuture : self.startedAt + max(timeout, .minutes(15))
+        self.held = HeldBytes(in: gateway.buffers)
     }
 
     // MARK: For the other half
@@ -85,6 +85,9 @@ class CallerExchange: DownstreamExchange, Sweepable, StreamSource {
     /// The deadline is over.
     func timedOut() { preconditionFailure("a subclass knows what was sent") }
 
+    /// Whether the upstream can have run the message, if nothing more is heard of it.
+    var executedSoFar: GatewayError.Executed { preconditionFailure("a subclass knows what was sent") }
+
     /// The slot of the last attempt; nil at an upstream without a pool.
     var usedSlot: Int? { nil }
 
@@ -94,10 +97,12 @@ class CallerExchange: DownstreamExchange, Sweepable, StreamSource {
     // MARK: A place
 
     /// Takes a place at the upstream, or gets in line for one.
+    ///
+    /// From here until `done` the loop looks at the deadlines, whatever becomes of the caller's connection.
     final func start() {
         self.upstream.countRequest()
-        // Where messages go their own way no connection looks at the deadlines.
-        if self.isMessageWise { self.detach() }
+        self.loop.sweeper.add(self)
+        self.buffered(0)
         // A stream of its own makes has no end and is bounded by `limits.streams` instead.
         if self.message.isListening || self.upstream.admission.enter() {
             self.hasPlace = !self.message.isListening
@@ -106,13 +111,17 @@ class CallerExchange: DownstreamExchange, Sweepable, StreamSource {
         }
         let exchange = NIOLoopBound(self, eventLoop: self.loop.eventLoop)
         let upstream = self.upstream
-        let isQueued = upstream.admission.wait(on: self.loop.eventLoop) { isAdmitted in
+        self.ticket = upstream.admission.wait(on: self.loop.eventLoop) { isAdmitted in
             exchange.value.leftQueue(isAdmitted)
         }
-        if !isQueued { self.leftQueue(false) }
+        if self.ticket == nil { self.leftQueue(false) }
     }
 
+    /// Its place in the line of those who wait for a place.
+    private var ticket: UInt64?
+
     private func leftQueue(_ isAdmitted: Bool) {
+        self.ticket = nil
         guard !self.isGone else {
             if isAdmitted { self.upstream.admission.leave() }
             return
@@ -168,14 +177,15 @@ class CallerExchange: DownstreamExchange, Sweepable, StreamSource {
         self.isGone = true
         if self.drainUpstream() {
             self.deadline = min(self.deadline, .now() + Self.drainTime)
-            self.detach()
         } else {
             self.done()
         }
+        self.reportHeld(0)
+        self.held.clear()
         self.responder = nil
         if self.hasPlace { self.upstream.admission.leave() }
+        if let ticket { self.upstream.admission.leaveLine(ticket) }
         if let session { self.gateway.sessions.end(session) }
-        self.buffered(0)
         self.gateway.finished(self, outcome: self.outcome)
     }
 
@@ -187,26 +197,47 @@ class CallerExchange: DownstreamExchange, Sweepable, StreamSource {
     /// How long an upstream may go on after its answer was complete before it is cut off (faults F24).
     private static let drainTime = TimeAmount.seconds(1)
 
-    /// The connection no longer looks at the deadlines.
-    private func detach() {
-        if self.sweepIndex < 0 { self.loop.sweeper.add(self) }
-    }
-
     /// Nothing more happens.
     func done() {
         if self.sweepIndex >= 0 { self.loop.sweeper.remove(self) }
     }
 
-    /// Keeps the gauge of buffered bytes at what is held of the answer.
+    /// So many bytes of the answer are held, beside the message itself.
     final func buffered(_ count: Int) {
-        guard count != self.bufferedBytes else { return }
-        self.gateway.bufferedBytes.add(count - self.bufferedBytes)
-        self.bufferedBytes = count
+        guard !self.isGone else { return }
+        self.reportHeld(count)
+        self.held.set(self.message.body.readableBytes + count) {
+            let exchange = NIOLoopBound(self, eventLoop: self.loop.eventLoop)
+            return { exchange.eventLoop.execute { exchange.value.letGo() } }
+        }
+    }
+
+    /// Bytes of the answer that are held, as whoever answers several messages together knows them.
+    private var reportedBytes = 0
+
+    private func reportHeld(_ count: Int) {
+        guard count != self.reportedBytes, let messages = self.responder?.messages else { return }
+        messages.holds(count - self.reportedBytes)
+        self.reportedBytes = count
+    }
+
+    /// How much of the answer may be held.
+    final var holdLimit: Int {
+        let limit = self.gateway.limits.responseBufferBytes
+        guard let messages = self.responder?.messages else { return limit }
+        return min(limit, messages.room + self.reportedBytes)
+    }
+
+    /// There is no room for what is held: `limits.bufferedBytes`.
+    private func letGo() {
+        self.fail(.noRoom(executed: self.executedSoFar))
     }
 
     // MARK: Whole answers
 
     final func reply(status: Int, body: ByteBuffer?, fields: (inout ByteBuffer) -> Void) {
+        // Whoever answers several messages together holds it from now on.
+        self.reportHeld(0)
         self.sentStatus = status
         self.sentBytes += body?.readableBytes ?? 0
         self.responder?.respond(status: status, body: body, fields: fields)
@@ -282,10 +313,18 @@ class CallerExchange: DownstreamExchange, Sweepable, StreamSource {
 
     /// Sends bytes as they are.
     final func relay(_ bytes: ByteBuffer) {
-        guard let responder else { return }
-        if let stream { stream.send(raw: bytes) } else { responder.send(bytes) }
+        let isWritable: Bool
+        if let stream {
+            stream.send(raw: bytes)
+            isWritable = stream.isWritable
+        } else if let responder {
+            responder.send(bytes)
+            isWritable = responder.isWritable
+        } else {
+            return
+        }
         self.sentBytes += bytes.readableBytes
-        self.sent(isWritable: responder.isWritable)
+        self.sent(isWritable: isWritable)
     }
 
     private func sent(isWritable: Bool) {
@@ -313,6 +352,9 @@ class CallerExchange: DownstreamExchange, Sweepable, StreamSource {
 
     final func streamBecameWritable() { self.unblock() }
 
+    /// The caller reads the answer on another connection: the one that brought the call is free for others.
+    final func streamMoved() { self.responder = nil }
+
     /// Nobody came back for the answer: it is dropped when it comes.
     final func streamExpired() { self.stream = nil }
 
@@ -325,6 +367,8 @@ class CallerExchange: DownstreamExchange, Sweepable, StreamSource {
     // MARK: Caller
 
     final func downstreamLeft(isClosed: Bool) {
+        // What is left of an answer that is out concerns the upstream only.
+        guard !self.isGone else { return }
         let responder = self.responder
         if isClosed { self.responder = nil }
         // A handshake caller that closes its sending side may still read, and one that is gone did not cancel: the
@@ -334,7 +378,6 @@ class CallerExchange: DownstreamExchange, Sweepable, StreamSource {
             if isClosed {
                 if let stream, let responder { stream.detach(responder) }
                 self.unblock()
-                self.detach()
             }
             return
         }
@@ -343,17 +386,19 @@ class CallerExchange: DownstreamExchange, Sweepable, StreamSource {
         self.finish(.clientGone)
     }
 
+    final func downstreamIsSlow() {
+        guard !self.isGone else { return }
+        self.abandonUpstream()
+        self.resetReply()
+        self.finish(.slowReader)
+    }
+
     /// The caller does not want its answer any more.
     func cancelled() { self.abandonUpstream() }
 
     final func downstreamBecameWritable() { self.unblock() }
 
     final func sweep(now: NIODeadline) {
-        if let blockedSince, now - blockedSince >= TimeAmount(self.gateway.limits.slowReader) {
-            self.abandonUpstream()
-            self.resetReply()
-            return self.finish(.slowReader)
-        }
         // What many calls share tells none of them that it takes messages again.
         if self.blockedSince != nil, self.responder?.messages?.isWritable == true { self.unblock() }
         if self.isStreaming, self.responder != nil, !self.isMessageWise, self.blockedSince == nil,

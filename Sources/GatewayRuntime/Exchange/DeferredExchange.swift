@@ -2,77 +2,90 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import GatewayModel
+import GatewayObservability
 import GatewayPolicy
 import GatewayTransport
 import NIOCore
 
 /// A request that can only be dealt with when something is known or open, and then becomes an exchange of its own.
 ///
-/// Confined to the event loop of the caller's connection.
+/// Whoever finds that out may take long, and may hold on to this object for longer than anybody wants the answer: the
+/// request itself is let go of with its caller. Confined to the event loop of the caller's connection.
 final class DeferredExchange: DownstreamExchange, Sweepable {
     var sweepIndex = -1
-    private let responder: any DownstreamResponder
-    private let message: CallerMessage
-    private let upstream: Upstream
+    private let loop: GatewayLoop
     private let gateway: Gateway
-    /// Taken into use for the request, and given back if that never becomes an exchange.
-    private let session: CallerSession?
     private let deadline: NIODeadline
+    /// What waits; its session was taken into use for it, and is given back if it never becomes an exchange. nil: it waits no
+    /// longer.
+    private var waiting: (call: Gateway.Call, responder: any DownstreamResponder)?
     private var exchange: (any DownstreamExchange)?
-    private var isOver = false
+    private var held: HeldBytes
 
+    /// It has a place among the requests under way, which it gives back.
     init(_ call: Gateway.Call, gateway: Gateway, responder: any DownstreamResponder) {
         self.gateway = gateway
-        self.upstream = call.upstream
-        self.message = call.message
-        self.session = call.session
-        self.responder = responder
+        self.loop = responder.loop
+        self.waiting = (call, responder)
         self.deadline = .now() + TimeAmount(call.upstream.configuration.timeout)
-        // Where messages go their own way no connection looks at the deadlines.
-        if responder.messages != nil { responder.loop.sweeper.add(self) }
+        self.held = HeldBytes(in: gateway.buffers)
+        self.loop.sweeper.add(self)
+        self.held.set(call.message.body.readableBytes) {
+            let exchange = self.bound
+            return { exchange.eventLoop.execute { exchange.value.fail(.noRoom(executed: .no)) } }
+        }
     }
 
-    /// From any event loop: `body` makes of the request what it is, unless its caller has left meanwhile.
-    static func bound(_ exchange: DeferredExchange) -> NIOLoopBound<DeferredExchange> {
-        NIOLoopBound(exchange, eventLoop: exchange.responder.loop.eventLoop)
-    }
+    /// For those who find out what it waits for, on whatever event loop.
+    var bound: NIOLoopBound<DeferredExchange> { NIOLoopBound(self, eventLoop: self.loop.eventLoop) }
 
-    func become(_ make: () -> (any DownstreamExchange)?) {
-        guard !self.isOver else { return }
-        self.leaveSweeper()
-        self.isOver = true
-        self.exchange = make()
+    /// The wait is over: `make` makes of the request what it is, unless its caller has left meanwhile.
+    ///
+    /// Returns whether the caller was still there.
+    @discardableResult
+    func become(_ make: (Gateway.Call, any DownstreamResponder) -> (any DownstreamExchange)?) -> Bool {
+        guard let (call, responder) = self.stopWaiting() else { return false }
+        self.exchange = make(call, responder)
+        return true
     }
 
     func fail(_ error: GatewayError) {
-        guard !self.isOver else { return }
-        self.end()
-        self.gateway.refuse(error, self.message, self.upstream, self.responder)
+        guard let (call, responder) = self.stopWaiting() else { return }
+        if let session = call.session { self.gateway.sessions.end(session) }
+        self.gateway.refuse(error, call.message, call.upstream, responder)
     }
 
-    private func leaveSweeper() {
-        if self.sweepIndex >= 0 { self.responder.loop.sweeper.remove(self) }
+    private func stopWaiting() -> (call: Gateway.Call, responder: any DownstreamResponder)? {
+        guard let waiting else { return nil }
+        self.waiting = nil
+        self.loop.sweeper.remove(self)
+        self.held.clear()
+        self.gateway.leavePlace()
+        return waiting
     }
 
-    private func end() {
-        self.leaveSweeper()
-        self.isOver = true
-        if let session { self.gateway.sessions.end(session) }
+    /// Its caller is gone.
+    private func abandon() {
+        guard let (call, _) = self.stopWaiting(), let session = call.session else { return }
+        self.gateway.sessions.end(session)
     }
 
     func downstreamLeft(isClosed: Bool) {
         if let exchange { return exchange.downstreamLeft(isClosed: isClosed) }
-        guard isClosed || self.message.era == .stateless else { return }
-        if !isClosed, !self.isOver { self.responder.reset() }
-        if !self.isOver { self.end() }
+        guard let waiting, isClosed || waiting.call.message.era == .stateless else { return }
+        self.abandon()
+        if !isClosed { waiting.responder.reset() }
+    }
+
+    func downstreamIsSlow() {
+        if let exchange { exchange.downstreamIsSlow() } else { self.abandon() }
     }
 
     func downstreamBecameWritable() { self.exchange?.downstreamBecameWritable() }
 
     func sweep(now: NIODeadline) {
-        if let exchange { return exchange.sweep(now: now) }
-        guard now >= self.deadline else { return }
-        self.fail(.notProbed(self.upstream, "the server is not up yet; try again"))
+        guard now >= self.deadline, let upstream = self.waiting?.call.upstream else { return }
+        self.fail(.notProbed(upstream, "the server is not up yet; try again"))
     }
 
     func drain() { self.exchange?.drain() }

@@ -1,6 +1,7 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
+import GatewayBytes
 import GatewayModel
 import GatewayPolicy
 import GatewaySession
@@ -147,38 +148,37 @@ extension Exchange {
     }
 
     private func collect(_ bytes: ByteBuffer, _ hold: Hold) {
-        if self.held.readableBytes == 0 {
-            self.held = bytes
-            if !hold.isFailure, !Self.beginsJSON(bytes) {
-                return self.fail(self.protocolFailure("the answer is no JSON", "bad_json", executed: .yes))
-            }
-        } else {
-            self.held.writeImmutableBuffer(bytes)
+        if self.collected.isEmpty, !hold.isFailure, !Self.beginsJSON(bytes) {
+            return self.fail(self.protocolFailure("the answer is no JSON", "bad_json", executed: .yes))
         }
-        self.buffered(self.held.readableBytes)
-        let limit = self.gateway.limits.responseBufferBytes
+        let isTaken = self.collected.append(bytes)
+        self.buffered(self.collected.count)
+        // There may be no room for it.
+        guard !self.isGone else { return }
+        let limit = isTaken ? self.holdLimit : 0
         switch hold {
-        case .upToThreshold where self.held.readableBytes >= self.holdThreshold:
+        case .upToThreshold where self.collected.count >= self.holdThreshold:
             self.phase = .relaying
             let fields = self.answer.fields
             self.beginReply(status: self.answer.status, length: self.answer.length) { head in
                 head.writeImmutableBuffer(fields)
             }
-            let held = self.held
-            self.held = ByteBuffer()
+            let held = self.collected.takeAll()
             self.buffered(0)
             self.relay(held)
-        case .whole where self.held.readableBytes > limit:
+        case .whole where self.collected.count > limit:
             self.fail(
                 self.protocolFailure(
-                    "the answer is larger than limits.responseBufferBytes",
+                    self.isMessageWise
+                        ? "the answers of this batch are larger than limits.responseBufferBytes"
+                        : "the answer is larger than limits.responseBufferBytes",
                     "too_large",
                     executed: .yes
                 )
             )
-        case .failure(let status) where self.held.readableBytes > limit:
+        case .failure(let status) where self.collected.count > limit:
             self.fail(self.statusFailure(status))
-        case .refusal where self.held.readableBytes > Self.drainLimit:
+        case .refusal where self.collected.count > Self.drainLimit:
             self.refused()
         default:
             break
@@ -199,14 +199,14 @@ extension Exchange {
     private func collected(_ hold: Hold) {
         switch hold {
         case .upToThreshold:
-            guard self.held.readableBytes > 0 else {
+            guard !self.collected.isEmpty else {
                 return self.fail(self.protocolFailure("the answer to a request has no body", "no_response_body"))
             }
-            self.respond(self.held)
+            self.respond(self.collected.bytes)
         case .whole:
             self.answeredWhole()
         case .failure(let status):
-            if let body = self.ownAnswer(self.held) {
+            if let body = self.ownAnswer(self.collected.bytes) {
                 self.reply(status: status, body: body) { [fields = self.answer.fields] head in
                     head.writeImmutableBuffer(fields)
                 }
@@ -220,7 +220,7 @@ extension Exchange {
     }
 
     private func answeredWhole() {
-        guard let envelope = AnswerReader.read(self.held, depth: self.gateway.limits.jsonDepth) else {
+        guard let envelope = AnswerReader.read(self.collected.bytes, depth: self.gateway.limits.jsonDepth) else {
             return self.fail(
                 GatewayError(
                     self.answer.isCloseDelimited ? .upstreamClosed : .upstreamProtocol,
@@ -230,8 +230,8 @@ extension Exchange {
                 )
             )
         }
-        if self.message.method == .initialize { return self.initialized(self.held, envelope) }
-        guard let answer = self.forCaller(self.held, envelope) else { return }
+        if self.message.method == .initialize { return self.initialized(self.collected.bytes, envelope) }
+        guard let answer = self.forCaller(self.collected.bytes, envelope) else { return }
         self.respond(answer)
     }
 
@@ -251,7 +251,7 @@ extension Exchange {
 
     /// Sends a whole answer as the upstream's.
     func respond(_ body: ByteBuffer, sessionID: String? = nil) {
-        self.pin(self.held, nil)
+        self.pin(self.collected.bytes, nil)
         self.freeID()
         self.reply(status: self.answer.status, body: body) { [fields = self.answer.fields] head in
             head.writeImmutableBuffer(fields)

@@ -1,6 +1,7 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
+import GatewayBytes
 import GatewayModel
 import GatewayPolicy
 import GatewaySession
@@ -140,10 +141,9 @@ extension Exchange {
         guard self.http.credentials != nil else { return self.refused() }
         self.phase = .holding(.refusal)
         let attempt = self.attempts
-        let exchange = NIOLoopBound(self, eventLoop: self.loop.eventLoop)
-        self.loop.eventLoop.scheduleTask(in: Self.refusalTime) {
-            guard case .holding(.refusal) = exchange.value.phase, exchange.value.attempts == attempt else { return }
-            exchange.value.refused()
+        self.wait(Self.refusalTime) { exchange in
+            guard case .holding(.refusal) = exchange.phase, exchange.attempts == attempt else { return }
+            exchange.refused()
         }
     }
 
@@ -152,12 +152,11 @@ extension Exchange {
     /// The refusal was read, as far as it is.
     func refused() {
         self.abandonUpstream()
-        self.refused(with: self.answer.status, as: self.answer.refusalKind(self.held), isCounted: true)
+        self.refused(with: self.answer.status, as: self.answer.refusalKind(self.collected.bytes), isCounted: true)
     }
 
     private func refused(with status: Int, as kind: RefusalKind, isCounted: Bool) {
-        self.held = ByteBuffer()
-        self.buffered(0)
+        self.forgetCollected()
         guard let pool = self.http.credentials else {
             self.upstream.conclude(.rejected)
             return self.fail(.rejected(status: status, slot: nil))

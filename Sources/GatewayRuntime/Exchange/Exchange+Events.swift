@@ -1,6 +1,7 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
+import GatewayBytes
 import GatewayModel
 import GatewayPolicy
 import GatewayTransport
@@ -22,30 +23,30 @@ extension Exchange {
     }
 
     func receiveEvents(_ bytes: ByteBuffer) {
-        if self.held.readableBytes == 0 { self.held = bytes } else { self.held.writeImmutableBuffer(bytes) }
+        let isTaken = self.collected.append(bytes)
         // Whole events that may go out, from the reader index on.
         var passed = 0
         reading: while case .events = self.phase {
-            var rest = self.held
+            var rest = self.collected.bytes
             rest.moveReaderIndex(forwardBy: passed)
-            switch self.eventDecoder.next(in: rest.readableBytesUInt8Span) {
+            switch isTaken ? self.eventDecoder.next(in: rest.readableBytesUInt8Span) : .tooLong {
             case .needsMore:
                 break reading
             case .comment(let length):
                 passed += length
             case .ignored(let length):
                 self.pass(&passed)
-                self.held.moveReaderIndex(forwardBy: length)
+                self.collected.consume(length)
             case .event(let event):
                 switch self.judge(event, in: rest) {
                 case .pass:
                     passed += event.length
                 case .drop:
                     self.pass(&passed)
-                    self.held.moveReaderIndex(forwardBy: event.length)
+                    self.collected.consume(event.length)
                 case .send(let message):
                     self.pass(&passed)
-                    self.held.moveReaderIndex(forwardBy: event.length)
+                    self.collected.consume(event.length)
                     self.sendEvent(message)
                 case .replaced:
                     return
@@ -66,15 +67,16 @@ extension Exchange {
             }
         }
         self.pass(&passed)
+        // What is left is the beginning of an event: it must not keep a whole read alive.
+        self.collected.settle()
+        self.buffered(self.collected.count)
     }
 
     private func pass(_ count: inout Int) {
-        if count > 0, let bytes = self.held.readSlice(length: count), self.hasStarted, !self.isMessageWise {
+        if count > 0, let bytes = self.collected.take(count), self.hasStarted, !self.isMessageWise {
             self.relay(bytes)
         }
         count = 0
-        // What is left is the beginning of an event: it must not keep a whole read alive.
-        if self.held.readableBytes == 0 { self.held = ByteBuffer() }
     }
 
     private enum Verdict {

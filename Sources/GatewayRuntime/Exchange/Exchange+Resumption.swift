@@ -1,6 +1,7 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
+import GatewayBytes
 import GatewayModel
 import GatewayPolicy
 import GatewayTransport
@@ -12,16 +13,21 @@ struct Resumption {
     /// Times that a stream is asked for again without an event in between (faults F20).
     static let limit = 3
 
+    /// An upstream may not ask to be asked again without a pause.
+    static let shortestDelay = TimeAmount.milliseconds(250)
+
     private(set) var lastEventID: ByteBuffer?
     /// What the upstream wants to be left alone for; nil if it said nothing.
     private(set) var lastRetry: TimeAmount?
-    var delay: TimeAmount { self.lastRetry ?? .milliseconds(250) }
+    var delay: TimeAmount { self.lastRetry ?? Self.shortestDelay }
     var attempts = 0
 
     /// An event came.
     mutating func take(_ event: SSEEvent, in bytes: ByteBuffer) {
         self.attempts = 0
-        if let retry = event.retry { self.lastRetry = .milliseconds(Int64(min(retry, 30_000))) }
+        if let retry = event.retry {
+            self.lastRetry = max(.milliseconds(Int64(min(retry, 30_000))), Self.shortestDelay)
+        }
         guard let id = event.id else { return }
         guard !id.isEmpty, id.count <= 1024 else {
             self.lastEventID = nil
@@ -48,7 +54,7 @@ struct Resumption {
 extension Exchange {
     /// The stream is over without the answer.
     func eventsBroke(cause: String) {
-        self.held = ByteBuffer()
+        self.forgetCollected()
         guard self.message.era == .handshake, self.resumption.isPossible else {
             return self.fail(
                 GatewayError(.upstreamClosed, executed: .unknown, "the stream ended before the answer", cause: cause)
@@ -71,9 +77,7 @@ extension Exchange {
             )
         }
         self.resumption.attempts += 1
-        let exchange = NIOLoopBound(self, eventLoop: self.loop.eventLoop)
-        self.loop.eventLoop.scheduleTask(in: self.resumption.delay) {
-            let exchange = exchange.value
+        self.wait(self.resumption.delay) { exchange in
             guard case .resuming = exchange.phase, !exchange.isGone else { return }
             exchange.loop.pool(of: exchange.upstream)?.connect(for: exchange, isFresh: true)
         }

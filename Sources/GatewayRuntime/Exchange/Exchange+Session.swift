@@ -1,6 +1,7 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
+import GatewayBytes
 import GatewayModel
 import GatewayObservability
 import GatewaySession
@@ -63,7 +64,11 @@ extension Exchange {
             return .open(session)
         }
         guard let sessions else { return .none }
-        let session = CallerSession(id: self.gateway.sessions.makeID(), principal: self.principal)
+        let session = CallerSession(
+            id: self.gateway.sessions.makeID(),
+            principal: self.principal,
+            buffers: self.gateway.buffers
+        )
         _ = session.bind(.http(sessions), revision: revision, home: home)
         guard self.responder != nil, self.gateway.open(session, on: self.loop) else {
             self.gateway.end(session, on: self.loop)
@@ -106,7 +111,7 @@ extension Exchange {
             SessionOpening.run(upstreamSession, self.http, of: self.upstream, on: self.loop) {
                 [binding = self.session?.binding] opened in
                 if case .open = opened, case .shared(let caller)? = binding {
-                    caller.session(upstreamSession.slot).restoreSubscriptions()
+                    caller.session(upstreamSession.slot).renewed()
                 }
                 waiter.resume(opened, true)
             }

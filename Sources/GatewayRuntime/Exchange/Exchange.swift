@@ -1,6 +1,7 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
+import GatewayBytes
 import GatewayModel
 import GatewayObservability
 import GatewayPolicy
@@ -66,6 +67,8 @@ final class Exchange: CallerExchange, UpstreamReceiver {
     var holdThreshold: Int {
         self.message.canBePinned && self.http.slotCount > 1 ? Self.pinnedThreshold : Self.holdThreshold
     }
+    /// What a socket gives at once, beside an answer or an event that is as large as it may be.
+    private static let readBurst = 1024 * 1024
     /// Bytes of an answer nobody reads that are taken to keep a connection.
     static let drainLimit = 64 * 1024
 
@@ -97,7 +100,8 @@ final class Exchange: CallerExchange, UpstreamReceiver {
     var sharedCall: SharedCall?
 
     // What came back.
-    var held = ByteBuffer()
+    /// Bytes of the answer that are held: until it is whole, or an event of it is.
+    var collected: UnconsumedBytes
     var answer = AnswerHead()
     var eventDecoder: SSEDecoder
     var drained = 0
@@ -108,6 +112,9 @@ final class Exchange: CallerExchange, UpstreamReceiver {
         self.http = http
         self.outgoing = call.message.body
         self.eventDecoder = SSEDecoder(maximumEventBytes: gateway.limits.eventBytes)
+        self.collected = UnconsumedBytes(
+            limit: max(gateway.limits.responseBufferBytes, gateway.limits.eventBytes) + Self.readBurst
+        )
         super.init(call, gateway: gateway, responder: responder)
     }
 
@@ -206,14 +213,26 @@ final class Exchange: CallerExchange, UpstreamReceiver {
         )
         guard decision.resend, self.responder != nil, self.upstream.takeRetry() else { return self.fail(failure) }
         self.retries += 1
-        self.held = ByteBuffer()
+        self.forgetCollected()
         guard isDialFailure else { return self.attempt(isFresh: true) }
         // Whatever refuses connections may be starting; a moment later it may not (faults §4.3).
         self.phase = .waiting
-        let exchange = NIOLoopBound(self, eventLoop: self.loop.eventLoop)
         // An outbound proxy may say when.
         let wait = Int64(failure.retryAfterMilliseconds ?? 0) + Int64.random(in: 50...250)
-        self.loop.eventLoop.scheduleTask(in: .milliseconds(wait)) { exchange.value.goOn() }
+        self.wait(.milliseconds(wait)) { $0.goOn() }
+    }
+
+    /// What it waits for; only ever one thing.
+    private var timer: Scheduled<Void>?
+
+    /// Does something in a while, unless it is over by then.
+    func wait(_ time: TimeAmount, _ body: @escaping @Sendable (Exchange) -> Void) {
+        self.timer?.cancel()
+        let exchange = NIOLoopBound(self, eventLoop: self.loop.eventLoop)
+        self.timer = self.loop.eventLoop.scheduleTask(in: time) {
+            exchange.value.timer = nil
+            body(exchange.value)
+        }
     }
 
     /// Goes on after a wait that had nothing to do with a place at the upstream.
@@ -233,16 +252,34 @@ final class Exchange: CallerExchange, UpstreamReceiver {
 
     override func drainUpstream() -> Bool {
         self.endAttempts()
+        self.timer?.cancel()
+        self.timer = nil
+        self.collected.consume(self.collected.count)
         guard self.connection != nil else { return false }
         self.phase = .draining
         self.connection?.isReadingPaused = false
         return true
     }
 
+    /// What was collected of an answer is of no use.
+    func forgetCollected() {
+        self.collected.consume(self.collected.count)
+        self.buffered(0)
+    }
+
+    override var executedSoFar: GatewayError.Executed {
+        switch self.phase {
+        case .holding, .relaying, .draining, .done: .yes
+        case .waiting, .attempting: self.connection == nil ? .no : .unknown
+        case .events, .resuming: .unknown
+        }
+    }
+
     override func freeID() { self.sharedCall?.end() }
 
     override func done() {
         self.phase = .done
+        self.collected.consume(self.collected.count)
         super.done()
     }
 

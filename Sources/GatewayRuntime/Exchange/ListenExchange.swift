@@ -38,8 +38,7 @@ final class ListenExchange: UpstreamReceiver, StreamSource {
     private(set) var stream: CallerStream?
     private var phase = Phase.opening
     private var connection: UpstreamConnection?
-    private var decoder: SSEDecoder
-    private var pending = ByteBuffer()
+    private var reader: EventReader
     private var resumption = Resumption()
     private var failures = 0
     /// Which credentials the connection being opened tried; nil at an upstream without a pool.
@@ -48,8 +47,12 @@ final class ListenExchange: UpstreamReceiver, StreamSource {
     private var slot = 0
     /// The slot that was refused last, since one was accepted.
     private var refusedSlot: Int?
-    /// Tells a pause before the next attempt from that before another one.
-    private var interruptions = 0
+    /// The next attempt, or the end of the patience with the first one.
+    private var timer: Scheduled<Void>?
+    /// The end of the patience with a caller that is away.
+    private var absence: Scheduled<Void>?
+    /// When the upstream's stream began.
+    private var began = NIODeadline.now()
     /// How long the upstream's stream stays open for a caller that is away.
     private static let absenceTime = TimeAmount.seconds(10)
     /// A server may send the head with its first event: the caller need not wait for that.
@@ -69,26 +72,38 @@ final class ListenExchange: UpstreamReceiver, StreamSource {
         self.request = InboundRequest(copying: request)
         self.session = session
         self.loop = loop
-        self.decoder = SSEDecoder(maximumEventBytes: gateway.limits.eventBytes)
+        self.reader = EventReader(eventBytes: gateway.limits.eventBytes, in: gateway.buffers) {}
         guard session?.isLegacy != true else { return }
         self.stream = CallerStream(
             number: 0,
             loop: loop,
             isResumable: session != nil,
             isPrimed: session?.isPrimed == true,
-            source: self
+            source: self,
+            share: session?.share
         )
+        let listen = NIOLoopBound(self, eventLoop: loop.eventLoop)
+        self.reader = EventReader(eventBytes: gateway.limits.eventBytes, in: gateway.buffers) {
+            listen.eventLoop.execute { listen.value.giveUpEvent() }
+        }
     }
 
     /// Asks the upstream; `connection` gets the stream when there is one, or a refusal.
     func start(for connection: StreamConnection?) {
         self.waiting = connection
+        connection?.waits { [weak self] in self?.callerLeft() }
         let listen = NIOLoopBound(self, eventLoop: self.loop.eventLoop)
         self.session?.onNewHome { listen.execute { $0.moveHome() } }
-        self.connect()
-        self.loop.eventLoop.scheduleTask(in: Self.openingTime) {
+        self.timer = self.loop.eventLoop.scheduleTask(in: Self.openingTime) {
             if case .opening = listen.value.phase { listen.value.open() }
         }
+        self.connect()
+    }
+
+    /// The caller left before it had its stream: unless another connection took that up, nobody wants it.
+    private func callerLeft() {
+        self.waiting = nil
+        if self.stream?.hasOutlet != true { self.end() }
     }
 
     /// Opens the upstream's stream, with the credential whose turn it is now.
@@ -147,7 +162,7 @@ final class ListenExchange: UpstreamReceiver, StreamSource {
         self.connection = nil
         self.resumption = Resumption()
         self.phase = .interrupted
-        self.interruptions += 1
+        self.timer?.cancel()
         self.connect()
     }
 
@@ -166,8 +181,7 @@ final class ListenExchange: UpstreamReceiver, StreamSource {
         case .opening, .streaming, .interrupted: break
         }
         self.connection = connection
-        self.decoder = SSEDecoder(maximumEventBytes: self.gateway.limits.eventBytes)
-        self.pending = ByteBuffer()
+        self.reader.reset()
         var head = self.loop.buffer(capacity: 512)
         self.http.begin(.get, slot: self.slot, on: connection, into: &head)
         if let revision = self.session?.revision {
@@ -192,8 +206,9 @@ final class ListenExchange: UpstreamReceiver, StreamSource {
         switch answer.status {
         case 200 where answer.mediaType == .eventStream:
             self.upstream.conclude(.usable)
-            self.failures = 0
+            self.began = .now()
             self.phase = .streaming
+            self.timer?.cancel()
             self.accepted()
             self.open()
         case 405 where isFirst:
@@ -233,25 +248,28 @@ final class ListenExchange: UpstreamReceiver, StreamSource {
 
     func upstreamSent(_ bytes: ByteBuffer) {
         guard case .streaming = self.phase else { return }
-        if self.pending.readableBytes == 0 { self.pending = bytes } else { self.pending.writeImmutableBuffer(bytes) }
+        self.reader.append(bytes)
         while self.connection != nil {
-            switch self.decoder.next(in: self.pending.readableBytesUInt8Span) {
+            switch self.reader.next() {
             case .needsMore:
-                if self.pending.readableBytes == 0 { self.pending = ByteBuffer() }
                 return
-            case .comment(let length), .ignored(let length):
-                self.pending.moveReaderIndex(forwardBy: length)
-            case .event(let event):
-                self.resumption.take(event, in: self.pending)
-                if let data = event.dataBytes(in: self.pending), data.readableBytes > 0 {
+            case .event(let event, let bytes):
+                self.failures = 0
+                self.resumption.take(event, in: bytes)
+                if let data = event.dataBytes(in: bytes), data.readableBytes > 0 {
                     self.send(self.session?.heard(data, by: self.slot) ?? data)
                 }
-                self.pending.moveReaderIndex(forwardBy: event.length)
-            case .tooLong:
-                self.connection?.cancel()
-                return self.interrupted()
+            case .tooLarge:
+                self.giveUpEvent()
             }
         }
+    }
+
+    /// An event is larger than the bound, or than there is room for: the stream is asked for again behind it.
+    private func giveUpEvent() {
+        guard let connection else { return }
+        connection.cancel()
+        self.interrupted()
     }
 
     private func send(_ message: ByteBuffer) {
@@ -269,30 +287,33 @@ final class ListenExchange: UpstreamReceiver, StreamSource {
 
     private func interrupted() {
         self.connection = nil
+        self.reader.reset()
         self.endAttempt()
         switch self.phase {
         case .done, .suspended: return
-        case .opening, .streaming, .interrupted: self.phase = .interrupted
+        case .streaming where .now() - self.began >= Self.goodTime: self.failures = 0
+        case .opening, .streaming, .interrupted: break
         }
+        self.phase = .interrupted
         self.open()
         self.failures += 1
         let backoff = TimeAmount.milliseconds(500 << Int64(min(self.failures, 6)))
         let wanted = self.resumption.lastRetry ?? backoff
         let listen = NIOLoopBound(self, eventLoop: self.loop.eventLoop)
-        self.interruptions += 1
-        let interruption = self.interruptions
-        self.loop.eventLoop.scheduleTask(in: max(wanted, self.failures > 3 ? backoff : .zero)) {
-            guard case .interrupted = listen.value.phase, listen.value.interruptions == interruption else { return }
-            listen.value.connect()
+        self.timer?.cancel()
+        self.timer = self.loop.eventLoop.scheduleTask(in: max(wanted, self.failures > 3 ? backoff : .zero)) {
+            if case .interrupted = listen.value.phase { listen.value.connect() }
         }
     }
+
+    /// A stream that stood so long was no failure.
+    private static let goodTime = TimeAmount.seconds(5)
 
     // MARK: Stream
 
     func streamBecameWritable() {
         self.connection?.isReadingPaused = false
         guard case .suspended = self.phase, self.stream?.hasOutlet == true else { return }
-        self.interruptions += 1
         self.phase = .interrupted
         self.connect()
     }
@@ -300,13 +321,15 @@ final class ListenExchange: UpstreamReceiver, StreamSource {
     func streamDetached() {
         self.connection?.isReadingPaused = false
         let listen = NIOLoopBound(self, eventLoop: self.loop.eventLoop)
-        self.loop.eventLoop.scheduleTask(in: Self.absenceTime) { listen.value.suspend() }
+        self.absence?.cancel()
+        self.absence = self.loop.eventLoop.scheduleTask(in: Self.absenceTime) { listen.value.suspend() }
     }
 
     private func suspend() {
         guard let stream, !stream.hasOutlet else { return }
         if case .done = self.phase { return }
         self.phase = .suspended
+        self.timer?.cancel()
         self.connection?.cancel()
         self.connection = nil
     }
@@ -329,6 +352,9 @@ final class ListenExchange: UpstreamReceiver, StreamSource {
     private func finish() {
         self.endAttempt()
         self.phase = .done
+        self.timer?.cancel()
+        self.absence?.cancel()
+        self.reader.reset()
         self.waiting = nil
         self.stream = nil
         self.connection?.cancel()

@@ -39,6 +39,7 @@ struct LinkSettings {
                 lineLimit: self.limits.lineBytes,
                 on: delegate.loop,
                 logger: self.logger,
+                buffers: self.upstream.buffers,
                 delegate: delegate
             )
         case .http(let http):
@@ -47,6 +48,7 @@ struct LinkSettings {
                 http,
                 fields: owner?.fields ?? "",
                 limits: self.limits,
+                buffers: self.upstream.buffers,
                 opening: self.opening(http, isCallers: owner != nil, after: last),
                 on: delegate.loop,
                 delegate: delegate

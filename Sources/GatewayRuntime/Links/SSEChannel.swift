@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import GatewayModel
+import GatewayObservability
 import GatewayPolicy
 import GatewayTransport
 import GatewayWire
@@ -36,8 +37,9 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
     private var state = State.opening
     private var hasAnswered = false
     private var connection: UpstreamConnection?
-    private var decoder: SSEDecoder
-    private var bytes = ByteBuffer()
+    private var reader: EventReader?
+    private let eventBytes: Int
+    private let buffers: BufferLedger
     private(set) var pendingBytes = 0
 
     /// What it is opened with: for a caller, as a choice of its pool, or by ourselves, with the first of these slots that is
@@ -53,6 +55,7 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
         _ http: HTTPAccess,
         fields: String,
         limits: Limits,
+        buffers: BufferLedger,
         opening: Opening,
         on loop: GatewayLoop,
         delegate: any LinkChannelDelegate
@@ -67,7 +70,8 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
         self.fields = fields
         self.loop = loop
         self.delegate = delegate
-        self.decoder = SSEDecoder(maximumEventBytes: limits.eventBytes)
+        self.eventBytes = limits.eventBytes
+        self.buffers = buffers
         self.deadline = .now() + TimeAmount(limits.connectTimeout)
     }
 
@@ -179,6 +183,7 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
     private func end(_ error: GatewayError) {
         if case .closed = self.state { return }
         self.state = .closed
+        self.reader = nil
         self.connection?.cancel()
         self.connection = nil
         self.loop.sweeper.remove(self)
@@ -205,6 +210,10 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
     func upstreamConnected(_ connection: UpstreamConnection) {
         guard case .opening = self.state else { return connection.release() }
         self.connection = connection
+        let channel = NIOLoopBound(self, eventLoop: self.loop.eventLoop)
+        self.reader = EventReader(eventBytes: self.eventBytes, in: self.buffers) {
+            channel.eventLoop.execute { channel.value.end(.noRoom(executed: .unknown)) }
+        }
         var head = self.loop.buffer(capacity: 512)
         self.http.begin(.get, slot: self.slot, on: connection, into: &head)
         head.writeString(self.fields)
@@ -260,31 +269,23 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
     }
 
     func upstreamSent(_ bytes: ByteBuffer) {
-        if self.bytes.readableBytes == 0 { self.bytes = bytes } else { self.bytes.writeImmutableBuffer(bytes) }
+        self.reader?.append(bytes)
         while true {
             if case .closed = self.state { return }
-            switch self.decoder.next(in: self.bytes.readableBytesUInt8Span) {
-            case .needsMore:
-                if self.bytes.readableBytes == 0 { self.bytes = ByteBuffer() }
-                return
-            case .tooLong:
-                return self.end(
-                    GatewayError(
-                        .upstreamProtocol,
-                        executed: .yes,
-                        "an event is larger than limits.eventBytes",
-                        cause: "event_too_large"
-                    )
-                )
-            case .comment(let length), .ignored(let length):
-                self.bytes.moveReaderIndex(forwardBy: length)
-            case .event(let event):
-                let bytes = self.bytes
-                self.bytes.moveReaderIndex(forwardBy: event.length)
-                self.received(event, in: bytes)
+            switch self.reader?.next() {
+            case .needsMore, nil: return
+            case .event(let event, let bytes): self.received(event, in: bytes)
+            case .tooLarge: return self.end(Self.eventTooLarge)
             }
         }
     }
+
+    private static let eventTooLarge = GatewayError(
+        .upstreamProtocol,
+        executed: .yes,
+        "an event is larger than limits.eventBytes",
+        cause: "event_too_large"
+    )
 
     private func received(_ event: SSEEvent, in bytes: ByteBuffer) {
         let data = event.dataBytes(in: bytes)

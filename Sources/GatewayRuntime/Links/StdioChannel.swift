@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import GatewayModel
+import GatewayObservability
 import GatewayPolicy
 package import GatewayStdio
 import Logging
@@ -20,6 +21,7 @@ final class StdioChannel: LinkChannel, StdioChildDelegate {
         lineLimit: Int,
         on loop: GatewayLoop,
         logger: Logger,
+        buffers: BufferLedger,
         delegate: any LinkChannelDelegate
     ) {
         self.delegate = delegate
@@ -32,6 +34,7 @@ final class StdioChannel: LinkChannel, StdioChildDelegate {
             on: loop.eventLoop,
             guardian: access.guardian,
             logger: logger,
+            buffers: buffers,
             delegate: self
         )
     }

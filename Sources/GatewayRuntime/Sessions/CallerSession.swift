@@ -1,6 +1,7 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
+import GatewayObservability
 package import GatewaySession
 package import GatewayWire
 import NIOCore
@@ -64,12 +65,17 @@ package final class CallerSession: Sendable {
     /// Whether its caller came over the transport of 2024-11-05, whose one stream is all that it has.
     let isLegacy: Bool
     private let state: Mutex<State>
+    /// What its streams keep for a caller that comes back.
+    let share: ReplayShare
+    /// Bytes on their way to a stream on another event loop.
+    private let inTransit = Atomic<Int>(0)
 
-    init(id: SessionID, principal: Principal, isLegacy: Bool = false) {
+    init(id: SessionID, principal: Principal, isLegacy: Bool = false, buffers: BufferLedger) {
         self.id = id
         self.principal = principal
         self.isLegacy = isLegacy
         self.state = Mutex(State())
+        self.share = ReplayShare(in: buffers)
     }
 
     // MARK: Upstream
@@ -154,10 +160,10 @@ package final class CallerSession: Sendable {
     var messages: LegacyReturn? { self.state.withLock { $0.messages } }
 
     /// The caller of the old transport has its stream.
-    func opened(_ stream: NIOLoopBound<CallerStream>) {
+    func opened(_ stream: NIOLoopBound<CallerStream>, limit: Int) {
         self.state.withLock { state in
             state.listener = Listener(stream: stream) { stream.execute { $0.finish() } }
-            state.messages = LegacyReturn(stream)
+            state.messages = LegacyReturn(stream, limit: limit)
         }
     }
 
@@ -179,6 +185,7 @@ package final class CallerSession: Sendable {
             isResumable: true,
             isPrimed: self.isPrimed,
             source: source,
+            share: self.share,
             keep: { [weak self] in self?.keepFinished(number) ?? false },
             onEnd: { [weak self] in self?.state.withLock { $0.streams[number] = nil } }
         )
@@ -228,14 +235,23 @@ package final class CallerSession: Sendable {
 
     /// Sends a message on the stream that it listens on; without one it is lost, as the protocol has it.
     ///
-    /// Returns whether there is one.
+    /// Returns whether there is one. What comes faster than its event loop takes it is lost as well.
     @discardableResult
     func deliver(_ message: ByteBuffer) -> Bool {
         guard let listener else { return false }
+        let count = message.readableBytes
+        guard self.inTransit.add(count, ordering: .relaxed).oldValue <= Self.transitLimit else {
+            self.inTransit.subtract(count, ordering: .relaxed)
+            return false
+        }
         listener.execute { stream in
+            self.inTransit.subtract(count, ordering: .relaxed)
             stream.send(message)
             stream.flush()
         }
         return true
     }
+
+    /// Bytes that may be on their way to a stream on another event loop, beside one message.
+    private static let transitLimit = 4 * 1024 * 1024
 }

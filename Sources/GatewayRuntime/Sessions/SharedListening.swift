@@ -6,32 +6,66 @@ import GatewayWire
 import NIOCore
 
 /// Reads the GET stream of a session that callers share, for as long as that is open.
+///
+/// There is one at a time for a session: it moves to the upstream session that takes the place of a lost one. Confined to
+/// the home loop of the session.
 final class SharedListening: UpstreamReceiver {
     private let session: SharedSession
     private let loop: GatewayLoop
     private var connection: UpstreamConnection?
-    private var decoder = SSEDecoder()
-    private var bytes = ByteBuffer()
+    /// Whether a connection is on its way.
+    private var isConnecting = false
+    private var reader: EventReader
     private var resumption = Resumption()
     private var failures = 0
+    private var timer: Scheduled<Void>?
+    private var isOver = false
 
     init(_ session: SharedSession, on loop: GatewayLoop) {
         self.session = session
         self.loop = loop
+        self.reader = EventReader(eventBytes: session.upstream.eventBytes, in: session.upstream.buffers) {}
+        let listening = NIOLoopBound(self, eventLoop: loop.eventLoop)
+        self.reader = EventReader(eventBytes: session.upstream.eventBytes, in: session.upstream.buffers) {
+            listening.eventLoop.execute { listening.value.giveUpEvent() }
+        }
     }
 
-    func start() {
-        guard !self.session.isOver, self.session.session != nil else { return }
+    /// Listens to the upstream session that is open now, from its beginning.
+    func restart() {
+        guard !self.isOver else { return }
+        self.dropConnection()
+        self.resumption = Resumption()
+        self.failures = 0
+        self.connect()
+    }
+
+    /// Listens no more.
+    func end() {
+        self.isOver = true
+        self.dropConnection()
+    }
+
+    private func dropConnection() {
+        self.timer?.cancel()
+        self.connection?.cancel()
+        self.connection = nil
+        self.reader.reset()
+    }
+
+    private func connect() {
+        guard !self.isOver, !self.isConnecting, self.session.session != nil else { return }
+        self.isConnecting = true
         self.loop.pool(of: self.session.upstream)?.connect(for: self, isFresh: true)
     }
 
     func upstreamConnected(_ connection: UpstreamConnection) {
-        guard !self.session.isOver, let session = self.session.session, let id = session.id else {
+        self.isConnecting = false
+        guard !self.isOver, self.connection == nil, let session = self.session.session, let id = session.id else {
             return connection.release()
         }
         self.connection = connection
-        self.decoder = SSEDecoder()
-        self.bytes = ByteBuffer()
+        self.reader.reset()
         var head = self.loop.buffer(capacity: 512)
         self.session.http.begin(.get, slot: session.slot, on: connection, into: &head)
         head.writeString("Mcp-Session-Id: \(id)\r\n\(session.origin.fields)")
@@ -44,50 +78,55 @@ final class SharedListening: UpstreamReceiver {
         let answer = AnswerHead(connection)
         switch answer.status {
         case 200 where answer.mediaType == .eventStream:
-            self.failures = 0
+            break
         case 405, 404:
-            // There is no such stream, or no such session: the next call brings that to light.
-            self.connection?.cancel()
-            self.connection = nil
+            // There is no such stream, or no such session: the next call brings that to light, and `restart` follows.
+            self.dropConnection()
         default:
-            self.connection?.cancel()
             self.again()
         }
     }
 
     func upstreamSent(_ bytes: ByteBuffer) {
-        if self.bytes.readableBytes == 0 { self.bytes = bytes } else { self.bytes.writeImmutableBuffer(bytes) }
+        self.reader.append(bytes)
         while self.connection != nil {
-            switch self.decoder.next(in: self.bytes.readableBytesUInt8Span) {
+            switch self.reader.next() {
             case .needsMore:
                 return
-            case .tooLong:
-                self.connection?.cancel()
-                return self.again()
-            case .comment(let length), .ignored(let length):
-                self.bytes.moveReaderIndex(forwardBy: length)
-            case .event(let event):
-                self.resumption.take(event, in: self.bytes)
-                if let data = event.dataBytes(in: self.bytes), let envelope = AnswerReader.read(data, depth: 64) {
+            case .tooLarge:
+                self.giveUpEvent()
+            case .event(let event, let bytes):
+                self.failures = 0
+                self.resumption.take(event, in: bytes)
+                if let data = event.dataBytes(in: bytes), let envelope = AnswerReader.read(data, depth: 64) {
                     _ = self.session.route(data, envelope, during: nil)
                 }
-                self.bytes.moveReaderIndex(forwardBy: event.length)
             }
         }
     }
 
+    /// An event is larger than the bound, or than there is room for.
+    private func giveUpEvent() { if self.connection != nil { self.again() } }
+
     func upstreamPaused() {}
 
-    func upstreamEnded() { self.again() }
+    func upstreamEnded() {
+        self.connection = nil
+        self.again()
+    }
 
-    func upstreamFailed(_ error: TransportError) { self.again() }
+    func upstreamFailed(_ error: TransportError) {
+        self.isConnecting = false
+        self.connection = nil
+        self.again()
+    }
 
     private func again() {
-        self.connection = nil
-        guard !self.session.isOver else { return }
+        self.dropConnection()
+        guard !self.isOver else { return }
         self.failures += 1
         let delay = max(self.resumption.delay, .milliseconds(500 << Int64(min(self.failures, 6))))
         let listening = NIOLoopBound(self, eventLoop: self.loop.eventLoop)
-        self.loop.eventLoop.scheduleTask(in: delay) { listening.value.start() }
+        self.timer = self.loop.eventLoop.scheduleTask(in: delay) { listening.value.connect() }
     }
 }

@@ -47,12 +47,15 @@ final class SharedSession: Sendable {
     /// Where the session is opened and its stream read.
     private let home: GatewayLoop
     private let state = Mutex(State())
+    /// Reads what comes unasked; touched on the home loop only.
+    private let listening: NIOLoopBoundBox<SharedListening?>
 
     init(_ upstream: Upstream, _ http: HTTPAccess, slot: Int, home: GatewayLoop) {
         self.upstream = upstream
         self.http = http
         self.slot = slot
         self.home = home
+        self.listening = .makeBoxSendingValue(nil, eventLoop: home.eventLoop)
     }
 
     /// The upstream session; nil before it is open, and where the upstream issues none.
@@ -144,8 +147,16 @@ final class SharedSession: Sendable {
             timeout: .seconds(10)
         ) { _ in
             self.opened(.open(result, isFirst: false), session)
-            SharedListening(self, on: self.home).start()
+            self.listen()
         }
+    }
+
+    /// Reads what comes unasked in the upstream session that is open now; on the home loop.
+    private func listen() {
+        guard !self.isOver else { return }
+        let listening = self.listening.value ?? SharedListening(self, on: self.home)
+        self.listening.value = listening
+        listening.restart()
     }
 
     private func opened(_ result: Opened, _ session: HTTPUpstreamSession? = nil) {
@@ -164,9 +175,20 @@ final class SharedSession: Sendable {
     }
 
     /// The upstream session could not be kept: the next caller opens another.
+    ///
+    /// The upstream may know it all the same, so it is told of the end.
     func lost() {
-        self.state.withLock { state in
-            if case .open = state.opening { state.opening = .closed }
+        let session: HTTPUpstreamSession? = self.state.withLock { state in
+            guard case .open(let session, _) = state.opening else { return nil }
+            state.opening = .closed
+            return session
+        }
+        guard let session else { return }
+        self.home.eventLoop.execute {
+            self.listening.value?.end()
+            self.listening.value = nil
+            guard let id = session.close() else { return }
+            SessionOpening.close(id, session, self.http, of: self.upstream, on: self.home)
         }
     }
 
@@ -174,7 +196,11 @@ final class SharedSession: Sendable {
 
     /// Ends it; returns the upstream session that is to be ended.
     func close() -> HTTPUpstreamSession? {
-        self.state.withLock { state in
+        self.home.eventLoop.execute {
+            self.listening.value?.end()
+            self.listening.value = nil
+        }
+        return self.state.withLock { state in
             defer { state.opening = .closed }
             state.isOver = true
             if case .open(let session, _) = state.opening { return session }
@@ -210,8 +236,13 @@ final class SharedSession: Sendable {
         }
     }
 
-    /// The upstream session was opened anew: what callers asked it for is asked for again.
-    func restoreSubscriptions() {
+    /// The upstream session was opened anew: what callers asked it for is asked for again, and what comes unasked is read.
+    func renewed() {
+        self.home.eventLoop.execute { self.listen() }
+        self.restoreSubscriptions()
+    }
+
+    private func restoreSubscriptions() {
         let (resources, severity) = self.state.withLock { ($0.bridge.resources, $0.bridge.severity) }
         for uri in resources {
             self.send(ClientMessage.subscription(.resourcesSubscribe, id: #""gateway""#, uri: uri))

@@ -33,6 +33,11 @@ final class CallerStream {
     private let onEnd: () -> Void
     /// Asks whether there is room to keep the stream after its end.
     private let keep: () -> Bool
+    /// What its session keeps for callers that come back, and this stream's part of it; nil: nothing is kept.
+    private let share: ReplayShare?
+    private var shareBytes = 0
+    /// Bytes that may pile up in the connection of a caller that does not read.
+    private let overdueLimit: Int
 
     init(
         number: Int,
@@ -40,6 +45,8 @@ final class CallerStream {
         isResumable: Bool,
         isPrimed: Bool = false,
         source: (any StreamSource)?,
+        share: ReplayShare? = nil,
+        overdueLimit: Int = CallerStream.overdueLimit,
         keep: @escaping () -> Bool = { false },
         onEnd: @escaping () -> Void = {}
     ) {
@@ -48,6 +55,8 @@ final class CallerStream {
         self.isResumable = isResumable
         self.isPrimed = isPrimed
         self.source = source
+        self.share = share
+        self.overdueLimit = overdueLimit
         self.keep = keep
         self.onEnd = onEnd
     }
@@ -81,25 +90,42 @@ final class CallerStream {
     }
 
     private func send(event: ByteBuffer) {
-        if self.isResumable { self.replay.append(event, size: event.readableBytes) }
+        if self.isResumable { self.keep(event) }
         guard let outlet else { return }
+        // Whoever sends is asked to wait, but what comes unasked has nobody that could be made to wait for a caller who does
+        // not read, and of many that share a stream each may have one large message on its way.
+        guard outlet.isWritable || self.overdue <= self.overdueLimit else { return self.breakConnection() }
         outlet.send(event)
-        guard !outlet.isWritable else {
-            self.overdue = 0
-            return
-        }
-        // What comes unasked has nobody that could be made to wait for a caller who does not read.
-        self.overdue += event.readableBytes
-        if self.source == nil, self.overdue > Self.overdueLimit {
-            self.outlet = nil
-            outlet.reset()
-            self.detached()
-        }
+        self.overdue = outlet.isWritable ? 0 : self.overdue + event.readableBytes
     }
 
-    /// Bytes that may pile up for a caller that does not read.
-    private static let overdueLimit = 1024 * 1024
+    /// Bytes that may pile up for a caller that does not read, where nothing else is said.
+    static let overdueLimit = 1024 * 1024
     private var overdue = 0
+
+    /// Keeps an event for a caller that comes back, within what its session may keep.
+    private func keep(_ event: ByteBuffer) {
+        self.replay.append(event, size: event.readableBytes)
+        self.countKept()
+        guard let share, share.isExceeded else { return }
+        self.replay.shrink(to: Self.keptUnasked)
+        self.countKept()
+        share.makeRoom()
+    }
+
+    private func countKept() {
+        self.share?.add(self.replay.bytes - self.shareBytes, on: self.loop.eventLoop)
+        self.shareBytes = self.replay.bytes
+    }
+
+    /// Forgets what could be asked for again.
+    func forgetKept() {
+        self.replay.shrink(to: 0)
+        self.countKept()
+    }
+
+    /// Nobody may come back for it any more, since there is no room to wait for that.
+    func giveUp() { self.expire() }
 
     func flush() { self.outlet?.flush() }
 
@@ -112,6 +138,14 @@ final class CallerStream {
         self.outlet = nil
         outlet.finish()
         self.endUnlessLost()
+    }
+
+    /// Breaks the connection of a caller that does not take what comes.
+    func breakConnection() {
+        guard let outlet else { return }
+        self.outlet = nil
+        outlet.reset()
+        self.detached()
     }
 
     /// Breaks the connection and forgets the stream.
@@ -131,7 +165,9 @@ final class CallerStream {
         self.expiry = nil
         let before = self.outlet
         self.outlet = outlet
+        self.overdue = 0
         before?.finish()
+        self.source?.streamMoved()
         if let event {
             // Whoever asks for what it missed lost a connection, whether we know of it or not.
             self.wasLost = true
@@ -167,6 +203,7 @@ final class CallerStream {
         self.wasLost = true
         self.source?.streamDetached()
         self.startExpiry()
+        self.share?.lost(self)
     }
 
     private func startExpiry() {
@@ -202,6 +239,7 @@ final class CallerStream {
         self.expiry?.cancel()
         self.expiry = nil
         self.source = nil
+        self.forgetKept()
         self.onEnd()
     }
 }

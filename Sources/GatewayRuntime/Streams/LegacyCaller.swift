@@ -11,26 +11,39 @@ final class LegacyReturn: MessageSink, Sendable {
     private static let window = 256 * 1024
 
     private let stream: NIOLoopBound<CallerStream>
-    /// Bytes that the stream was given and its connection has not taken.
-    private let pending = Atomic<Int>(0)
+    /// Bytes on their way to the stream's event loop, and how many may be, beside one message.
+    private let inTransit = Atomic<Int>(0)
+    private let limit: Int
+    /// Whether the stream's connection takes no more.
+    private let isFull = Atomic<Bool>(false)
 
-    init(_ stream: NIOLoopBound<CallerStream>) {
+    init(_ stream: NIOLoopBound<CallerStream>, limit: Int) {
         self.stream = stream
+        self.limit = limit
     }
 
-    var isWritable: Bool { self.pending.load(ordering: .relaxed) < Self.window }
+    var isWritable: Bool {
+        !self.isFull.load(ordering: .relaxed) && self.inTransit.load(ordering: .relaxed) < Self.window
+    }
 
     func send(_ message: ByteBuffer) {
-        self.pending.add(message.readableBytes, ordering: .relaxed)
+        let count = message.readableBytes
+        let before = self.inTransit.add(count, ordering: .relaxed).oldValue
+        guard before <= self.limit else {
+            // A caller that has lost one message can rely on none: its stream breaks, and it begins anew.
+            self.inTransit.subtract(count, ordering: .relaxed)
+            return self.stream.execute { $0.breakConnection() }
+        }
         self.stream.execute { stream in
+            self.inTransit.subtract(count, ordering: .relaxed)
             stream.send(message)
             stream.flush()
-            if stream.isWritable { self.taken() }
+            if !stream.isWritable { self.isFull.store(true, ordering: .relaxed) }
         }
     }
 
-    /// The connection takes bytes again.
-    func taken() { self.pending.store(0, ordering: .relaxed) }
+    /// The connection takes bytes again, or there is none any more that could be slow.
+    func taken() { self.isFull.store(false, ordering: .relaxed) }
 }
 
 /// Hears of the stream of such a caller: with it the session ends.
@@ -44,7 +57,11 @@ final class LegacyStreamSource: StreamSource {
     }
 
     func streamBecameWritable() { self.session.messages?.taken() }
-    func streamExpired() { self.onEnd() }
+
+    func streamExpired() {
+        self.session.messages?.taken()
+        self.onEnd()
+    }
 }
 
 /// Stands for the answer to a POST of such a caller, which has been taken already: what would be its body is a message on

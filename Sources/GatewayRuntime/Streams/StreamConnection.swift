@@ -3,12 +3,14 @@
 
 import GatewayModel
 import GatewayObservability
+import GatewayTransport
 import NIOCore
 
 /// A GET of a caller: the connection that a stream writes to, wherever either lives.
 ///
 /// Confined to the event loop of the connection.
-final class StreamConnection: DownstreamExchange, StreamOutlet {
+final class StreamConnection: DownstreamExchange, StreamOutlet, Sweepable {
+    var sweepIndex = -1
     private let gateway: Gateway
     private let upstream: Upstream
     private let session: CallerSession?
@@ -31,9 +33,13 @@ final class StreamConnection: DownstreamExchange, StreamOutlet {
         self.loop = responder.loop
         self.lastSent = .now()
         upstream.metrics.streams.add(1)
+        self.loop.sweeper.add(self)
     }
 
     // MARK: Streams
+
+    /// It has no stream yet: whoever looks for one is told if its caller leaves before.
+    func waits(_ onLeave: @escaping () -> Void) { self.onLeave = onLeave }
 
     /// Connects to a stream, which sends what came after `event` first.
     func attach(to stream: NIOLoopBound<CallerStream>, after event: Int?) {
@@ -66,6 +72,7 @@ final class StreamConnection: DownstreamExchange, StreamOutlet {
 
     /// Answers the GET with something else than a stream.
     func refuse(status: Int, code: Int, _ text: String, fields: (inout ByteBuffer) -> Void = { _ in }) {
+        self.onLeave = nil
         self.responder?.respond(status: status, json: ErrorAnswer.body(code: code, message: text), fields: fields)
         self.leave()
     }
@@ -109,12 +116,13 @@ final class StreamConnection: DownstreamExchange, StreamOutlet {
         self.onWritable?()
     }
 
+    func downstreamIsSlow() {
+        self.responder = nil
+        self.leave()
+    }
+
     func sweep(now: NIODeadline) {
         self.finishIfIdle()
-        if let blockedSince, now - blockedSince >= TimeAmount(self.gateway.limits.slowReader) {
-            self.responder?.reset()
-            return self.leave()
-        }
         if self.hasBegun, self.blockedSince == nil, now - self.lastSent >= CallerExchange.keepAliveInterval {
             self.send(CallerExchange.keepAlive)
             self.responder?.flush()
@@ -140,6 +148,7 @@ final class StreamConnection: DownstreamExchange, StreamOutlet {
     private func leave() {
         guard !self.isOver else { return }
         self.isOver = true
+        self.loop.sweeper.remove(self)
         self.responder = nil
         let onLeave = self.onLeave
         self.onLeave = nil

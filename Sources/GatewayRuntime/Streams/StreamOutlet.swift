@@ -19,6 +19,8 @@ package protocol StreamOutlet: AnyObject {
 protocol StreamSource: AnyObject {
     /// The outlet takes bytes again, or there is none any more that could be slow.
     func streamBecameWritable()
+    /// The stream has another connection than the one that it began on.
+    func streamMoved()
     /// The connection of the stream was lost; its caller may come back.
     func streamDetached()
     /// Nobody came back for the stream in time.
@@ -27,4 +29,5 @@ protocol StreamSource: AnyObject {
 
 extension StreamSource {
     func streamDetached() { self.streamBecameWritable() }
+    func streamMoved() {}
 }

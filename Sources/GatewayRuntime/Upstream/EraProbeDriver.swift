@@ -141,6 +141,7 @@ struct EraProbeDriver: Sendable {
                     self.http,
                     fields: "",
                     limits: self.limits,
+                    buffers: self.upstream.buffers,
                     opening: .own(slots: [self.slot]),
                     on: self.loop,
                     delegate: probe

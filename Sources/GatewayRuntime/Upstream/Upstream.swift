@@ -101,6 +101,8 @@ package final class Upstream: Sendable {
     package let transport: Transport
     package let metrics: UpstreamMetrics
     let identity: GatewayIdentity
+    /// Where everybody counts what is held for peers.
+    let buffers: BufferLedger
     private let limits: Limits
     private let logger: Logger
     /// Requests that have a place, and those that wait for one, of all loops.
@@ -124,10 +126,12 @@ package final class Upstream: Sendable {
         listener: ListenerConfiguration,
         stdio: StdioAccess,
         gates: inout OutboundProxyGates,
+        buffers: BufferLedger,
         metrics: MetricsRegistry,
         logger: Logger
     ) throws {
         self.index = index
+        self.buffers = buffers
         self.configuration = configuration
         self.metrics = UpstreamMetrics(metrics, server: configuration.name)
         self.logger = logger
@@ -193,6 +197,9 @@ package final class Upstream: Sendable {
         self.found.store(isEventStream ? 2 : 1, ordering: .relaxed)
         if isEventStream { self.learn { $0.issuesSessions = true } }
     }
+
+    /// How large an event of the upstream may be.
+    var eventBytes: Int { self.limits.eventBytes }
 
     /// Whether all callers of the handshake era use one upstream session.
     var isShared: Bool { self.configuration.isolation == .shared }

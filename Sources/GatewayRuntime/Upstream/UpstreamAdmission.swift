@@ -12,6 +12,8 @@ import Synchronization
 final class UpstreamAdmission: Sendable {
     /// Somebody who waits: told on its own event loop.
     struct Waiter: Sendable {
+        /// Its place in line, by which it can leave.
+        let ticket: UInt64
         let eventLoop: any EventLoop
         let deadline: NIODeadline
         /// Called once with whether there is a place now.
@@ -24,6 +26,7 @@ final class UpstreamAdmission: Sendable {
     private let running = Atomic<Int>(0)
     private let waiting = Atomic<Int>(0)
     private let queue = Mutex(Deque<Waiter>())
+    private let tickets = Atomic<UInt64>(0)
 
     init(capacity: Int, queue: Int, queueWait: TimeAmount) {
         self.capacity = capacity
@@ -45,21 +48,34 @@ final class UpstreamAdmission: Sendable {
         return false
     }
 
-    /// Gets in line; false if the line is full.
-    func wait(on eventLoop: any EventLoop, _ admitted: @escaping @Sendable (Bool) -> Void) -> Bool {
-        let waiter = Waiter(eventLoop: eventLoop, deadline: .now() + self.queueWait, admitted: admitted)
+    /// Gets in line; returns the ticket by which the waiter can leave it, or nil if the line is full.
+    func wait(on eventLoop: any EventLoop, _ admitted: @escaping @Sendable (Bool) -> Void) -> UInt64? {
+        let ticket = self.tickets.add(1, ordering: .relaxed).newValue
+        let deadline = NIODeadline.now() + self.queueWait
+        let waiter = Waiter(ticket: ticket, eventLoop: eventLoop, deadline: deadline, admitted: admitted)
         let isQueued = self.queue.withLock { queue in
             guard queue.count < self.queueLimit else { return false }
             queue.append(waiter)
             self.waiting.store(queue.count, ordering: .releasing)
             return true
         }
-        guard isQueued else { return false }
+        guard isQueued else { return nil }
         eventLoop.scheduleTask(in: self.queueWait) { self.expire() }
         // A place may have come free between the caller's look and its getting in line.
         self.admitWaiting()
-        return true
+        return ticket
     }
+
+    /// Takes a waiter out of the line that wants no place any more; it may have been told of one already.
+    func leaveLine(_ ticket: UInt64) {
+        self.queue.withLock { queue in
+            queue.removeAll { $0.ticket == ticket }
+            self.waiting.store(queue.count, ordering: .releasing)
+        }
+    }
+
+    /// Whether anybody waits.
+    var waitingCount: Int { self.waiting.load(ordering: .relaxed) }
 
     /// Gives a place back.
     func leave() {

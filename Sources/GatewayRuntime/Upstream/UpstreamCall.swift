@@ -1,6 +1,7 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
+import GatewayBytes
 import GatewaySession
 import GatewayTransport
 import GatewayWire
@@ -36,11 +37,16 @@ final class UpstreamCall: UpstreamReceiver, Sweepable {
     private var completion: Completion?
     private var connection: UpstreamConnection?
     private var answer = AnswerHead()
-    private var body = ByteBuffer()
-    private var decoder = SSEDecoder(maximumEventBytes: UpstreamCall.answerLimit)
+    /// A whole body, as far as it came.
+    private var body = UnconsumedBytes(limit: UpstreamCall.answerLimit)
+    /// The events of a body that is a stream.
+    private var reader: EventReader
+    /// All bytes of the answer that came.
+    private var received = 0
 
     private init(
         _ http: HTTPAccess,
+        of upstream: Upstream,
         _ method: RequestHeads.Method,
         target: String?,
         slot: Int,
@@ -50,6 +56,7 @@ final class UpstreamCall: UpstreamReceiver, Sweepable {
         _ completion: @escaping Completion
     ) {
         self.http = http
+        self.reader = EventReader(eventBytes: Self.answerLimit, in: upstream.buffers) {}
         self.method = method
         self.target = target
         self.slot = slot
@@ -82,6 +89,7 @@ final class UpstreamCall: UpstreamReceiver, Sweepable {
         rest.writeImmutableBuffer(body)
         let call = UpstreamCall(
             http,
+            of: upstream,
             method,
             target: target,
             slot: slot,
@@ -127,6 +135,7 @@ final class UpstreamCall: UpstreamReceiver, Sweepable {
         self.completion = nil
         self.connection?.cancel()
         self.connection = nil
+        self.reader.reset()
         self.loop.sweeper.remove(self)
         completion(result)
     }
@@ -152,30 +161,35 @@ final class UpstreamCall: UpstreamReceiver, Sweepable {
     func upstreamAnswered(_ connection: UpstreamConnection) { self.answer = AnswerHead(connection) }
 
     func upstreamSent(_ bytes: ByteBuffer) {
-        self.body.writeImmutableBuffer(bytes)
+        guard self.completion != nil else { return }
         guard self.answer.mediaType == .eventStream, (200..<300).contains(self.answer.status) else {
-            if self.body.readableBytes > Self.answerLimit { self.complete(with: ByteBuffer()) }
+            if !self.body.append(bytes) { self.complete(with: ByteBuffer()) }
             return
         }
+        // A stream that goes on and on without the answer is none.
+        self.received += bytes.readableBytes
+        guard self.received <= Self.streamLimit else { return self.complete(with: ByteBuffer()) }
+        self.reader.append(bytes)
         while self.completion != nil {
-            switch self.decoder.next(in: self.body.readableBytesUInt8Span) {
+            switch self.reader.next() {
             case .needsMore: return
-            case .tooLong: self.complete(with: ByteBuffer())
-            case .comment(let length), .ignored(let length): self.body.moveReaderIndex(forwardBy: length)
-            case .event(let event):
-                if let data = event.dataBytes(in: self.body), AnswerReader.read(data, depth: 64)?.isResponse == true {
+            case .tooLarge: self.complete(with: ByteBuffer())
+            case .event(let event, let bytes):
+                if let data = event.dataBytes(in: bytes), AnswerReader.read(data, depth: 64)?.isResponse == true {
                     return self.complete(with: data)
                 }
-                self.body.moveReaderIndex(forwardBy: event.length)
             }
         }
     }
+
+    /// Above this a stream is not worth waiting for the answer in it.
+    private static let streamLimit = 16 * answerLimit
 
     func upstreamPaused() {}
 
     func upstreamEnded() {
         self.connection = nil
-        self.complete(with: self.answer.mediaType == .eventStream ? ByteBuffer() : self.body)
+        self.complete(with: self.answer.mediaType == .eventStream ? ByteBuffer() : self.body.bytes)
     }
 
     func upstreamFailed(_ error: TransportError) {

@@ -1,6 +1,7 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
+import GatewayObservability
 import GatewayRuntime
 import GatewayServer
 import GatewayWire
@@ -29,7 +30,7 @@ final class DemoServer: RequestHandler {
 
     func rejected(_ reason: RejectionReason) {}
 
-    func buffered(_ change: Int) {}
+    let buffers = BufferLedger(total: Gauge(), limit: .max)
 
     func admit(_ request: InboundRequest, from connection: ConnectionFacts) -> Rejection? {
         request.parser.method == .post ? nil : Rejection(.method, 405, "use POST", fields: "Allow: POST\r\n")

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import GatewayModel
+import GatewayObservability
 import GatewayStdio
 import GatewayTesting
 import Logging
@@ -108,6 +109,7 @@ final class TestChild: Sendable {
                     on: eventLoop,
                     guardian: guardian,
                     logger: logger,
+                    buffers: BufferLedger(total: Gauge(), limit: .max),
                     delegate: ChildOwner(inbox, keepsLines: keepsLines)
                 )
                 return NIOLoopBound(child, eventLoop: eventLoop)
