@@ -26,7 +26,8 @@ package enum ToolCatalogue {
     ///   a message without a `result`.
     /// - Throws: ``ToolCatalogueError`` if the text is no JSON object, if it has a `result` without a readable `tools`
     ///   array, or if one of the keys that decide (`result`, `tools`, and `name` of a tool, however they are written)
-    ///   comes twice: the caller answers an error then, and forwards nothing.
+    ///   comes twice, or comes in another case, which some clients take for the same: the caller answers an error then,
+    ///   and forwards nothing.
     package static func removals(
         in message: Span<UInt8>,
         maximumDepth: Int = 64,
@@ -73,11 +74,13 @@ private struct ToolCatalogueReader {
         var hasResult = false
         var hasMember = try self.scanner.beginObject(in: message)
         while hasMember {
-            if try self.scanner.key(in: message).equals("result", in: message) {
+            let key = try self.scanner.key(in: message)
+            if key.equals("result", in: message) {
                 if hasResult { self.report("result comes twice") }
                 hasResult = true
                 try self.readResult(message, isAdmitted: isAdmitted)
             } else {
+                if key.folds(to: "result", in: message) { self.report("a key differs from result only by case") }
                 _ = try self.scanner.value(in: message)
             }
             hasMember = try self.scanner.nextMember(in: message)
@@ -94,11 +97,13 @@ private struct ToolCatalogueReader {
         var hasTools = false
         var hasMember = try self.scanner.beginObject(in: message)
         while hasMember {
-            if try self.scanner.key(in: message).equals("tools", in: message) {
+            let key = try self.scanner.key(in: message)
+            if key.equals("tools", in: message) {
                 if hasTools { self.report("tools comes twice") }
                 hasTools = true
                 try self.readTools(message, isAdmitted: isAdmitted)
             } else {
+                if key.folds(to: "tools", in: message) { self.report("a key differs from tools only by case") }
                 _ = try self.scanner.value(in: message)
             }
             hasMember = try self.scanner.nextMember(in: message)
@@ -150,6 +155,8 @@ private struct ToolCatalogueReader {
             if key.equals("name", in: message) {
                 if name != nil { self.report("the name of a tool comes twice") }
                 name = value
+            } else if key.folds(to: "name", in: message) {
+                self.report("a key of a tool differs from name only by case")
             }
             hasMember = try self.scanner.nextMember(in: message)
         }

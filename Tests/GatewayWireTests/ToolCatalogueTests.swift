@@ -91,6 +91,9 @@ struct ToolCatalogueTests {
             #"{"result":{"tools":[{"name":"a","name":"b"}]}}"#,
             ##"{"result":{"tools":[{"name":"a","n\u0061me":"b"}]}}"##,
             "{\"result\":{\"tools\":[{\"name\":\"\u{1}\"}]}}",
+            #"{"result":{"tools":[]},"Result":{"tools":[]}}"#, #"{"result":{"tools":[],"TOOLS":[{"name":"b"}]}}"#,
+            #"{"result":{"tools":[],"toolſ":[]}}"#, #"{"result":{"tools":[{"name":"a","Name":"b"}]}}"#,
+            ##"{"result":{"tools":[{"name":"a","N\u0061me":"b"}]}}"##, #"{"result":{"tools":[{"Name":"b"}]}}"#,
         ]
     )
     func refuses(_ text: String) {
