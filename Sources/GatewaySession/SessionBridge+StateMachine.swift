@@ -35,12 +35,18 @@ extension SessionBridge {
         private var sharing: Sharing
         private var next: Int64 = 1
         private var callers: [Int: Caller] = [:]
-        /// Those with calls in flight.
-        private var busyCallers: Set<Int> = []
         private var calls: [Int64: Call] = [:]
         private var callIDs: [CallerMessageID: Int64] = [:]
         private var questions: [Int64: PendingQuestion] = [:]
         private var questionIDs: [MessageIDValue: Int64] = [:]
+        /// Whose the calls are that were withdrawn and that the upstream has not answered; empty where one caller owns the
+        /// session.
+        private var withdrawn: [Int64: Int] = [:]
+        /// How many calls of a caller the upstream has not answered, those that were withdrawn included; also for callers
+        /// that have left.
+        private var unanswered: [Int: Int] = [:]
+        /// Whether more calls were withdrawn than are remembered, so that nobody knows any more whom something concerns.
+        private var isInDoubt = false
 
         package init(sharing: Sharing) {
             self.sharing = sharing
@@ -90,7 +96,7 @@ extension SessionBridge {
             self.calls[call] = Call(caller: caller, id: id, literal: literal, token: token)
             self.callIDs[key] = call
             self.callers[caller]?.calls.append(call)
-            if self.callers[caller] != nil { self.busyCallers.insert(caller) }
+            self.unanswered[caller, default: 0] += 1
             return .forward(call: call)
         }
 
@@ -142,15 +148,39 @@ extension SessionBridge {
             self.callers.values.reduce(into: []) { $0.formUnion($1.resources) }
         }
 
-        /// Forgets a call that its caller gave up or that took too long; false if it is over already.
-        package mutating func withdraw(_ call: Int64) -> Bool { self.remove(call) != nil }
+        /// Takes a call back that its caller gave up or that took too long; false if it is over already.
+        ///
+        /// Its caller may use the id again at once. The upstream may go on with the call, so that the caller counts as busy
+        /// until there is an answer, or until the upstream session is lost.
+        package mutating func withdraw(_ call: Int64) -> Bool {
+            guard let entry = self.remove(call) else { return false }
+            guard let caller = entry.caller else { return true }
+            if self.sharing == .exclusive || self.isInDoubt {
+                self.settle(caller)
+            } else if self.withdrawn.count < SessionBridge.withdrawnLimit {
+                self.withdrawn[call] = caller
+            } else {
+                self.forgetWithdrawn()
+                self.isInDoubt = true
+            }
+            return true
+        }
 
         // MARK: What the upstream sends
 
         /// A response with this id; every call is answered once.
+        ///
+        /// One to a call that was withdrawn is for nobody, but its caller is busy with it no longer.
         package mutating func answered(_ id: MessageIDValue) -> Response {
-            guard case .integer(let number) = id, let call = self.remove(number) else { return .unknown }
-            return call.caller == nil ? .own(call: number) : .answer(call: number, id: call.literal)
+            guard case .integer(let number) = id else { return .unknown }
+            if let caller = self.withdrawn.removeValue(forKey: number) {
+                self.settle(caller)
+                return .unknown
+            }
+            guard let call = self.remove(number) else { return .unknown }
+            guard let caller = call.caller else { return .own(call: number) }
+            self.settle(caller)
+            return .answer(call: number, id: call.literal)
         }
 
         /// A request; `literal` is its id as written, `call` the one on whose own stream it came, if it came on one.
@@ -189,9 +219,18 @@ extension SessionBridge {
             return self.onlyBusyCaller
         }
 
-        /// The one caller that has calls in flight; nil if there are more, or none.
+        /// The one caller that the upstream owes answers; nil if there are more, or none, or if that one has left.
         private var onlyBusyCaller: Int? {
-            self.busyCallers.count == 1 ? self.busyCallers.first : nil
+            guard !self.isInDoubt, self.unanswered.count == 1, let caller = self.unanswered.keys.first,
+                self.callers[caller] != nil
+            else { return nil }
+            return caller
+        }
+
+        /// The one call that the upstream can be at work on; nil if there are more, or none.
+        private var onlyCall: Int64? {
+            guard !self.isInDoubt, self.withdrawn.isEmpty, self.calls.count == 1 else { return nil }
+            return self.calls.keys.first
         }
 
         /// Takes back a question that could not be delivered; the id as the upstream wrote it, or nil if it is over.
@@ -230,10 +269,9 @@ extension SessionBridge {
                 if let wanted = entry.severity, let severity, severity < wanted { return .nobody(isLogged: false) }
                 return .caller(caller, call: call ?? entry.calls.last)
             case .stateless:
-                // Only a call that asked for messages gets any, so the only one in flight is the one.
-                return self.calls.count == 1
-                    ? self.calls.keys.first.map(Audience.call) ?? .nobody(isLogged: true)
-                    : .nobody(isLogged: true)
+                // Only a call that asked for messages gets any, so the only one that there is is the one.
+                let concerned = call.map { self.calls[$0] == nil ? nil : $0 } ?? self.onlyCall
+                return concerned.map(Audience.call) ?? .nobody(isLogged: true)
             }
         }
 
@@ -263,13 +301,34 @@ extension SessionBridge {
         /// Callers stay, with what they subscribed to.
         package mutating func upstreamLost() -> [Int64] {
             let lost = self.calls.keys.sorted()
+            for call in self.calls.values {
+                if let caller = call.caller { self.callers[caller]?.calls.removeAll() }
+            }
             self.calls.removeAll()
             self.callIDs.removeAll()
             self.questions.removeAll()
             self.questionIDs.removeAll()
-            for number in self.busyCallers { self.callers[number]?.calls.removeAll() }
-            self.busyCallers.removeAll()
+            self.forgetWithdrawn()
             return lost
+        }
+
+        /// The upstream session was opened anew, and the calls that are in flight go on in the new one.
+        ///
+        /// Those that were withdrawn ran in the old one: nothing comes of them any more.
+        package mutating func renewed() { self.forgetWithdrawn() }
+
+        private mutating func forgetWithdrawn() {
+            self.withdrawn.removeAll()
+            self.isInDoubt = false
+            self.unanswered = self.calls.values.reduce(into: [:]) { counts, call in
+                if let caller = call.caller { counts[caller, default: 0] += 1 }
+            }
+        }
+
+        /// A caller has one call fewer that it may hear of.
+        private mutating func settle(_ caller: Int) {
+            guard let count = self.unanswered[caller] else { return }
+            self.unanswered[caller] = count > 1 ? count - 1 : nil
         }
 
         private mutating func remove(_ number: Int64) -> Call? {
@@ -279,7 +338,6 @@ extension SessionBridge {
                 if let index = self.callers[caller]?.calls.firstIndex(of: number) {
                     self.callers[caller]?.calls.remove(at: index)
                 }
-                if self.callers[caller]?.calls.isEmpty == true { self.busyCallers.remove(caller) }
             }
             return call
         }

@@ -90,6 +90,118 @@ import Testing
         #expect(Self.call(&machine, 1, 1) != nil)
     }
 
+    // MARK: Calls that were withdrawn
+
+    /// How a caller comes to wait no longer for a call that the upstream goes on with.
+    enum Withdrawal: CaseIterable, CustomTestStringConvertible {
+        case withdrawn
+        case left
+        var testDescription: String { self == .withdrawn ? "timed out or cancelled" : "its caller left" }
+    }
+
+    /// Callers 1 and 2 that can answer everything, of which 1 has withdrawn its call 1.
+    private static func machine(_ withdrawal: Withdrawal) -> SessionBridge.StateMachine {
+        var machine = SessionBridge.StateMachine(sharing: .shared)
+        machine.joined(1, capabilities: [.roots])
+        machine.joined(2, capabilities: [.roots])
+        let call = Self.call(&machine, 1, 1) ?? 0
+        switch withdrawal {
+        case .withdrawn: _ = machine.withdraw(call)
+        case .left: _ = machine.left(1)
+        }
+        return machine
+    }
+
+    private static func ask(_ machine: inout SessionBridge.StateMachine, _ id: Int64) -> SessionBridge.Question {
+        machine.asked(.rootsList, id: .integer(id), literal: Self.bytes("\(id)"))
+    }
+
+    @Test(
+        "What a withdrawn call causes reaches no other caller until the upstream answers it",
+        arguments: Withdrawal.allCases
+    )
+    func withdrawn(_ withdrawal: Withdrawal) {
+        var machine = Self.machine(withdrawal)
+        let call: Int64 = 1
+        let other = Self.call(&machine, 2, 1)
+        #expect(Self.ask(&machine, 1) == .refuse)
+        #expect(machine.logged(.error) == .nobody(isLogged: true))
+        #expect(machine.asked(.rootsList, id: .integer(2), literal: [], during: call) == .refuse)
+        #expect(machine.logged(.error, during: call) == .nobody(isLogged: true))
+        // What comes on the stream of a call that is in flight is for its caller all the same.
+        #expect(machine.logged(.error, during: other) == .caller(2, call: other))
+        #expect(machine.answered(.integer(call)) == .unknown)
+        #expect(machine.logged(.error) == .caller(2, call: other))
+        guard case .ask(2, other, _) = Self.ask(&machine, 3) else {
+            Issue.record("not asked")
+            return
+        }
+    }
+
+    @Test("A caller that is still there is asked because of a call that it withdrew, one that has left is not")
+    func withdrawnAlone() {
+        var machine = Self.machine(.withdrawn)
+        #expect(machine.logged(.error) == .caller(1, call: nil))
+        guard case .ask(1, nil, _) = Self.ask(&machine, 1) else {
+            Issue.record("not asked")
+            return
+        }
+        // The id is free at once, and the call that has it now is another one.
+        let again = Self.call(&machine, 1, 1)
+        #expect(again == 3)
+        #expect(machine.logged(.error) == .caller(1, call: again))
+        var abandoned = Self.machine(.left)
+        #expect(abandoned.logged(.error) == .nobody(isLogged: true))
+        #expect(Self.ask(&abandoned, 1) == .refuse)
+    }
+
+    @Test("When the upstream session is lost or opened anew, withdrawn calls are too", arguments: [true, false])
+    func withdrawnAndLost(isLost: Bool) {
+        var machine = Self.machine(.left)
+        let before = Self.call(&machine, 2, 1)
+        if isLost { _ = machine.upstreamLost() } else { machine.renewed() }
+        let call = isLost ? Self.call(&machine, 2, 1) : before
+        #expect(machine.logged(.error) == .caller(2, call: call))
+    }
+
+    @Test(
+        "Above the bound of withdrawn calls nobody is the only caller until the session is lost",
+        arguments: [-1, 0, 1]
+    )
+    func withdrawnLimit(above: Int) {
+        var machine = SessionBridge.StateMachine(sharing: .shared)
+        machine.joined(1, capabilities: [.roots])
+        for id in 0..<Int64(SessionBridge.withdrawnLimit + above) {
+            let isWithdrawn = Self.call(&machine, 1, id).map { machine.withdraw($0) }
+            #expect(isWithdrawn == true)
+        }
+        let isInDoubt = above > 0
+        #expect(machine.logged(.error) == (isInDoubt ? .nobody(isLogged: true) : .caller(1, call: nil)))
+        for id in 0..<Int64(SessionBridge.withdrawnLimit + above) { _ = machine.answered(.integer(id + 1)) }
+        let call = Self.call(&machine, 1, 1)
+        #expect(machine.logged(.error) == (isInDoubt ? .nobody(isLogged: true) : .caller(1, call: call)))
+        _ = machine.upstreamLost()
+        let last = Self.call(&machine, 1, 1)
+        #expect(machine.logged(.error) == .caller(1, call: last))
+    }
+
+    @Test("In the stateless era a log message is for the only call that there is, none being withdrawn")
+    func withdrawnStateless() {
+        var machine = SessionBridge.StateMachine(sharing: .shared)
+        machine.becameStateless()
+        let one = Self.call(&machine, -1, 1) ?? 0
+        #expect(machine.logged(.error) == .call(one))
+        let isWithdrawn = machine.withdraw(one)
+        #expect(isWithdrawn)
+        #expect(machine.logged(.error) == .nobody(isLogged: true))
+        let two = Self.call(&machine, -2, 1) ?? 0
+        #expect(machine.logged(.error) == .nobody(isLogged: true))
+        #expect(machine.logged(.error, during: one) == .nobody(isLogged: true))
+        #expect(machine.logged(.error, during: two) == .call(two))
+        #expect(machine.answered(.integer(one)) == .unknown)
+        #expect(machine.logged(.error) == .call(two))
+    }
+
     // MARK: Questions
 
     @Test("On a shared session a question goes to the only caller with calls in flight, if it can answer it")
@@ -201,16 +313,23 @@ import Testing
 
     // MARK: All of it
 
-    @Test("Whatever happens in whatever order, an answer goes to its asker alone", arguments: 0..<50)
+    /// What should be known of a call.
+    private struct ModelCall {
+        var caller: Int
+        var id: Int64
+        /// Whether the upstream still owes its answer, but its caller waits for it no longer.
+        var isWithdrawn = false
+    }
+
+    @Test("Whatever happens in whatever order, messages go to whom they concern alone", arguments: 0..<50)
     func randomWalk(seed: UInt64) {
         var random = SplitMix(seed)
         var machine = SessionBridge.StateMachine(sharing: .shared)
-        /// What should be in flight: call → caller and id.
-        var model: [Int64: (caller: Int, id: Int64)] = [:]
+        var model: [Int64: ModelCall] = [:]
         var callers: Set<Int> = []
         var next = 0
         for _ in 0..<2_000 {
-            switch Int.random(in: 0..<10, using: &random) {
+            switch Int.random(in: 0..<12, using: &random) {
             case 0:
                 next += 1
                 machine.joined(next, capabilities: [.roots])
@@ -218,44 +337,65 @@ import Testing
             case 1:
                 guard let caller = callers.randomElement(using: &random) else { continue }
                 callers.remove(caller)
-                let gone = model.filter { $0.value.caller == caller }.keys.sorted()
+                let gone = model.filter { $0.value.caller == caller && !$0.value.isWithdrawn }.keys.sorted()
                 let departure = machine.left(caller)
                 #expect(departure.cancelled.sorted() == gone)
-                for call in gone { model[call] = nil }
-            case 2...5:
+                for call in gone { model[call]?.isWithdrawn = true }
+            case 2...4:
                 guard let caller = callers.randomElement(using: &random) else { continue }
                 let id = Int64.random(in: 0..<8, using: &random)
                 let call = Self.call(&machine, caller, id)
-                let isInFlight = model.values.contains { $0.caller == caller && $0.id == id }
+                let isInFlight = model.values.contains { $0.caller == caller && $0.id == id && !$0.isWithdrawn }
                 #expect((call == nil) == isInFlight)
                 if let call {
                     #expect(model[call] == nil)
-                    model[call] = (caller, id)
+                    model[call] = ModelCall(caller: caller, id: id)
                 }
-            case 6, 7:
+            case 5...7:
                 let call = model.keys.randomElement(using: &random) ?? 0
                 let response = machine.answered(.integer(call))
-                if let entry = model.removeValue(forKey: call) {
+                if let entry = model.removeValue(forKey: call), !entry.isWithdrawn {
                     #expect(response == .answer(call: call, id: Self.bytes("\(entry.id)")))
                 } else {
                     #expect(response == .unknown)
                 }
             case 8:
-                guard Int.random(in: 0..<20, using: &random) == 0 else { continue }
-                #expect(machine.upstreamLost() == model.keys.sorted())
-                model = [:]
+                guard let call = model.keys.randomElement(using: &random) else { continue }
+                let wasInFlight = machine.withdraw(call)
+                #expect(wasInFlight == (model[call]?.isWithdrawn == false))
+                model[call]?.isWithdrawn = true
+            case 9:
+                switch Int.random(in: 0..<20, using: &random) {
+                case 0:
+                    let inFlight = model.filter { !$0.value.isWithdrawn }.keys.sorted()
+                    #expect(machine.upstreamLost() == inFlight)
+                    model = [:]
+                case 1:
+                    machine.renewed()
+                    model = model.filter { !$0.value.isWithdrawn }
+                default:
+                    break
+                }
             default:
                 let busy = Set(model.values.map(\.caller))
+                let only = busy.count == 1 ? busy.first.flatMap { callers.contains($0) ? $0 : nil } : nil
                 let id = Int64.random(in: 0..<1_000_000, using: &random)
                 let question = machine.asked(.rootsList, id: .integer(id), literal: Self.bytes("\(id)"))
-                if case .ask(let caller, _, let number) = question {
-                    #expect(busy == [caller])
+                if case .ask(let caller, let call, let number) = question {
+                    #expect(only == caller)
+                    #expect(call == nil || model[call ?? 0]?.caller == caller && model[call ?? 0]?.isWithdrawn == false)
                     #expect(machine.responded(by: caller, id: .integer(number)) == Self.bytes("\(id)"))
                 } else {
-                    #expect(busy.count != 1)
+                    #expect(only == nil)
+                }
+                if case .caller(let caller, _) = machine.logged(.error) {
+                    #expect(only == caller)
+                } else {
+                    #expect(only == nil)
                 }
             }
-            #expect(machine.callCount == model.count && machine.callerCount == callers.count)
+            let inFlight = model.values.filter { !$0.isWithdrawn }.count
+            #expect(machine.callCount == inFlight && machine.callerCount == callers.count)
         }
     }
 

@@ -131,6 +131,7 @@ extension Exchange {
         self.connection = nil
         switch self.phase {
         case .holding(let hold):
+            self.isOverUpstream = !self.answer.isCloseDelimited
             self.collected(hold)
         case .relaying:
             self.finishReply()
@@ -230,6 +231,7 @@ extension Exchange {
                 )
             )
         }
+        self.isOverUpstream = true
         if self.message.method == .initialize { return self.initialized(self.held, envelope) }
         guard let answer = self.forCaller(self.held, envelope) else { return }
         self.respond(answer)
@@ -252,7 +254,7 @@ extension Exchange {
     /// Sends a whole answer as the upstream's.
     func respond(_ body: ByteBuffer, sessionID: String? = nil) {
         self.pin(self.held, nil)
-        self.freeID()
+        self.freeID(mayStillRun: true)
         self.reply(status: self.answer.status, body: body) { [fields = self.answer.fields] head in
             head.writeImmutableBuffer(fields)
             if let sessionID { head.writeString("Mcp-Session-Id: \(sessionID)\r\n") }

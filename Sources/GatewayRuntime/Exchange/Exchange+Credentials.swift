@@ -93,7 +93,7 @@ extension Exchange {
         // One that is only repeated keeps its id; with another credential it gets a new one.
         if self.preparedSlot == self.slot { return self.connect() }
         self.preparedSlot = self.slot
-        self.sharedCall?.end()
+        self.freeID(mayStillRun: true)
         self.sharedCall = nil
         var message = self.message
         if self.hasRouting {
@@ -158,6 +158,7 @@ extension Exchange {
     private func refused(with status: Int, as kind: RefusalKind, isCounted: Bool) {
         self.held = ByteBuffer()
         self.buffered(0)
+        self.isOverUpstream = true
         guard let pool = self.http.credentials else {
             self.upstream.conclude(.rejected)
             return self.fail(.rejected(status: status, slot: nil))
@@ -174,7 +175,7 @@ extension Exchange {
 
     /// Gives back what the last attempt held.
     func endAttempts() {
-        self.sharedCall?.end()
+        self.freeID(mayStillRun: true)
         guard let pool = self.http.credentials else { return }
         pool.release(&self.credentials)
         if self.hasRouting { self.session?.ended(self.message) }

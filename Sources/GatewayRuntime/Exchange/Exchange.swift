@@ -95,6 +95,8 @@ final class Exchange: CallerExchange, UpstreamReceiver {
     var redirects = 0
     /// The ids that stand for the caller's in a session that callers share; nil where ids pass as they are.
     var sharedCall: SharedCall?
+    /// Whether the upstream answered the last attempt, or refused it, so that it does nothing for the call any more.
+    var isOverUpstream = false
 
     // What came back.
     var held = ByteBuffer()
@@ -126,6 +128,7 @@ final class Exchange: CallerExchange, UpstreamReceiver {
     /// The session is open, or there is none to open.
     func connect() {
         self.phase = .attempting
+        self.isOverUpstream = false
         self.loop.pool(of: self.upstream)?.connect(for: self, isFresh: self.isFresh)
     }
 
@@ -239,7 +242,9 @@ final class Exchange: CallerExchange, UpstreamReceiver {
         return true
     }
 
-    override func freeID() { self.sharedCall?.end() }
+    override func freeID(mayStillRun: Bool) {
+        if mayStillRun, !self.isOverUpstream { self.sharedCall?.withdraw() } else { self.sharedCall?.answered() }
+    }
 
     override func done() {
         self.phase = .done

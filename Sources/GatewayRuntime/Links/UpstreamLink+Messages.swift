@@ -83,7 +83,9 @@ extension UpstreamLink {
                 self.written.insert(call)
                 exchange.execute { $0.isWritten = true }
             case .failed(let error):
-                guard let self, self.forget(call) else { return }
+                guard let self, self.forget(call, mayStillRun: error.executed != .no && error.status != 404) else {
+                    return
+                }
                 if error.status == 404, !isAgain { return self.sendAgain(message, caller, exchange) }
                 exchange.execute { $0.failed(error) }
             }
@@ -182,7 +184,7 @@ extension UpstreamLink {
 
     /// The caller does not wait for its answer any more; `isTold`: the upstream is told to stop.
     func withdraw(_ call: Int64, reason: StaticString, isTold: Bool) {
-        guard self.forget(call), isTold else { return }
+        guard self.forget(call, mayStillRun: true), isTold else { return }
         self.channel?.send(ClientMessage.cancelled(Array("\(call)".utf8), reason: reason)) { _ in }
     }
 
@@ -199,12 +201,16 @@ extension UpstreamLink {
         self.restart()
     }
 
-    private func forget(_ call: Int64) -> Bool {
+    /// Nobody waits for a call any more; false if it is over already.
+    ///
+    /// `mayStillRun`: the upstream may go on with it.
+    private func forget(_ call: Int64, mayStillRun: Bool) -> Bool {
         self.written.remove(call)
         self.slowCallers.remove(call)
         self.resumeReading()
         guard self.calls.removeValue(forKey: call) != nil else { return false }
-        return self.bridge.withdraw(call)
+        if mayStillRun { return self.bridge.withdraw(call) }
+        return self.bridge.answered(.integer(call)) != .unknown
     }
 
     /// A question could not be given to its caller after all.

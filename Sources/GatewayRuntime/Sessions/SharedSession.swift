@@ -151,7 +151,12 @@ final class SharedSession: Sendable {
     private func opened(_ result: Opened, _ session: HTTPUpstreamSession? = nil) {
         let waiters: [Waiter] = self.state.withLock { state in
             guard case .opening(let waiters) = state.opening else { return [] }
-            state.opening = if case .open(let initialized, _) = result { .open(session, initialized) } else { .closed }
+            guard case .open(let initialized, _) = result else {
+                state.opening = .closed
+                return waiters
+            }
+            state.opening = .open(session, initialized)
+            state.bridge.renewed()
             return waiters
         }
         for (index, waiter) in waiters.enumerated() {
@@ -212,7 +217,10 @@ final class SharedSession: Sendable {
 
     /// The upstream session was opened anew: what callers asked it for is asked for again.
     func restoreSubscriptions() {
-        let (resources, severity) = self.state.withLock { ($0.bridge.resources, $0.bridge.severity) }
+        let (resources, severity) = self.state.withLock { state in
+            state.bridge.renewed()
+            return (state.bridge.resources, state.bridge.severity)
+        }
         for uri in resources {
             self.send(ClientMessage.subscription(.resourcesSubscribe, id: #""gateway""#, uri: uri))
         }
@@ -323,7 +331,9 @@ final class SharedSession: Sendable {
         }
     }
 
-    func ended(_ call: Int64) { _ = self.state.withLock { $0.bridge.withdraw(call) } }
+    func withdrawn(_ call: Int64) { _ = self.state.withLock { $0.bridge.withdraw(call) } }
+
+    func answered(_ call: Int64) { _ = self.state.withLock { $0.bridge.answered(.integer(call)) } }
 
     // MARK: From the upstream
 
@@ -447,6 +457,9 @@ struct SharedCall {
         self.session.route(message, envelope, during: self.call)
     }
 
-    /// The call is over.
-    func end() { self.session.ended(self.call) }
+    /// Nobody waits for the call any more, but the upstream may go on with it; nothing if it has its answer.
+    func withdraw() { self.session.withdrawn(self.call) }
+
+    /// The upstream answered the call, or never began with it.
+    func answered() { self.session.answered(self.call) }
 }
