@@ -11,6 +11,10 @@ extension SessionBridge {
             var resources: Set<[UInt8]> = []
             /// Its calls in flight, oldest first.
             var calls: [Int64] = []
+            /// What it was asked and has not answered.
+            var questions: Set<Int64> = []
+            /// The progress tokens of those, and how many have each.
+            var tokens: [MessageIDValue: Int] = [:]
         }
 
         private struct Call {
@@ -25,6 +29,7 @@ extension SessionBridge {
             var caller: Int
             var id: MessageIDValue
             var literal: [UInt8]
+            var token: MessageIDValue?
         }
 
         private struct CallerMessageID: Hashable {
@@ -69,10 +74,8 @@ extension SessionBridge {
             var departure = Departure()
             guard let gone = self.callers[caller] else { return departure }
             for call in gone.calls where self.withdraw(call) { departure.cancelled.append(call) }
-            for (id, question) in self.questions where question.caller == caller {
-                departure.unanswered.append(question.literal)
-                self.questionIDs[question.id] = nil
-                self.questions[id] = nil
+            for number in gone.questions.sorted() {
+                if let question = self.forget(question: number) { departure.unanswered.append(question.literal) }
             }
             self.callers[caller] = nil
             departure.unsubscribed = gone.resources.filter { resource in
@@ -111,8 +114,7 @@ extension SessionBridge {
         package mutating func responded(by caller: Int, id: MessageIDValue) -> [UInt8]? {
             guard case .integer(let number) = id, let question = self.questions[number], question.caller == caller
             else { return nil }
-            self.questions[number] = nil
-            self.questionIDs[question.id] = nil
+            self.forget(question: number)
             return question.literal
         }
 
@@ -121,8 +123,11 @@ extension SessionBridge {
             self.callIDs[CallerMessageID(caller: caller, id: id)]
         }
 
-        /// Whether a caller owes the upstream an answer, so that progress that it reports may concern one.
-        package func isAsked(_ caller: Int) -> Bool { self.questions.values.contains { $0.caller == caller } }
+        /// Whether a caller may report progress under this token: the upstream put it in a question that the caller has not
+        /// answered.
+        package func isAsked(_ caller: Int, token: MessageIDValue) -> Bool {
+            self.callers[caller]?.tokens[token] != nil
+        }
 
         /// A caller wants messages of this severity and above; returns the least severe that anybody wants.
         package mutating func leveled(_ caller: Int, _ severity: LogSeverity) -> LogSeverity {
@@ -183,19 +188,23 @@ extension SessionBridge {
             return .answer(call: number, id: call.literal)
         }
 
-        /// A request; `literal` is its id as written, `call` the one on whose own stream it came, if it came on one.
+        /// A request; `literal` is its id as written, `token` its progress token, `call` the one on whose own stream it came,
+        /// if it came on one.
         package mutating func asked(
             _ method: MCPMethod,
             id: MessageIDValue,
             literal: [UInt8],
+            token: MessageIDValue? = nil,
             during call: Int64? = nil
         ) -> Question {
-            guard let caller = self.addressee(of: method, during: call), self.questionIDs[id] == nil else {
-                return .refuse
-            }
+            guard let caller = self.addressee(of: method, during: call), self.questionIDs[id] == nil,
+                self.callers[caller]?.questions.count ?? 0 < SessionBridge.questionLimit
+            else { return .refuse }
             let number = self.takeNumber()
-            self.questions[number] = PendingQuestion(caller: caller, id: id, literal: literal)
+            self.questions[number] = PendingQuestion(caller: caller, id: id, literal: literal, token: token)
             self.questionIDs[id] = number
+            self.callers[caller]?.questions.insert(number)
+            if let token { self.callers[caller]?.tokens[token, default: 0] += 1 }
             return .ask(caller: caller, call: call ?? self.callers[caller]?.calls.last, id: number)
         }
 
@@ -235,9 +244,7 @@ extension SessionBridge {
 
         /// Takes back a question that could not be delivered; the id as the upstream wrote it, or nil if it is over.
         package mutating func undelivered(_ id: Int64) -> [UInt8]? {
-            guard let question = self.questions.removeValue(forKey: id) else { return nil }
-            self.questionIDs[question.id] = nil
-            return question.literal
+            self.forget(question: id)?.literal
         }
 
         /// The id of a call as its caller wrote it; nil if it is over.
@@ -251,9 +258,7 @@ extension SessionBridge {
 
         /// The upstream takes a question back; the id under which its caller knows it.
         package mutating func cancelled(_ id: MessageIDValue) -> (audience: Audience, id: Int64)? {
-            guard let number = self.questionIDs.removeValue(forKey: id),
-                let question = self.questions.removeValue(forKey: number)
-            else { return nil }
+            guard let number = self.questionIDs[id], let question = self.forget(question: number) else { return nil }
             return (.caller(question.caller, call: self.callers[question.caller]?.calls.last), number)
         }
 
@@ -306,8 +311,7 @@ extension SessionBridge {
             }
             self.calls.removeAll()
             self.callIDs.removeAll()
-            self.questions.removeAll()
-            self.questionIDs.removeAll()
+            for number in self.questions.keys.sorted() { self.forget(question: number) }
             self.forgetWithdrawn()
             return lost
         }
@@ -340,6 +344,17 @@ extension SessionBridge {
                 }
             }
             return call
+        }
+
+        @discardableResult
+        private mutating func forget(question number: Int64) -> PendingQuestion? {
+            guard let question = self.questions.removeValue(forKey: number) else { return nil }
+            self.questionIDs[question.id] = nil
+            self.callers[question.caller]?.questions.remove(number)
+            if let token = question.token, let count = self.callers[question.caller]?.tokens[token] {
+                self.callers[question.caller]?.tokens[token] = count > 1 ? count - 1 : nil
+            }
+            return question
         }
 
         private mutating func takeNumber() -> Int64 {

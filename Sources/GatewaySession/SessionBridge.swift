@@ -52,6 +52,9 @@ package enum SessionBridge {
     /// Calls that were withdrawn and not answered are remembered up to this number.
     package static let withdrawnLimit = 10_000
 
+    /// A caller that has not answered as many questions as this is asked no more.
+    package static let questionLimit = 1_000
+
     /// What to do with a caller's request.
     package enum Admission: Hashable, Sendable {
         /// Send it under this id, which is its progress token too.

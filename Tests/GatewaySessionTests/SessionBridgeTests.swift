@@ -222,7 +222,6 @@ import Testing
         }
         // Nobody else answers for it, and it is answered once.
         #expect(machine.responded(by: 2, id: .integer(id)) == nil)
-        #expect(machine.isAsked(1) && !machine.isAsked(2))
         #expect(machine.responded(by: 1, id: .integer(id)) == Self.bytes("4"))
         #expect(machine.responded(by: 1, id: .integer(id)) == nil)
         let other = Self.call(&machine, 2, 1)
@@ -232,6 +231,74 @@ import Testing
             machine.asked(.elicitationCreate, id: .integer(6), literal: Self.bytes("6"), during: other)
                 == .ask(caller: 2, call: other, id: id + 2)
         )
+    }
+
+    /// How a question comes to be open no longer.
+    enum Closing: CaseIterable {
+        case answered
+        case takenBack
+        case undelivered
+        case lost
+    }
+
+    @Test(
+        "A caller reports progress under a token of what it alone was asked, while that is open",
+        arguments: Closing.allCases
+    )
+    func progressOfQuestions(_ closing: Closing) {
+        var machine = SessionBridge.StateMachine(sharing: .shared)
+        machine.joined(1, capabilities: [.sampling])
+        machine.joined(2, capabilities: [.sampling])
+        let calls = [1, 2].map { Self.call(&machine, $0, 1) }
+        func ask(_ id: Int64, _ token: MessageIDValue?, _ caller: Int) -> Int64? {
+            let question = machine.asked(
+                .samplingCreateMessage,
+                id: .integer(id),
+                literal: Self.bytes("\(id)"),
+                token: token,
+                during: calls[caller - 1]
+            )
+            guard case .ask(caller, _, let number) = question else { return nil }
+            return number
+        }
+        let text = MessageIDValue.string(Self.bytes("5"))
+        let one = ask(10, .integer(5), 1) ?? 0
+        let same = ask(11, .integer(5), 1)
+        #expect(ask(12, text, 2) != nil && ask(13, nil, 2) != nil && same != nil)
+        #expect(machine.isAsked(1, token: .integer(5)) && machine.isAsked(2, token: text))
+        // Neither under another's token, nor under one of another type, nor under the id of a question.
+        #expect(!machine.isAsked(2, token: .integer(5)) && !machine.isAsked(1, token: text))
+        #expect(!machine.isAsked(1, token: .integer(10)) && !machine.isAsked(2, token: .integer(13)))
+        #expect(machine.isAsked(3, token: .integer(5)) == false)
+        switch closing {
+        case .answered: #expect(machine.responded(by: 1, id: .integer(one)) == Self.bytes("10"))
+        case .takenBack: #expect(machine.cancelled(.integer(10))?.id == one)
+        case .undelivered: #expect(machine.undelivered(one) == Self.bytes("10"))
+        case .lost: _ = machine.upstreamLost()
+        }
+        // The other question under this token is open still.
+        #expect(machine.isAsked(1, token: .integer(5)) == (closing != .lost))
+        if let same { _ = machine.responded(by: 1, id: .integer(same)) }
+        #expect(machine.isAsked(1, token: .integer(5)) == false)
+        #expect(machine.isAsked(2, token: text) == (closing != .lost))
+    }
+
+    @Test("A caller that answers nothing is asked no more above a bound, others are", arguments: [-1, 0, 1])
+    func questionLimit(above: Int) {
+        var machine = SessionBridge.StateMachine(sharing: .shared)
+        machine.joined(1, capabilities: [.roots])
+        machine.joined(2, capabilities: [.roots])
+        let calls = [1, 2].map { Self.call(&machine, $0, 1) }
+        var asked = 0
+        let limit = SessionBridge.questionLimit
+        for id in 0..<Int64(limit + above) {
+            if case .ask = machine.asked(.rootsList, id: .integer(id), literal: [], during: calls[0]) { asked += 1 }
+        }
+        #expect(asked == min(limit + above, limit))
+        #expect(machine.asked(.rootsList, id: .integer(-1), literal: [], during: calls[1]) != .refuse)
+        #expect(machine.cancelled(.integer(0)) != nil)
+        #expect(machine.asked(.rootsList, id: .integer(-2), literal: [], during: calls[0]) != .refuse)
+        #expect(machine.left(1).unanswered.count == asked)
     }
 
     @Test("On a session of its own a caller is asked whatever it is, and a stateless upstream may not ask")

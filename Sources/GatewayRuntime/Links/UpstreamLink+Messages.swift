@@ -144,7 +144,7 @@ extension UpstreamLink {
             .rootsListChangedNotification where self.sharing == .shared:
             // The session was initialized by us, and its roots are nobody's in particular.
             return exchange.execute { $0.taken() }
-        case .progressNotification where !self.isAsked(caller):
+        case .progressNotification where !self.isAsked(caller, message):
             return exchange.execute { $0.taken() }
         default:
             break
@@ -152,9 +152,10 @@ extension UpstreamLink {
         self.sendOneWay(body, exchange, channel)
     }
 
-    private func isAsked(_ caller: Int?) -> Bool {
-        guard let caller else { return false }
-        return self.bridge.isAsked(caller)
+    /// Whether the progress that a caller reports is that of something that it was asked.
+    private func isAsked(_ caller: Int?, _ message: CallerMessage) -> Bool {
+        guard let caller, let token = message.envelope.progressToken else { return false }
+        return self.bridge.isAsked(caller, token: token.value(in: message.body.readableBytesUInt8Span))
     }
 
     private func respond(
@@ -273,8 +274,9 @@ extension UpstreamLink {
             self.channel?.send(ClientMessage.emptyResult(literal)) { _ in }
             return
         }
-        guard case .ask(let caller, let call, let number) = self.bridge.asked(method, id: value, literal: literal)
-        else {
+        let token = envelope.progressToken?.value(in: message.readableBytesUInt8Span)
+        let asking = self.bridge.asked(method, id: value, literal: literal, token: token)
+        guard case .ask(let caller, let call, let number) = asking else {
             self.channel?.send(ClientMessage.methodNotFound(literal)) { _ in }
             return
         }

@@ -288,8 +288,11 @@ final class SharedSession: Sendable {
                 return .edited(body.edited([MessageEdit(id.range, call)]))
             case .initializedNotification, .rootsListChangedNotification:
                 return .taken
-            case .progressNotification where !self.state.withLock({ $0.bridge.isAsked(caller) }):
-                return .taken
+            case .progressNotification:
+                guard let token = envelope.progressToken?.value(in: body.readableBytesUInt8Span),
+                    self.state.withLock({ $0.bridge.isAsked(caller, token: token) })
+                else { return .taken }
+                return .plain
             default:
                 return .plain
             }
@@ -357,8 +360,9 @@ final class SharedSession: Sendable {
             self.send(ClientMessage.emptyResult(literal))
             return nil
         }
+        let token = envelope.progressToken?.value(in: message.readableBytesUInt8Span)
         let (question, caller) = self.state.withLock { state -> (SessionBridge.Question, CallerSession?) in
-            let question = state.bridge.asked(method, id: value, literal: literal, during: call)
+            let question = state.bridge.asked(method, id: value, literal: literal, token: token, during: call)
             guard case .ask(let caller, _, _) = question else { return (question, nil) }
             return (question, state.callers[caller])
         }
