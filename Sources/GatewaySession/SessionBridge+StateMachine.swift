@@ -8,7 +8,6 @@ extension SessionBridge {
         private struct Caller {
             var capabilities: Set<Capability>
             var severity: LogSeverity?
-            var resources: Set<[UInt8]> = []
             /// Its calls in flight, oldest first.
             var calls: [Int64] = []
             /// What it was asked and has not answered.
@@ -44,6 +43,7 @@ extension SessionBridge {
         private var callIDs: [CallerMessageID: Int64] = [:]
         private var questions: [Int64: PendingQuestion] = [:]
         private var questionIDs: [MessageIDValue: Int64] = [:]
+        private var subscriptions = Subscriptions()
         /// Whose the calls are that were withdrawn and that the upstream has not answered; empty where one caller owns the
         /// session.
         private var withdrawn: [Int64: Int] = [:]
@@ -78,9 +78,7 @@ extension SessionBridge {
                 if let question = self.forget(question: number) { departure.unanswered.append(question.literal) }
             }
             self.callers[caller] = nil
-            departure.unsubscribed = gone.resources.filter { resource in
-                !self.callers.values.contains { $0.resources.contains(resource) }
-            }
+            departure.unsubscribed = self.subscriptions.removeAll(of: caller)
             return departure
         }
 
@@ -138,20 +136,19 @@ extension SessionBridge {
         /// The least severe messages that anybody wants; nil if nobody said.
         package var severity: LogSeverity? { self.callers.values.compactMap(\.severity).min() }
 
-        package mutating func subscribed(_ caller: Int, to resource: [UInt8]) {
-            self.callers[caller]?.resources.insert(resource)
+        /// A caller subscribes to a resource; false if it, or all together, subscribe to as much as they may
+        /// (``SessionBridge/subscriptionBounds``): it is answered so, and the upstream hears nothing.
+        package mutating func subscribed(_ caller: Int, to resource: [UInt8]) -> Bool {
+            self.callers[caller] != nil && self.subscriptions.insert(resource, of: caller)
         }
 
         /// Returns whether nobody subscribes to it any more.
         package mutating func unsubscribed(_ caller: Int, from resource: [UInt8]) -> Bool {
-            self.callers[caller]?.resources.remove(resource)
-            return !self.callers.values.contains { $0.resources.contains(resource) }
+            self.subscriptions.remove(resource, of: caller)
         }
 
         /// Everything that somebody subscribes to.
-        package var resources: Set<[UInt8]> {
-            self.callers.values.reduce(into: []) { $0.formUnion($1.resources) }
-        }
+        package var resources: Set<[UInt8]> { self.subscriptions.uris }
 
         /// Takes a call back that its caller gave up or that took too long; false if it is over already.
         ///
@@ -288,7 +285,7 @@ extension SessionBridge {
         /// A resource changed.
         package func updated(_ resource: [UInt8]) -> Audience {
             guard self.sharing != .exclusive else { return self.owner }
-            return .callers(self.callers.filter { $0.value.resources.contains(resource) }.keys.sorted())
+            return .callers(self.subscriptions.callers(of: resource))
         }
 
         /// A notification that the gateway knows nothing about.

@@ -55,6 +55,10 @@ package enum SessionBridge {
     /// A caller that has not answered as many questions as this is asked no more.
     package static let questionLimit = 1_000
 
+    /// What a caller is told that subscribes to more than it may.
+    package static let subscriptionBounds =
+        "too many subscriptions: a session may have 1000 with 1 MiB of URIs, all sessions of a server 10000 with 16 MiB"
+
     /// What to do with a caller's request.
     package enum Admission: Hashable, Sendable {
         /// Send it under this id, which is its progress token too.

@@ -1,9 +1,10 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
-import GatewaySession
 import GatewayWire
 import Testing
+
+@testable import GatewaySession
 
 @Suite("Session bridge") struct SessionBridgeTests {
     private static func bytes(_ text: String) -> [UInt8] { Array(text.utf8) }
@@ -78,7 +79,7 @@ import Testing
     func lost() {
         var machine = SessionBridge.StateMachine(sharing: .shared)
         machine.joined(1, capabilities: [.roots])
-        machine.subscribed(1, to: Self.bytes("file:///a"))
+        _ = machine.subscribed(1, to: Self.bytes("file:///a"))
         _ = Self.call(&machine, 1, 1)
         let own = machine.requestedByGateway()
         _ = machine.asked(.rootsList, id: .integer(9), literal: Self.bytes("9"))
@@ -324,9 +325,9 @@ import Testing
         var machine = SessionBridge.StateMachine(sharing: .shared)
         machine.joined(1, capabilities: [.roots])
         machine.joined(2, capabilities: [])
-        machine.subscribed(1, to: Self.bytes("a"))
-        machine.subscribed(1, to: Self.bytes("b"))
-        machine.subscribed(2, to: Self.bytes("b"))
+        _ = machine.subscribed(1, to: Self.bytes("a"))
+        _ = machine.subscribed(1, to: Self.bytes("b"))
+        _ = machine.subscribed(2, to: Self.bytes("b"))
         let call = Self.call(&machine, 1, 1) ?? 0
         _ = machine.asked(.rootsList, id: .integer(5), literal: Self.bytes("5"))
         let departure = machine.left(1)
@@ -362,8 +363,8 @@ import Testing
     func changes() {
         var machine = SessionBridge.StateMachine(sharing: .shared)
         for caller in 1...3 { machine.joined(caller, capabilities: []) }
-        machine.subscribed(3, to: Self.bytes("a"))
-        machine.subscribed(2, to: Self.bytes("a"))
+        _ = machine.subscribed(3, to: Self.bytes("a"))
+        _ = machine.subscribed(2, to: Self.bytes("a"))
         #expect(machine.listChanged == .callers([1, 2, 3]))
         #expect(machine.updated(Self.bytes("a")) == .callers([2, 3]))
         #expect(machine.updated(Self.bytes("b")) == .callers([]))
@@ -376,6 +377,84 @@ import Testing
         #expect(own.listChanged == .caller(7, call: nil))
         #expect(own.updated(Self.bytes("b")) == .caller(7, call: nil))
         #expect(own.unknownNotification == .caller(7, call: nil))
+    }
+
+    // MARK: Subscriptions
+
+    @Test("A caller that subscribes to as much as it may is refused more, and no other is", arguments: [-1, 0, 1])
+    func subscriptionsOfCaller(above: Int) {
+        var machine = SessionBridge.StateMachine(sharing: .shared)
+        machine.joined(1, capabilities: [])
+        machine.joined(2, capabilities: [])
+        for uri in 0..<(1_000 + above) {
+            let isTaken = machine.subscribed(1, to: Self.bytes("a:\(uri)"))
+            #expect(isTaken == (uri < 1_000))
+        }
+        #expect(machine.resources.count == min(1_000 + above, 1_000))
+        let again = machine.subscribed(1, to: Self.bytes("a:0"))
+        let more = machine.subscribed(1, to: Self.bytes("b"))
+        let other = machine.subscribed(2, to: Self.bytes("b"))
+        #expect(again && other && more == (above < 0))
+        // There is room again when one ends; what was refused is nobody's.
+        let isLast = machine.unsubscribed(1, from: Self.bytes("a:0"))
+        let instead = machine.subscribed(1, to: Self.bytes("c"))
+        #expect(isLast && instead)
+        #expect(machine.updated(Self.bytes("b")) == .callers(above < 0 ? [1, 2] : [2]))
+        #expect(machine.left(1).unsubscribed.count == 1_000 - (above < 0 ? 1 : 0))
+        #expect(machine.resources == [Self.bytes("b")])
+        let stranger = machine.subscribed(3, to: Self.bytes("b"))
+        #expect(stranger == false)
+    }
+
+    @Test("The bytes of URIs are bounded for a caller and for all, and what several share counts once for all")
+    func subscriptionBytes() {
+        var subscriptions = Subscriptions(
+            limits: .init(urisOfCaller: 100, bytesOfCaller: 10, uris: 100, bytes: 25, pairs: 5)
+        )
+        func subscribe(_ uri: String, _ caller: Int) -> Bool { subscriptions.insert(Self.bytes(uri), of: caller) }
+        #expect(subscribe("1234567890", 1) && !subscribe("x", 1) && !subscribe("12345678901", 2))
+        #expect(subscribe("abcdefghij", 2) && subscribe("1234567890", 3))
+        #expect(!subscribe("123456", 4) && subscribe("12345", 4) && !subscribe("y", 5))
+        // Shared by one more, who may have it although all bytes are taken; then there are as many pairs as may be.
+        #expect(subscribe("1234567890", 5) && !subscribe("1234567890", 6))
+        _ = subscriptions.removeAll(of: 3)
+        #expect(subscribe("1234567890", 6))
+        #expect(subscriptions.removeAll(of: 2) == [Self.bytes("abcdefghij")])
+        #expect(subscribe("1234567", 2))
+    }
+
+    @Test("Whatever comes and goes, subscriptions are what a plain model says", arguments: 0..<30 as Range<UInt64>)
+    func randomSubscriptions(seed: UInt64) {
+        var random = SplitMix(seed)
+        let limits = Subscriptions.Limits(urisOfCaller: 4, bytesOfCaller: 9, uris: 8, bytes: 20, pairs: 14)
+        var subscriptions = Subscriptions(limits: limits)
+        var model: [Int: Set<[UInt8]>] = [:]
+        for _ in 0..<2_000 {
+            let caller = Int.random(in: 0..<6, using: &random)
+            let letter = UInt8.random(in: 97..<109, using: &random)
+            let uri = [UInt8](repeating: letter, count: Int(letter) % 4 + 1)
+            let all = model.values.reduce(into: Set<[UInt8]>()) { $0.formUnion($1) }
+            switch Int.random(in: 0..<8, using: &random) {
+            case 0:
+                let gone = model.removeValue(forKey: caller) ?? []
+                let kept = model.values.reduce(into: Set<[UInt8]>()) { $0.formUnion($1) }
+                #expect(Set(subscriptions.removeAll(of: caller)) == gone.subtracting(kept))
+            case 1, 2:
+                model[caller]?.remove(uri)
+                #expect(subscriptions.remove(uri, of: caller) == !model.values.contains { $0.contains(uri) })
+            default:
+                let own = model[caller] ?? []
+                let hasRoom =
+                    own.count < 4 && own.joined().count + uri.count <= 9
+                    && model.values.reduce(0) { $0 + $1.count } < 14
+                    && (all.contains(uri) || all.count < 8 && all.joined().count + uri.count <= 20)
+                let isTaken = subscriptions.insert(uri, of: caller)
+                #expect(isTaken == (own.contains(uri) || hasRoom))
+                if isTaken { model[caller, default: []].insert(uri) }
+            }
+            #expect(subscriptions.uris == model.values.reduce(into: []) { $0.formUnion($1) })
+            #expect(subscriptions.callers(of: uri) == model.filter { $0.value.contains(uri) }.keys.sorted())
+        }
     }
 
     // MARK: All of it

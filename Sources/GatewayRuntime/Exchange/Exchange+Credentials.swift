@@ -36,6 +36,7 @@ extension Exchange {
     /// Sends the message in the session that the caller has in the slot, which is opened if it has none there.
     func enterSession() {
         guard let session else { return self.connect() }
+        if self.hasRouting, session.subscribesTooMuch(self.message) { return self.fail(.tooManySubscriptions) }
         switch session.binding {
         case .none, .link, .http(nil):
             self.connect()
@@ -121,6 +122,8 @@ extension Exchange {
             self.finish(.ok)
         case .duplicate:
             self.refuse(status: 400, code: -32_600, "this id is in use", outcome: .refused)
+        case .refused(let error):
+            self.fail(error)
         }
     }
 

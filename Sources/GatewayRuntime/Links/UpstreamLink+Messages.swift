@@ -104,8 +104,9 @@ extension UpstreamLink {
         let uri = message.envelope.name.map { $0.decodedBytes(in: message.body.readableBytesUInt8Span) }
         switch message.method {
         case .resourcesSubscribe:
-            if let uri { self.bridge.subscribed(caller, to: uri) }
-            return false
+            guard let uri, !self.bridge.subscribed(caller, to: uri) else { return false }
+            exchange.execute { $0.failed(.tooManySubscriptions) }
+            return true
         case .resourcesUnsubscribe:
             guard let uri, !self.bridge.unsubscribed(caller, from: uri), let id = message.idBytes else { return false }
             let answer = ClientMessage.emptyResult(id)

@@ -94,6 +94,13 @@ extension CallerSession {
         return message.edited([MessageEdit(id.range, own)])
     }
 
+    /// Whether a message subscribes to more than is kept for a new home.
+    func subscribesTooMuch(_ message: CallerMessage) -> Bool {
+        guard message.method == .resourcesSubscribe, let name = message.envelope.name else { return false }
+        let uri = name.decodedBytes(in: message.body.readableBytesUInt8Span)
+        return self.withRouting { $0.canSubscribe(to: uri) } == false
+    }
+
     /// What the caller asked of the session as a whole is kept for a new home.
     func remember(_ message: CallerMessage) {
         let body = message.body

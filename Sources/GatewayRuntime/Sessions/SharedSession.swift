@@ -229,11 +229,12 @@ final class SharedSession: Sendable {
 
     /// A caller's home is here from now on: what it asked for elsewhere is asked for here.
     func moved(_ caller: Int, subscriptions: [[UInt8]], severity: LogSeverity?) {
-        let lowest = self.state.withLock { state in
-            for uri in subscriptions { state.bridge.subscribed(caller, to: uri) }
-            return severity.map { state.bridge.leveled(caller, $0) }
+        let (taken, lowest) = self.state.withLock { state in
+            // What is above the bounds here is lost; the caller was told of its own, and others may have used up theirs.
+            let taken = subscriptions.filter { state.bridge.subscribed(caller, to: $0) }
+            return (taken, severity.map { state.bridge.leveled(caller, $0) })
         }
-        for uri in subscriptions {
+        for uri in taken {
             self.send(ClientMessage.subscription(.resourcesSubscribe, id: #""gateway""#, uri: uri))
         }
         if let lowest { self.send(ClientMessage.setLevel(lowest, id: #""gateway""#)) }
@@ -271,6 +272,8 @@ final class SharedSession: Sendable {
         case taken
         /// Its id is in use.
         case duplicate
+        /// It is not sent, for this reason.
+        case refused(GatewayError)
     }
 
     func admit(_ message: CallerMessage, of caller: Int) -> Admission {
@@ -313,11 +316,15 @@ final class SharedSession: Sendable {
         let literal = message.bytes(id.range)
         let token = envelope.progressToken.map { message.bytes($0.range) }
         var edits: [MessageEdit] = []
+        var isOverBounds = false
         let admission: SessionBridge.Admission? = self.state.withLock { state in
             if message.method == .resourcesUnsubscribe, let uri, !state.bridge.unsubscribed(caller, from: uri) {
                 return nil
             }
-            if message.method == .resourcesSubscribe, let uri { state.bridge.subscribed(caller, to: uri) }
+            if message.method == .resourcesSubscribe, let uri, !state.bridge.subscribed(caller, to: uri) {
+                isOverBounds = true
+                return nil
+            }
             if let level {
                 let lowest = state.bridge.leveled(caller, level.value)
                 edits.append(MessageEdit(level.range, Array(#""\#(lowest.rawValue)""#.utf8)))
@@ -325,6 +332,7 @@ final class SharedSession: Sendable {
             return state.bridge.requested(by: caller, id: value, literal: literal, token: token)
         }
         switch admission {
+        case nil where isOverBounds: return .refused(.tooManySubscriptions)
         case nil: return .answered(ClientMessage.emptyResult(literal))
         case .duplicate?: return .duplicate
         case .forward(let call)?:
