@@ -175,13 +175,14 @@ enum EnvelopeInvariants {
     private static func tools(_ bytes: [UInt8]) -> String? {
         let isAdmitted = { (name: String) in name.utf8.count.isMultiple(of: 2) }
         var names: [String] = []
-        guard let removals = try? ToolCatalogue.removals(in: bytes.span, isAdmitted: isAdmitted) else { return nil }
+        let found = try? ToolCatalogue.removals(in: bytes.span, maximumDepth: 64, isAdmitted: isAdmitted)
+        guard let removals = found else { return nil }
         for (left, right) in zip(removals, removals.dropFirst()) where left.upperBound > right.lowerBound {
             return "removals meet"
         }
         let kept = ToolCatalogue.removing(removals, from: bytes.span)
         guard self.isJSON(kept) else { return "what remains is not JSON" }
-        let again = try? ToolCatalogue.removals(in: kept.span) { name in
+        let again = try? ToolCatalogue.removals(in: kept.span, maximumDepth: 64) { name in
             names.append(name)
             return isAdmitted(name)
         }

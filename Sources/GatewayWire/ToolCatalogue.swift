@@ -20,7 +20,8 @@ package enum ToolCatalogue {
     ///
     /// `isAdmitted` is asked once for each tool, in order, with its decoded name; names come as Swift strings, which
     /// compare by canonical equivalence. A tool without a name that is a string is not admitted, since nobody can call
-    /// it. `maximumDepth` is how many objects and arrays may be open inside one another.
+    /// it. `maximumDepth` is how many objects and arrays may be open inside one another (`limits.jsonDepth`), the same as
+    /// where the message was scanned: a list that passed there must not fail here, or its caller gets none.
     ///
     /// - Returns: Ranges of `message`, ascending and apart, commas included; nil if nothing is to be removed, also for
     ///   a message without a `result`.
@@ -30,7 +31,7 @@ package enum ToolCatalogue {
     ///   and forwards nothing.
     package static func removals(
         in message: Span<UInt8>,
-        maximumDepth: Int = 64,
+        maximumDepth: Int,
         isAdmitted: (String) -> Bool
     ) throws(ToolCatalogueError) -> [Range<Int>]? {
         var reader = ToolCatalogueReader(maximumDepth: maximumDepth)

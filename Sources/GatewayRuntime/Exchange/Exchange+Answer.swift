@@ -242,12 +242,13 @@ extension Exchange {
     /// nil: it cannot be, and the exchange has ended.
     func forCaller(_ message: ByteBuffer, _ envelope: Envelope) -> ByteBuffer? {
         guard self.filtersTools else { return self.sharedCall?.restored(message, envelope) ?? message }
-        guard let filtered = self.upstream.filtered(message, envelope) else {
+        let depth = self.gateway.limits.jsonDepth
+        guard let filtered = self.upstream.filtered(message, envelope, depth: depth) else {
             self.fail(self.protocolFailure("the list of tools cannot be read", "bad_json", executed: .yes))
             return nil
         }
         guard let sharedCall else { return filtered }
-        guard let again = AnswerReader.read(filtered, depth: self.gateway.limits.jsonDepth) else { return filtered }
+        guard let again = AnswerReader.read(filtered, depth: depth) else { return filtered }
         return sharedCall.restored(filtered, again)
     }
 
