@@ -77,7 +77,8 @@ extension CallerSession {
 
     /// A message of a slot's session as its caller may see it: questions have ids that no other has.
     func heard(_ message: ByteBuffer, by slot: Int) -> ByteBuffer {
-        guard self.withRouting({ _ in true }) == true, let envelope = AnswerReader.read(message, depth: 64) else {
+        // It was read before, with the limit of the configuration.
+        guard self.withRouting({ _ in true }) == true, let envelope = AnswerReader.read(message, depth: .max) else {
             return message
         }
         return self.heard(message, envelope, by: slot)
