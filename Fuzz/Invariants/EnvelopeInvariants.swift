@@ -45,7 +45,7 @@ enum EnvelopeInvariants {
             if upstream != downstream { return "a batch depends on its source" }
         case .success(.message(let envelope)):
             if upstream != downstream { return "a message that is valid downstream is not the same upstream" }
-            return self.contents(of: envelope, in: bytes)
+            return self.contents(of: envelope, in: bytes) ?? self.keys(of: envelope, in: bytes)
         }
         if case .success(.message(let envelope)) = upstream { return self.contents(of: envelope, in: bytes) }
         return nil
@@ -82,6 +82,41 @@ enum EnvelopeInvariants {
             return "a method that is not its name"
         }
         return self.edits(envelope, in: bytes)
+    }
+
+    /// No key of a caller's message or of its params is like one that decides, but for its case.
+    private static func keys(of envelope: Envelope, in bytes: [UInt8]) -> String? {
+        let objects = [
+            (envelope.range, ["jsonrpc", "id", "method", "params", "result", "error"]),
+            (envelope.params ?? 0..<0, ["name", "_meta", "uri", "taskId", "requestId", "requestState", "level"]),
+        ]
+        for (range, names) in objects {
+            var scanner = JSONScanner(at: range.lowerBound)
+            guard !range.isEmpty, var hasMember = try? scanner.beginObject(in: bytes.span) else { continue }
+            while hasMember {
+                guard let key = try? scanner.key(in: bytes.span), (try? scanner.value(in: bytes.span)) != nil,
+                    let hasNext = try? scanner.nextMember(in: bytes.span)
+                else { return "a message that cannot be read again" }
+                let text = String(decoding: key.decodedBytes(in: bytes.span), as: UTF8.self)
+                if !names.contains(text), names.contains(where: { self.fold($0) == self.fold(text) }) {
+                    return "a key that differs by case"
+                }
+                hasMember = hasNext
+            }
+        }
+        return nil
+    }
+
+    /// As Unicode folds one scalar at a time, as far as it concerns ASCII.
+    private static func fold(_ text: String) -> [UInt32] {
+        text.unicodeScalars.map { scalar in
+            switch scalar.value {
+            case 0x41...0x5a: scalar.value + 0x20
+            case 0x17f: 0x73
+            case 0x212a: 0x6b
+            default: scalar.value
+            }
+        }
     }
 
     private static func string(_ string: JSONString, in bytes: [UInt8], of envelope: Envelope) -> String? {
@@ -140,13 +175,14 @@ enum EnvelopeInvariants {
     private static func tools(_ bytes: [UInt8]) -> String? {
         let isAdmitted = { (name: String) in name.utf8.count.isMultiple(of: 2) }
         var names: [String] = []
-        guard let removals = try? ToolCatalogue.removals(in: bytes.span, isAdmitted: isAdmitted) else { return nil }
+        let found = try? ToolCatalogue.removals(in: bytes.span, maximumDepth: 64, isAdmitted: isAdmitted)
+        guard let removals = found else { return nil }
         for (left, right) in zip(removals, removals.dropFirst()) where left.upperBound > right.lowerBound {
             return "removals meet"
         }
         let kept = ToolCatalogue.removing(removals, from: bytes.span)
         guard self.isJSON(kept) else { return "what remains is not JSON" }
-        let again = try? ToolCatalogue.removals(in: kept.span) { name in
+        let again = try? ToolCatalogue.removals(in: kept.span, maximumDepth: 64) { name in
             names.append(name)
             return isAdmitted(name)
         }

@@ -390,11 +390,11 @@ extension Gateway {
 }
 
 extension Gateway {
-    /// Takes one of the children that an upstream may have; at the limit the longest idle session of the same principal
-    /// makes room (contract §6).
+    /// Takes one of the children that an upstream may have; at the limit the longest idle session of who has more than its
+    /// share of them makes room, else of the same owner (contract §6).
     private func takeChild(of upstream: Upstream, for principal: Principal, on loop: GatewayLoop) -> Bool {
         if upstream.takeChild(limit: self.limits.childrenPerServer) { return true }
-        guard let idle = self.sessions.removeIdlest(of: principal) else { return false }
+        guard let idle = self.sessions.makeRoom(for: principal) else { return false }
         self.endUpstream(self.close(idle), of: upstream, on: loop)
         return upstream.takeChild(limit: .max)
     }

@@ -63,7 +63,7 @@ extension Gateway {
             let rejection = EraRejection.handshakeOnly(message.envelope)
             return self.refuse(rejection, message.envelope, message.body, upstream, responder)
         }
-        let principal = Principal(upstream: upstream.index, token: request.token, forwarded: [])
+        let principal = self.principal(of: request, at: upstream, forwarded: [])
         let call = Call(message: message, request: request, upstream: upstream, principal: principal, session: nil)
         switch upstream.route {
         case .unknown:
@@ -244,7 +244,13 @@ extension Gateway {
     func principal(of request: InboundRequest, at upstream: Upstream) -> Principal {
         var forwarded = ByteBuffer()
         request.appendForwarded(upstream.configuration.forwardHeaders, to: &forwarded)
-        return Principal(upstream: upstream.index, token: request.token, forwarded: Array(forwarded.readableBytesView))
+        return self.principal(of: request, at: upstream, forwarded: Array(forwarded.readableBytesView))
+    }
+
+    private func principal(of request: InboundRequest, at upstream: Upstream, forwarded: [UInt8]) -> Principal {
+        let owners = self.tokenOwners[upstream.index]
+        let owner = request.token.flatMap { owners.indices.contains($0) ? owners[$0] : nil }
+        return Principal(upstream: upstream.index, token: request.token, forwarded: forwarded, tokenOwner: owner)
     }
 
     // MARK: Refusals

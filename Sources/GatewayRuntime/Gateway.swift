@@ -28,6 +28,8 @@ package final class Gateway: Sendable {
     private let supervisors: [UpstreamSupervisor?]
     /// The sessions that callers share, by slot, of each upstream that has such over streamable HTTP; else empty.
     private let sharedSessions: [[SharedSession]]
+    /// By the index of an upstream and that of one of its inbound tokens: the number of the token's value.
+    let tokenOwners: [[Int]]
     private let inFlight = Atomic<Int>(0)
     private let streams = Atomic<Int>(0)
     private let draining = Atomic<Bool>(false)
@@ -80,6 +82,7 @@ package final class Gateway: Sendable {
             )
         }
         self.upstreams = upstreams
+        self.tokenOwners = Self.tokenOwners(of: upstreams)
         self.supervisors = upstreams.map { upstream in
             guard case .http(let http) = upstream.transport, http.configuration.kind != .sse else { return nil }
             return UpstreamSupervisor(
@@ -97,6 +100,18 @@ package final class Gateway: Sendable {
         }
         for loop in loops {
             loop.eventLoop.execute { [upstreams = self.upstreams] in loop.setUp(upstreams: upstreams) }
+        }
+    }
+
+    /// Numbers the values of inbound tokens: one that several upstreams take is one owner of sessions.
+    private static func tokenOwners(of upstreams: [Upstream]) -> [[Int]] {
+        var numbers: [Secret: Int] = [:]
+        return upstreams.map { upstream in
+            upstream.configuration.inboundTokens.map { token in
+                let number = numbers[token] ?? numbers.count
+                numbers[token] = number
+                return number
+            }
         }
     }
 

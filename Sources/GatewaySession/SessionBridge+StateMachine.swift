@@ -8,9 +8,12 @@ extension SessionBridge {
         private struct Caller {
             var capabilities: Set<Capability>
             var severity: LogSeverity?
-            var resources: Set<[UInt8]> = []
             /// Its calls in flight, oldest first.
             var calls: [Int64] = []
+            /// What it was asked and has not answered.
+            var questions: Set<Int64> = []
+            /// The progress tokens of those, and how many have each.
+            var tokens: [MessageIDValue: Int] = [:]
         }
 
         private struct Call {
@@ -25,6 +28,7 @@ extension SessionBridge {
             var caller: Int
             var id: MessageIDValue
             var literal: [UInt8]
+            var token: MessageIDValue?
         }
 
         private struct CallerMessageID: Hashable {
@@ -35,12 +39,19 @@ extension SessionBridge {
         private var sharing: Sharing
         private var next: Int64 = 1
         private var callers: [Int: Caller] = [:]
-        /// Those with calls in flight.
-        private var busyCallers: Set<Int> = []
         private var calls: [Int64: Call] = [:]
         private var callIDs: [CallerMessageID: Int64] = [:]
         private var questions: [Int64: PendingQuestion] = [:]
         private var questionIDs: [MessageIDValue: Int64] = [:]
+        private var subscriptions = Subscriptions()
+        /// Whose the calls are that were withdrawn and that the upstream has not answered; empty where one caller owns the
+        /// session.
+        private var withdrawn: [Int64: Int] = [:]
+        /// How many calls of a caller the upstream has not answered, those that were withdrawn included; also for callers
+        /// that have left.
+        private var unanswered: [Int: Int] = [:]
+        /// Whether more calls were withdrawn than are remembered, so that nobody knows any more whom something concerns.
+        private var isInDoubt = false
 
         package init(sharing: Sharing) {
             self.sharing = sharing
@@ -63,15 +74,11 @@ extension SessionBridge {
             var departure = Departure()
             guard let gone = self.callers[caller] else { return departure }
             for call in gone.calls where self.withdraw(call) { departure.cancelled.append(call) }
-            for (id, question) in self.questions where question.caller == caller {
-                departure.unanswered.append(question.literal)
-                self.questionIDs[question.id] = nil
-                self.questions[id] = nil
+            for number in gone.questions.sorted() {
+                if let question = self.forget(question: number) { departure.unanswered.append(question.literal) }
             }
             self.callers[caller] = nil
-            departure.unsubscribed = gone.resources.filter { resource in
-                !self.callers.values.contains { $0.resources.contains(resource) }
-            }
+            departure.unsubscribed = self.subscriptions.removeAll(of: caller)
             return departure
         }
 
@@ -90,7 +97,7 @@ extension SessionBridge {
             self.calls[call] = Call(caller: caller, id: id, literal: literal, token: token)
             self.callIDs[key] = call
             self.callers[caller]?.calls.append(call)
-            if self.callers[caller] != nil { self.busyCallers.insert(caller) }
+            self.unanswered[caller, default: 0] += 1
             return .forward(call: call)
         }
 
@@ -105,8 +112,7 @@ extension SessionBridge {
         package mutating func responded(by caller: Int, id: MessageIDValue) -> [UInt8]? {
             guard case .integer(let number) = id, let question = self.questions[number], question.caller == caller
             else { return nil }
-            self.questions[number] = nil
-            self.questionIDs[question.id] = nil
+            self.forget(question: number)
             return question.literal
         }
 
@@ -115,8 +121,11 @@ extension SessionBridge {
             self.callIDs[CallerMessageID(caller: caller, id: id)]
         }
 
-        /// Whether a caller owes the upstream an answer, so that progress that it reports may concern one.
-        package func isAsked(_ caller: Int) -> Bool { self.questions.values.contains { $0.caller == caller } }
+        /// Whether a caller may report progress under this token: the upstream put it in a question that the caller has not
+        /// answered.
+        package func isAsked(_ caller: Int, token: MessageIDValue) -> Bool {
+            self.callers[caller]?.tokens[token] != nil
+        }
 
         /// A caller wants messages of this severity and above; returns the least severe that anybody wants.
         package mutating func leveled(_ caller: Int, _ severity: LogSeverity) -> LogSeverity {
@@ -127,45 +136,72 @@ extension SessionBridge {
         /// The least severe messages that anybody wants; nil if nobody said.
         package var severity: LogSeverity? { self.callers.values.compactMap(\.severity).min() }
 
-        package mutating func subscribed(_ caller: Int, to resource: [UInt8]) {
-            self.callers[caller]?.resources.insert(resource)
+        /// A caller subscribes to a resource; false if it, or all together, subscribe to as much as they may
+        /// (``SessionBridge/subscriptionBounds``): it is answered so, and the upstream hears nothing.
+        package mutating func subscribed(_ caller: Int, to resource: [UInt8]) -> Bool {
+            self.callers[caller] != nil && self.subscriptions.insert(resource, of: caller)
         }
 
         /// Returns whether nobody subscribes to it any more.
         package mutating func unsubscribed(_ caller: Int, from resource: [UInt8]) -> Bool {
-            self.callers[caller]?.resources.remove(resource)
-            return !self.callers.values.contains { $0.resources.contains(resource) }
+            self.subscriptions.remove(resource, of: caller)
         }
 
         /// Everything that somebody subscribes to.
-        package var resources: Set<[UInt8]> {
-            self.callers.values.reduce(into: []) { $0.formUnion($1.resources) }
-        }
+        package var resources: Set<[UInt8]> { self.subscriptions.uris }
 
-        /// Forgets a call that its caller gave up or that took too long; false if it is over already.
-        package mutating func withdraw(_ call: Int64) -> Bool { self.remove(call) != nil }
+        /// Takes a call back that its caller gave up or that took too long; false if it is over already.
+        ///
+        /// Its caller may use the id again at once. The upstream may go on with the call, so that the caller counts as busy
+        /// until there is an answer, or until the upstream session is lost.
+        package mutating func withdraw(_ call: Int64) -> Bool {
+            guard let entry = self.remove(call) else { return false }
+            guard let caller = entry.caller else { return true }
+            if self.sharing == .exclusive || self.isInDoubt {
+                self.settle(caller)
+            } else if self.withdrawn.count < SessionBridge.withdrawnLimit {
+                self.withdrawn[call] = caller
+            } else {
+                self.forgetWithdrawn()
+                self.isInDoubt = true
+            }
+            return true
+        }
 
         // MARK: What the upstream sends
 
         /// A response with this id; every call is answered once.
+        ///
+        /// One to a call that was withdrawn is for nobody, but its caller is busy with it no longer.
         package mutating func answered(_ id: MessageIDValue) -> Response {
-            guard case .integer(let number) = id, let call = self.remove(number) else { return .unknown }
-            return call.caller == nil ? .own(call: number) : .answer(call: number, id: call.literal)
+            guard case .integer(let number) = id else { return .unknown }
+            if let caller = self.withdrawn.removeValue(forKey: number) {
+                self.settle(caller)
+                return .unknown
+            }
+            guard let call = self.remove(number) else { return .unknown }
+            guard let caller = call.caller else { return .own(call: number) }
+            self.settle(caller)
+            return .answer(call: number, id: call.literal)
         }
 
-        /// A request; `literal` is its id as written, `call` the one on whose own stream it came, if it came on one.
+        /// A request; `literal` is its id as written, `token` its progress token, `call` the one on whose own stream it came,
+        /// if it came on one.
         package mutating func asked(
             _ method: MCPMethod,
             id: MessageIDValue,
             literal: [UInt8],
+            token: MessageIDValue? = nil,
             during call: Int64? = nil
         ) -> Question {
-            guard let caller = self.addressee(of: method, during: call), self.questionIDs[id] == nil else {
-                return .refuse
-            }
+            guard let caller = self.addressee(of: method, during: call), self.questionIDs[id] == nil,
+                self.callers[caller]?.questions.count ?? 0 < SessionBridge.questionLimit
+            else { return .refuse }
             let number = self.takeNumber()
-            self.questions[number] = PendingQuestion(caller: caller, id: id, literal: literal)
+            self.questions[number] = PendingQuestion(caller: caller, id: id, literal: literal, token: token)
             self.questionIDs[id] = number
+            self.callers[caller]?.questions.insert(number)
+            if let token { self.callers[caller]?.tokens[token, default: 0] += 1 }
             return .ask(caller: caller, call: call ?? self.callers[caller]?.calls.last, id: number)
         }
 
@@ -189,16 +225,23 @@ extension SessionBridge {
             return self.onlyBusyCaller
         }
 
-        /// The one caller that has calls in flight; nil if there are more, or none.
+        /// The one caller that the upstream owes answers; nil if there are more, or none, or if that one has left.
         private var onlyBusyCaller: Int? {
-            self.busyCallers.count == 1 ? self.busyCallers.first : nil
+            guard !self.isInDoubt, self.unanswered.count == 1, let caller = self.unanswered.keys.first,
+                self.callers[caller] != nil
+            else { return nil }
+            return caller
+        }
+
+        /// The one call that the upstream can be at work on; nil if there are more, or none.
+        private var onlyCall: Int64? {
+            guard !self.isInDoubt, self.withdrawn.isEmpty, self.calls.count == 1 else { return nil }
+            return self.calls.keys.first
         }
 
         /// Takes back a question that could not be delivered; the id as the upstream wrote it, or nil if it is over.
         package mutating func undelivered(_ id: Int64) -> [UInt8]? {
-            guard let question = self.questions.removeValue(forKey: id) else { return nil }
-            self.questionIDs[question.id] = nil
-            return question.literal
+            self.forget(question: id)?.literal
         }
 
         /// The id of a call as its caller wrote it; nil if it is over.
@@ -212,9 +255,7 @@ extension SessionBridge {
 
         /// The upstream takes a question back; the id under which its caller knows it.
         package mutating func cancelled(_ id: MessageIDValue) -> (audience: Audience, id: Int64)? {
-            guard let number = self.questionIDs.removeValue(forKey: id),
-                let question = self.questions.removeValue(forKey: number)
-            else { return nil }
+            guard let number = self.questionIDs[id], let question = self.forget(question: number) else { return nil }
             return (.caller(question.caller, call: self.callers[question.caller]?.calls.last), number)
         }
 
@@ -230,10 +271,9 @@ extension SessionBridge {
                 if let wanted = entry.severity, let severity, severity < wanted { return .nobody(isLogged: false) }
                 return .caller(caller, call: call ?? entry.calls.last)
             case .stateless:
-                // Only a call that asked for messages gets any, so the only one in flight is the one.
-                return self.calls.count == 1
-                    ? self.calls.keys.first.map(Audience.call) ?? .nobody(isLogged: true)
-                    : .nobody(isLogged: true)
+                // Only a call that asked for messages gets any, so the only one that there is is the one.
+                let concerned = call.map { self.calls[$0] == nil ? nil : $0 } ?? self.onlyCall
+                return concerned.map(Audience.call) ?? .nobody(isLogged: true)
             }
         }
 
@@ -245,7 +285,7 @@ extension SessionBridge {
         /// A resource changed.
         package func updated(_ resource: [UInt8]) -> Audience {
             guard self.sharing != .exclusive else { return self.owner }
-            return .callers(self.callers.filter { $0.value.resources.contains(resource) }.keys.sorted())
+            return .callers(self.subscriptions.callers(of: resource))
         }
 
         /// A notification that the gateway knows nothing about.
@@ -263,13 +303,33 @@ extension SessionBridge {
         /// Callers stay, with what they subscribed to.
         package mutating func upstreamLost() -> [Int64] {
             let lost = self.calls.keys.sorted()
+            for call in self.calls.values {
+                if let caller = call.caller { self.callers[caller]?.calls.removeAll() }
+            }
             self.calls.removeAll()
             self.callIDs.removeAll()
-            self.questions.removeAll()
-            self.questionIDs.removeAll()
-            for number in self.busyCallers { self.callers[number]?.calls.removeAll() }
-            self.busyCallers.removeAll()
+            for number in self.questions.keys.sorted() { self.forget(question: number) }
+            self.forgetWithdrawn()
             return lost
+        }
+
+        /// The upstream session was opened anew, and the calls that are in flight go on in the new one.
+        ///
+        /// Those that were withdrawn ran in the old one: nothing comes of them any more.
+        package mutating func renewed() { self.forgetWithdrawn() }
+
+        private mutating func forgetWithdrawn() {
+            self.withdrawn.removeAll()
+            self.isInDoubt = false
+            self.unanswered = self.calls.values.reduce(into: [:]) { counts, call in
+                if let caller = call.caller { counts[caller, default: 0] += 1 }
+            }
+        }
+
+        /// A caller has one call fewer that it may hear of.
+        private mutating func settle(_ caller: Int) {
+            guard let count = self.unanswered[caller] else { return }
+            self.unanswered[caller] = count > 1 ? count - 1 : nil
         }
 
         private mutating func remove(_ number: Int64) -> Call? {
@@ -279,9 +339,19 @@ extension SessionBridge {
                 if let index = self.callers[caller]?.calls.firstIndex(of: number) {
                     self.callers[caller]?.calls.remove(at: index)
                 }
-                if self.callers[caller]?.calls.isEmpty == true { self.busyCallers.remove(caller) }
             }
             return call
+        }
+
+        @discardableResult
+        private mutating func forget(question number: Int64) -> PendingQuestion? {
+            guard let question = self.questions.removeValue(forKey: number) else { return nil }
+            self.questionIDs[question.id] = nil
+            self.callers[question.caller]?.questions.remove(number)
+            if let token = question.token, let count = self.callers[question.caller]?.tokens[token] {
+                self.callers[question.caller]?.tokens[token] = count > 1 ? count - 1 : nil
+            }
+            return question
         }
 
         private mutating func takeNumber() -> Int64 {

@@ -9,8 +9,14 @@ package import GatewayWire
 // late answer, an answer to an id that was never given out, progress of a call that is over (faults S8, F27).
 //
 // What the upstream asks of its client goes to a caller only if there is no doubt which one is meant: the one that owns
-// the session, or, where all share it, the only one with calls in flight, if it said that it can (protocol §3). If there
-// is none, the upstream is told at once that nobody will answer, so that it never waits in vain.
+// the session, or, where all share it, the only one that the upstream is at work for, if it said that it can (protocol
+// §3). If there is none, the upstream is told at once that nobody will answer, so that it never waits in vain.
+//
+// An upstream may be at work on a call long after its caller took it back, timed out or left, and what it asks or logs
+// meanwhile can be because of that call. So a call that was withdrawn counts as one that is in flight, until its answer
+// comes or the upstream session is lost: as long as it counts nobody but its caller is the only one, and if its caller has
+// left nobody is. How many such calls are remembered is bounded, since an upstream need never answer. Above the bound
+// nobody is the only one until the session is lost.
 
 /// Leads messages between one upstream session and the callers that use it.
 ///
@@ -42,6 +48,16 @@ package enum SessionBridge {
         /// Callers of the stateless era, of which each request stands alone.
         case stateless
     }
+
+    /// Calls that were withdrawn and not answered are remembered up to this number.
+    package static let withdrawnLimit = 10_000
+
+    /// A caller that has not answered as many questions as this is asked no more.
+    package static let questionLimit = 1_000
+
+    /// What a caller is told that subscribes to more than it may.
+    package static let subscriptionBounds =
+        "too many subscriptions: a session may have 1000 with 1 MiB of URIs, all sessions of a server 10000 with 16 MiB"
 
     /// What to do with a caller's request.
     package enum Admission: Hashable, Sendable {

@@ -1,14 +1,26 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
+/// Who a session belongs to, and who answers for it.
+package protocol SessionPrincipal: Hashable, Sendable {
+    /// Who is behind a principal: its sessions are counted together, under however many principals it comes.
+    associatedtype Owner: Hashable, Sendable
+    /// Where sessions take up something of which there is little: an upstream.
+    associatedtype Place: Hashable, Sendable
+
+    var owner: Owner { get }
+    var place: Place { get }
+}
+
 /// Who lives, who may come in and who has to go among the callers' sessions.
 ///
 /// Pure: the clock comes in as `now`.
 ///
 /// A session is found only by the principal that opened it: for anybody else it is as if it did not exist (faults S7.2).
-/// At a cap the longest idle session of the *same* principal that has no call or stream makes room; never another's
-/// (faults S7.5). A session in use never expires.
-package struct SessionTable<Principal: Hashable & Sendable, Payload: Sendable>: Sendable {
+/// At a cap the longest idle session of the *same* owner that has no call or stream makes room; never another's (faults
+/// S7.5), except where an owner has more than its share of what a place has (``makeRoom(for:)``). A session in use never
+/// expires.
+package struct SessionTable<Principal: SessionPrincipal, Payload: Sendable>: Sendable {
     /// A session that ended without its caller asking for it.
     package struct Ended: Sendable {
         package let id: SessionID
@@ -18,7 +30,7 @@ package struct SessionTable<Principal: Hashable & Sendable, Payload: Sendable>: 
     package enum Opening: Sendable {
         /// The session is in; `evicted` had to go for it.
         case opened(evicted: Ended?)
-        /// Every session of the principal is in use, or the table is full of others'.
+        /// Every session of the owner is in use, or the table is full of others'.
         case refused
     }
 
@@ -26,51 +38,73 @@ package struct SessionTable<Principal: Hashable & Sendable, Payload: Sendable>: 
         var principal: Principal
         var payload: Payload
         /// Calls and streams that run.
-        var uses: Int
+        var uses = 0
+        /// Whether there ever was one.
+        var wasUsed = false
         /// When the last use ended, from any fixed origin.
         var lastUsed: Duration
+        /// Its neighbours among the sessions of its owner and place that have no use, which are in the order in which their
+        /// last uses ended.
+        var older: SessionID?
+        var younger: SessionID?
+    }
+
+    /// The sessions of one owner in one place.
+    private struct Group: Sendable {
+        var count = 0
+        /// The ends of the list of those that have no use; nil if there are none.
+        var oldest: SessionID?
+        var youngest: SessionID?
     }
 
     private var entries: [SessionID: Entry] = [:]
-    private var counts: [Principal: Int] = [:]
+    private var counts: [Principal.Owner: Int] = [:]
+    private var places: [Principal.Place: [Principal.Owner: Group]] = [:]
     private let capacity: Int
     private let idleLimit: Duration
+    private let unusedLimit: Duration
 
     /// A table for `capacity` sessions (`limits.sessions`), each gone after `idleLimit` (`limits.sessionIdle`).
+    ///
+    /// One that was never used after it was opened is gone after a minute: its caller did not come back, and the session
+    /// may keep a process.
     package init(capacity: Int, idleLimit: Duration) {
         self.capacity = capacity
         self.idleLimit = idleLimit
+        self.unusedLimit = min(idleLimit, .seconds(60))
     }
 
     package var count: Int { self.entries.count }
 
     /// Adds a session that was just established.
     ///
-    /// `principalLimit` is nil where callers are not told apart, so that one bound would hit all of them.
+    /// `ownerLimit` is nil where callers are not told apart, so that one bound would hit all of them.
     package mutating func open(
         _ id: SessionID,
         principal: Principal,
-        principalLimit: Int?,
+        ownerLimit: Int?,
         payload: Payload,
         now: Duration
     ) -> Opening {
-        let own = self.counts[principal, default: 0]
         var evicted: Ended?
-        if self.entries.count >= self.capacity || own >= principalLimit ?? .max {
-            evicted = self.removeIdlest(of: principal)
+        if self.entries.count >= self.capacity || self.counts[principal.owner, default: 0] >= ownerLimit ?? .max {
+            evicted = self.removeIdlest(of: principal.owner)
             guard evicted != nil else { return .refused }
         }
-        self.entries[id] = Entry(principal: principal, payload: payload, uses: 0, lastUsed: now)
-        self.counts[principal, default: 0] += 1
+        self.entries[id] = Entry(principal: principal, payload: payload, lastUsed: now)
+        self.counts[principal.owner, default: 0] += 1
+        self.places[principal.place, default: [:]][principal.owner, default: Group()].count += 1
+        self.link(id)
         return .opened(evicted: evicted)
     }
 
     /// A call or stream of `principal` begins on a session; nil if there is none such for this principal.
     package mutating func begin(_ id: SessionID, principal: Principal) -> Payload? {
-        guard let index = self.entries.index(forKey: id), self.entries.values[index].principal == principal else {
-            return nil
-        }
+        guard let entry = self.entries[id], entry.principal == principal else { return nil }
+        if entry.uses == 0 { self.unlink(id) }
+        guard let index = self.entries.index(forKey: id) else { return nil }
         self.entries.values[index].uses += 1
+        self.entries.values[index].wasUsed = true
         return self.entries.values[index].payload
     }
 
@@ -78,9 +112,11 @@ package struct SessionTable<Principal: Hashable & Sendable, Payload: Sendable>: 
     ///
     /// The session may be gone by now.
     package mutating func end(_ id: SessionID, now: Duration) {
-        guard let index = self.entries.index(forKey: id) else { return }
+        guard let index = self.entries.index(forKey: id), self.entries.values[index].uses > 0 else { return }
         self.entries.values[index].uses -= 1
         self.entries.values[index].lastUsed = now
+        let isIdle = self.entries.values[index].uses == 0
+        if isIdle { self.link(id) }
     }
 
     /// Calls and streams that run on a session; 0 if it is not there.
@@ -88,26 +124,102 @@ package struct SessionTable<Principal: Hashable & Sendable, Payload: Sendable>: 
 
     /// Ends a session whatever runs on it; nil if it is not there.
     package mutating func remove(_ id: SessionID) -> Ended? {
-        guard let entry = self.entries.removeValue(forKey: id) else { return nil }
-        let left = self.counts[entry.principal, default: 1] - 1
-        self.counts[entry.principal] = left == 0 ? nil : left
+        guard let entry = self.entries[id] else { return nil }
+        if entry.uses == 0 { self.unlink(id) }
+        self.entries[id] = nil
+        let (owner, place) = (entry.principal.owner, entry.principal.place)
+        let left = self.counts[owner, default: 1] - 1
+        self.counts[owner] = left == 0 ? nil : left
+        if let count = self.places[place]?[owner]?.count, count > 1 {
+            self.places[place]?[owner]?.count = count - 1
+        } else {
+            self.places[place]?[owner] = nil
+            if self.places[place]?.isEmpty == true { self.places[place] = nil }
+        }
         return Ended(id: id, payload: entry.payload)
     }
 
-    /// Ends the session of a principal that has been idle longest; nil if all are in use, or there is none.
-    package mutating func removeIdlest(of principal: Principal) -> Ended? {
-        let idle = self.entries.filter { $0.value.principal == principal && $0.value.uses == 0 }
-        return idle.min { $0.value.lastUsed < $1.value.lastUsed }.flatMap { self.remove($0.key) }
+    /// Ends a session so that `principal` can have one in its place, where there is no room; nil if nobody has to go.
+    ///
+    /// An owner that has two more sessions there than the asking one, or more, gives up the one that has been idle longest,
+    /// the owner with the most first: it stays ahead, and the asking one gets its share. If there is no such session, the
+    /// asking owner's own that has been idle longest goes. Sessions in use stay.
+    package mutating func makeRoom(for principal: Principal) -> Ended? {
+        guard let groups = self.places[principal.place] else { return nil }
+        let own = groups[principal.owner]
+        let isAhead = { (group: Group) in group.count >= (own?.count ?? 0) + 2 && group.oldest != nil }
+        let largest = groups.values.filter(isAhead)
+            .max { left, right in
+                if left.count != right.count { return left.count < right.count }
+                return self.lastUsed(left.oldest) > self.lastUsed(right.oldest)
+            }
+        return (largest?.oldest ?? own?.oldest).flatMap { self.remove($0) }
     }
 
     /// Takes out every session that was unused for the idle bound.
     package mutating func expire(now: Duration) -> [Ended] {
-        let due = self.entries.filter { $0.value.uses == 0 && $0.value.lastUsed + self.idleLimit <= now }
+        let due = self.entries.filter { _, entry in
+            entry.uses == 0 && entry.lastUsed + (entry.wasUsed ? self.idleLimit : self.unusedLimit) <= now
+        }
         return due.keys.compactMap { self.remove($0) }
     }
 
     /// Takes out everything, at the end of the process.
     package mutating func removeAll() -> [Ended] {
         self.entries.keys.compactMap { self.remove($0) }
+    }
+
+    /// Ends the session of an owner that has been idle longest, in whatever place; nil if all are in use, or there is none.
+    private mutating func removeIdlest(of owner: Principal.Owner) -> Ended? {
+        let oldest = self.places.values.compactMap { $0[owner]?.oldest }
+        return oldest.min { self.lastUsed($0) < self.lastUsed($1) }.flatMap { self.remove($0) }
+    }
+
+    private func lastUsed(_ id: SessionID?) -> Duration { id.flatMap { self.entries[$0]?.lastUsed } ?? .zero }
+
+    // MARK: Lists
+
+    /// Puts a session without a use where it belongs in the list of its owner and place: behind all others, unless the
+    /// clock went back.
+    private mutating func link(_ id: SessionID) {
+        guard let entry = self.entries[id] else { return }
+        let (owner, place) = (entry.principal.owner, entry.principal.place)
+        var older = self.places[place]?[owner]?.youngest
+        var younger: SessionID?
+        while let candidate = older, self.lastUsed(candidate) > entry.lastUsed {
+            younger = candidate
+            older = self.entries[candidate]?.older
+        }
+        self.entries[id]?.older = older
+        self.entries[id]?.younger = younger
+        self.join(older, id, owner, place)
+        self.join(id, younger, owner, place)
+    }
+
+    /// Takes a session out of that list.
+    private mutating func unlink(_ id: SessionID) {
+        guard let entry = self.entries[id] else { return }
+        self.join(entry.older, entry.younger, entry.principal.owner, entry.principal.place)
+        self.entries[id]?.older = nil
+        self.entries[id]?.younger = nil
+    }
+
+    /// Makes two sessions neighbours; nil stands for the end of the list.
+    private mutating func join(
+        _ older: SessionID?,
+        _ younger: SessionID?,
+        _ owner: Principal.Owner,
+        _ place: Principal.Place
+    ) {
+        if let older {
+            self.entries[older]?.younger = younger
+        } else {
+            self.places[place]?[owner]?.oldest = younger
+        }
+        if let younger {
+            self.entries[younger]?.older = older
+        } else {
+            self.places[place]?[owner]?.youngest = older
+        }
     }
 }

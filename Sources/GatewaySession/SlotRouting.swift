@@ -18,9 +18,12 @@ package struct SlotRouting: Sendable {
     package private(set) var lastRefused: Int?
     /// Whether the home slot's credential was refused since it was last accepted.
     package var isHomeRefused: Bool { self.lastRefused != nil }
-    /// What the caller subscribed to, in this order, and the level that it set; a new home is told of it.
-    package private(set) var subscriptions: [[UInt8]] = []
+    /// The level that the caller set; a new home is told of it.
     package private(set) var severity: LogSeverity?
+    /// What the caller subscribed to, and the when of each, in steps.
+    private var subscribedAt: [[UInt8]: Int] = [:]
+    private var subscribedBytes = 0
+    private var nextSubscription = 0
     /// The caller's calls in flight.
     private var calls: [MessageIDValue: Int] = [:]
     /// Requests of the upstream that the caller has not answered, by the id that the caller knows.
@@ -36,8 +39,9 @@ package struct SlotRouting: Sendable {
         let token: MessageIDValue?
     }
 
-    /// Subscriptions and unanswered questions above these are not kept.
+    /// Subscriptions, bytes of their URIs, and unanswered questions above these are not kept.
     package static let subscriptionLimit = 1_000
+    package static let subscriptionByteLimit = 1 << 20
     package static let questionLimit = 1_000
 
     package init(home: Int) {
@@ -60,12 +64,30 @@ package struct SlotRouting: Sendable {
         return true
     }
 
-    package mutating func subscribed(to uri: [UInt8]) {
-        guard self.subscriptions.count < Self.subscriptionLimit, !self.subscriptions.contains(uri) else { return }
-        self.subscriptions.append(uri)
+    /// What the caller subscribed to, in this order; a new home is told of it.
+    package var subscriptions: [[UInt8]] { self.subscribedAt.sorted { $0.value < $1.value }.map(\.key) }
+
+    /// Whether one more subscription can be kept, or is: if not, the caller is told so, and the upstream hears nothing.
+    package func canSubscribe(to uri: [UInt8]) -> Bool {
+        self.subscribedAt[uri] != nil
+            || self.subscribedAt.count < Self.subscriptionLimit
+                && uri.count <= Self.subscriptionByteLimit - self.subscribedBytes
     }
 
-    package mutating func unsubscribed(from uri: [UInt8]) { self.subscriptions.removeAll { $0 == uri } }
+    /// Returns whether it is kept.
+    @discardableResult
+    package mutating func subscribed(to uri: [UInt8]) -> Bool {
+        guard self.canSubscribe(to: uri) else { return false }
+        guard self.subscribedAt[uri] == nil else { return true }
+        self.subscribedAt[uri] = self.nextSubscription
+        self.nextSubscription += 1
+        self.subscribedBytes += uri.count
+        return true
+    }
+
+    package mutating func unsubscribed(from uri: [UInt8]) {
+        if self.subscribedAt.removeValue(forKey: uri) != nil { self.subscribedBytes -= uri.count }
+    }
 
     package mutating func leveled(_ severity: LogSeverity) { self.severity = severity }
 

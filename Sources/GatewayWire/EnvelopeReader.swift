@@ -38,6 +38,7 @@ struct EnvelopeReader {
             let key = try scanner.key(in: bytes)
             let member = EnvelopeMember(message: key, in: bytes)
             self.check(key, member, &names, in: bytes)
+            if member == nil, EnvelopeMember.isLikeOne(message: key, in: bytes) { self.reportLike(key) }
             let start = scanner.index
             let byte = scanner.peek(in: bytes)
             if member == .params, byte == UInt8(ascii: "{") {
@@ -67,6 +68,9 @@ struct EnvelopeReader {
             let key = try scanner.key(in: bytes)
             let member = EnvelopeMember(params: key, in: bytes)
             self.check(key, member, &names, in: bytes)
+            if member == nil, self.source == .downstream, EnvelopeMember.isLikeOne(params: key, in: bytes) {
+                self.reportLike(key)
+            }
             if member == .meta, scanner.peek(in: bytes) == UInt8(ascii: "{") {
                 let start = scanner.index
                 try self.readMeta(&scanner, in: bytes)
@@ -86,6 +90,9 @@ struct EnvelopeReader {
             let key = try scanner.key(in: bytes)
             let member = EnvelopeMember(meta: key, in: bytes)
             self.check(key, member, &names, in: bytes)
+            if member == nil, self.source == .downstream, EnvelopeMember.isLikeOne(meta: key, in: bytes) {
+                self.reportLike(key)
+            }
             let value = try scanner.value(in: bytes)
             if let member { self.members[member] = value }
             hasMember = try scanner.nextMember(in: bytes)
@@ -100,6 +107,8 @@ struct EnvelopeReader {
             if key.equals("code", in: bytes) {
                 if self.members[.errorCode] != nil { self.report("error.code comes twice", at: value.range.lowerBound) }
                 self.members[.errorCode] = value
+            } else if self.source == .downstream, key.folds(to: "code", in: bytes) {
+                self.reportLike(key)
             }
             hasMember = try scanner.nextMember(in: bytes)
         }
@@ -118,6 +127,10 @@ struct EnvelopeReader {
         }
         let isNew = if let member { self.members[member] == nil } else { names.insert(key, in: bytes) }
         if !isNew { self.report("a key comes twice", at: key.literal.lowerBound) }
+    }
+
+    private mutating func reportLike(_ key: JSONString) {
+        self.report("a key differs only by case from one that decides", at: key.literal.lowerBound)
     }
 
     private mutating func report(_ reason: StaticString, at offset: Int) {

@@ -8,14 +8,17 @@
 /// either a call or a response, and a response has either `result` or `error`. In the message, in `params` and in
 /// `params._meta` no key comes twice, and no key is written with escapes (a key such as `"\u006dethod"` is refused, not
 /// decoded, so that no two readers can disagree about it) except `\/`, which is read as the slash that it is, since
-/// PHP writes it in every key of `_meta`. Everything deeper is the business of whom the message is for.
+/// PHP writes it in every key of `_meta`. Nor is a key there one that a reader which ignores case takes for a member
+/// that decides, such as `Name` for `name` (EnvelopeMember+Folding.swift). Everything deeper is the business of whom the
+/// message is for.
 package struct EnvelopeScanner: Sendable {
     /// Who sent the message.
     package enum Source: Hashable, Sendable {
         /// A caller.
         case downstream
         /// An upstream: the same rules, except that a response may carry a null `error` beside its `result`, or a null
-        /// `result` beside its `error`, as some servers do.
+        /// `result` beside its `error`, as some servers do, and that keys of `params`, `_meta` and `error` may differ
+        /// from ours by case.
         case upstream
     }
 

@@ -20,16 +20,18 @@ package enum ToolCatalogue {
     ///
     /// `isAdmitted` is asked once for each tool, in order, with its decoded name; names come as Swift strings, which
     /// compare by canonical equivalence. A tool without a name that is a string is not admitted, since nobody can call
-    /// it. `maximumDepth` is how many objects and arrays may be open inside one another.
+    /// it. `maximumDepth` is how many objects and arrays may be open inside one another (`limits.jsonDepth`), the same as
+    /// where the message was scanned: a list that passed there must not fail here, or its caller gets none.
     ///
     /// - Returns: Ranges of `message`, ascending and apart, commas included; nil if nothing is to be removed, also for
     ///   a message without a `result`.
     /// - Throws: ``ToolCatalogueError`` if the text is no JSON object, if it has a `result` without a readable `tools`
     ///   array, or if one of the keys that decide (`result`, `tools`, and `name` of a tool, however they are written)
-    ///   comes twice: the caller answers an error then, and forwards nothing.
+    ///   comes twice, or comes in another case, which some clients take for the same: the caller answers an error then,
+    ///   and forwards nothing.
     package static func removals(
         in message: Span<UInt8>,
-        maximumDepth: Int = 64,
+        maximumDepth: Int,
         isAdmitted: (String) -> Bool
     ) throws(ToolCatalogueError) -> [Range<Int>]? {
         var reader = ToolCatalogueReader(maximumDepth: maximumDepth)
@@ -73,11 +75,13 @@ private struct ToolCatalogueReader {
         var hasResult = false
         var hasMember = try self.scanner.beginObject(in: message)
         while hasMember {
-            if try self.scanner.key(in: message).equals("result", in: message) {
+            let key = try self.scanner.key(in: message)
+            if key.equals("result", in: message) {
                 if hasResult { self.report("result comes twice") }
                 hasResult = true
                 try self.readResult(message, isAdmitted: isAdmitted)
             } else {
+                if key.folds(to: "result", in: message) { self.report("a key differs from result only by case") }
                 _ = try self.scanner.value(in: message)
             }
             hasMember = try self.scanner.nextMember(in: message)
@@ -94,11 +98,13 @@ private struct ToolCatalogueReader {
         var hasTools = false
         var hasMember = try self.scanner.beginObject(in: message)
         while hasMember {
-            if try self.scanner.key(in: message).equals("tools", in: message) {
+            let key = try self.scanner.key(in: message)
+            if key.equals("tools", in: message) {
                 if hasTools { self.report("tools comes twice") }
                 hasTools = true
                 try self.readTools(message, isAdmitted: isAdmitted)
             } else {
+                if key.folds(to: "tools", in: message) { self.report("a key differs from tools only by case") }
                 _ = try self.scanner.value(in: message)
             }
             hasMember = try self.scanner.nextMember(in: message)
@@ -150,6 +156,8 @@ private struct ToolCatalogueReader {
             if key.equals("name", in: message) {
                 if name != nil { self.report("the name of a tool comes twice") }
                 name = value
+            } else if key.folds(to: "name", in: message) {
+                self.report("a key of a tool differs from name only by case")
             }
             hasMember = try self.scanner.nextMember(in: message)
         }

@@ -1,9 +1,10 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
-import GatewaySession
 import GatewayWire
 import Testing
+
+@testable import GatewaySession
 
 @Suite("Session bridge") struct SessionBridgeTests {
     private static func bytes(_ text: String) -> [UInt8] { Array(text.utf8) }
@@ -78,7 +79,7 @@ import Testing
     func lost() {
         var machine = SessionBridge.StateMachine(sharing: .shared)
         machine.joined(1, capabilities: [.roots])
-        machine.subscribed(1, to: Self.bytes("file:///a"))
+        _ = machine.subscribed(1, to: Self.bytes("file:///a"))
         _ = Self.call(&machine, 1, 1)
         let own = machine.requestedByGateway()
         _ = machine.asked(.rootsList, id: .integer(9), literal: Self.bytes("9"))
@@ -88,6 +89,118 @@ import Testing
         #expect(machine.resources == [Self.bytes("file:///a")])
         #expect(machine.answered(.integer(1)) == .unknown)
         #expect(Self.call(&machine, 1, 1) != nil)
+    }
+
+    // MARK: Calls that were withdrawn
+
+    /// How a caller comes to wait no longer for a call that the upstream goes on with.
+    enum Withdrawal: CaseIterable, CustomTestStringConvertible {
+        case withdrawn
+        case left
+        var testDescription: String { self == .withdrawn ? "timed out or cancelled" : "its caller left" }
+    }
+
+    /// Callers 1 and 2 that can answer everything, of which 1 has withdrawn its call 1.
+    private static func machine(_ withdrawal: Withdrawal) -> SessionBridge.StateMachine {
+        var machine = SessionBridge.StateMachine(sharing: .shared)
+        machine.joined(1, capabilities: [.roots])
+        machine.joined(2, capabilities: [.roots])
+        let call = Self.call(&machine, 1, 1) ?? 0
+        switch withdrawal {
+        case .withdrawn: _ = machine.withdraw(call)
+        case .left: _ = machine.left(1)
+        }
+        return machine
+    }
+
+    private static func ask(_ machine: inout SessionBridge.StateMachine, _ id: Int64) -> SessionBridge.Question {
+        machine.asked(.rootsList, id: .integer(id), literal: Self.bytes("\(id)"))
+    }
+
+    @Test(
+        "What a withdrawn call causes reaches no other caller until the upstream answers it",
+        arguments: Withdrawal.allCases
+    )
+    func withdrawn(_ withdrawal: Withdrawal) {
+        var machine = Self.machine(withdrawal)
+        let call: Int64 = 1
+        let other = Self.call(&machine, 2, 1)
+        #expect(Self.ask(&machine, 1) == .refuse)
+        #expect(machine.logged(.error) == .nobody(isLogged: true))
+        #expect(machine.asked(.rootsList, id: .integer(2), literal: [], during: call) == .refuse)
+        #expect(machine.logged(.error, during: call) == .nobody(isLogged: true))
+        // What comes on the stream of a call that is in flight is for its caller all the same.
+        #expect(machine.logged(.error, during: other) == .caller(2, call: other))
+        #expect(machine.answered(.integer(call)) == .unknown)
+        #expect(machine.logged(.error) == .caller(2, call: other))
+        guard case .ask(2, other, _) = Self.ask(&machine, 3) else {
+            Issue.record("not asked")
+            return
+        }
+    }
+
+    @Test("A caller that is still there is asked because of a call that it withdrew, one that has left is not")
+    func withdrawnAlone() {
+        var machine = Self.machine(.withdrawn)
+        #expect(machine.logged(.error) == .caller(1, call: nil))
+        guard case .ask(1, nil, _) = Self.ask(&machine, 1) else {
+            Issue.record("not asked")
+            return
+        }
+        // The id is free at once, and the call that has it now is another one.
+        let again = Self.call(&machine, 1, 1)
+        #expect(again == 3)
+        #expect(machine.logged(.error) == .caller(1, call: again))
+        var abandoned = Self.machine(.left)
+        #expect(abandoned.logged(.error) == .nobody(isLogged: true))
+        #expect(Self.ask(&abandoned, 1) == .refuse)
+    }
+
+    @Test("When the upstream session is lost or opened anew, withdrawn calls are too", arguments: [true, false])
+    func withdrawnAndLost(isLost: Bool) {
+        var machine = Self.machine(.left)
+        let before = Self.call(&machine, 2, 1)
+        if isLost { _ = machine.upstreamLost() } else { machine.renewed() }
+        let call = isLost ? Self.call(&machine, 2, 1) : before
+        #expect(machine.logged(.error) == .caller(2, call: call))
+    }
+
+    @Test(
+        "Above the bound of withdrawn calls nobody is the only caller until the session is lost",
+        arguments: [-1, 0, 1]
+    )
+    func withdrawnLimit(above: Int) {
+        var machine = SessionBridge.StateMachine(sharing: .shared)
+        machine.joined(1, capabilities: [.roots])
+        for id in 0..<Int64(SessionBridge.withdrawnLimit + above) {
+            let isWithdrawn = Self.call(&machine, 1, id).map { machine.withdraw($0) }
+            #expect(isWithdrawn == true)
+        }
+        let isInDoubt = above > 0
+        #expect(machine.logged(.error) == (isInDoubt ? .nobody(isLogged: true) : .caller(1, call: nil)))
+        for id in 0..<Int64(SessionBridge.withdrawnLimit + above) { _ = machine.answered(.integer(id + 1)) }
+        let call = Self.call(&machine, 1, 1)
+        #expect(machine.logged(.error) == (isInDoubt ? .nobody(isLogged: true) : .caller(1, call: call)))
+        _ = machine.upstreamLost()
+        let last = Self.call(&machine, 1, 1)
+        #expect(machine.logged(.error) == .caller(1, call: last))
+    }
+
+    @Test("In the stateless era a log message is for the only call that there is, none being withdrawn")
+    func withdrawnStateless() {
+        var machine = SessionBridge.StateMachine(sharing: .shared)
+        machine.becameStateless()
+        let one = Self.call(&machine, -1, 1) ?? 0
+        #expect(machine.logged(.error) == .call(one))
+        let isWithdrawn = machine.withdraw(one)
+        #expect(isWithdrawn)
+        #expect(machine.logged(.error) == .nobody(isLogged: true))
+        let two = Self.call(&machine, -2, 1) ?? 0
+        #expect(machine.logged(.error) == .nobody(isLogged: true))
+        #expect(machine.logged(.error, during: one) == .nobody(isLogged: true))
+        #expect(machine.logged(.error, during: two) == .call(two))
+        #expect(machine.answered(.integer(one)) == .unknown)
+        #expect(machine.logged(.error) == .call(two))
     }
 
     // MARK: Questions
@@ -110,7 +223,6 @@ import Testing
         }
         // Nobody else answers for it, and it is answered once.
         #expect(machine.responded(by: 2, id: .integer(id)) == nil)
-        #expect(machine.isAsked(1) && !machine.isAsked(2))
         #expect(machine.responded(by: 1, id: .integer(id)) == Self.bytes("4"))
         #expect(machine.responded(by: 1, id: .integer(id)) == nil)
         let other = Self.call(&machine, 2, 1)
@@ -120,6 +232,74 @@ import Testing
             machine.asked(.elicitationCreate, id: .integer(6), literal: Self.bytes("6"), during: other)
                 == .ask(caller: 2, call: other, id: id + 2)
         )
+    }
+
+    /// How a question comes to be open no longer.
+    enum Closing: CaseIterable {
+        case answered
+        case takenBack
+        case undelivered
+        case lost
+    }
+
+    @Test(
+        "A caller reports progress under a token of what it alone was asked, while that is open",
+        arguments: Closing.allCases
+    )
+    func progressOfQuestions(_ closing: Closing) {
+        var machine = SessionBridge.StateMachine(sharing: .shared)
+        machine.joined(1, capabilities: [.sampling])
+        machine.joined(2, capabilities: [.sampling])
+        let calls = [1, 2].map { Self.call(&machine, $0, 1) }
+        func ask(_ id: Int64, _ token: MessageIDValue?, _ caller: Int) -> Int64? {
+            let question = machine.asked(
+                .samplingCreateMessage,
+                id: .integer(id),
+                literal: Self.bytes("\(id)"),
+                token: token,
+                during: calls[caller - 1]
+            )
+            guard case .ask(caller, _, let number) = question else { return nil }
+            return number
+        }
+        let text = MessageIDValue.string(Self.bytes("5"))
+        let one = ask(10, .integer(5), 1) ?? 0
+        let same = ask(11, .integer(5), 1)
+        #expect(ask(12, text, 2) != nil && ask(13, nil, 2) != nil && same != nil)
+        #expect(machine.isAsked(1, token: .integer(5)) && machine.isAsked(2, token: text))
+        // Neither under another's token, nor under one of another type, nor under the id of a question.
+        #expect(!machine.isAsked(2, token: .integer(5)) && !machine.isAsked(1, token: text))
+        #expect(!machine.isAsked(1, token: .integer(10)) && !machine.isAsked(2, token: .integer(13)))
+        #expect(machine.isAsked(3, token: .integer(5)) == false)
+        switch closing {
+        case .answered: #expect(machine.responded(by: 1, id: .integer(one)) == Self.bytes("10"))
+        case .takenBack: #expect(machine.cancelled(.integer(10))?.id == one)
+        case .undelivered: #expect(machine.undelivered(one) == Self.bytes("10"))
+        case .lost: _ = machine.upstreamLost()
+        }
+        // The other question under this token is open still.
+        #expect(machine.isAsked(1, token: .integer(5)) == (closing != .lost))
+        if let same { _ = machine.responded(by: 1, id: .integer(same)) }
+        #expect(machine.isAsked(1, token: .integer(5)) == false)
+        #expect(machine.isAsked(2, token: text) == (closing != .lost))
+    }
+
+    @Test("A caller that answers nothing is asked no more above a bound, others are", arguments: [-1, 0, 1])
+    func questionLimit(above: Int) {
+        var machine = SessionBridge.StateMachine(sharing: .shared)
+        machine.joined(1, capabilities: [.roots])
+        machine.joined(2, capabilities: [.roots])
+        let calls = [1, 2].map { Self.call(&machine, $0, 1) }
+        var asked = 0
+        let limit = SessionBridge.questionLimit
+        for id in 0..<Int64(limit + above) {
+            if case .ask = machine.asked(.rootsList, id: .integer(id), literal: [], during: calls[0]) { asked += 1 }
+        }
+        #expect(asked == min(limit + above, limit))
+        #expect(machine.asked(.rootsList, id: .integer(-1), literal: [], during: calls[1]) != .refuse)
+        #expect(machine.cancelled(.integer(0)) != nil)
+        #expect(machine.asked(.rootsList, id: .integer(-2), literal: [], during: calls[0]) != .refuse)
+        #expect(machine.left(1).unanswered.count == asked)
     }
 
     @Test("On a session of its own a caller is asked whatever it is, and a stateless upstream may not ask")
@@ -145,9 +325,9 @@ import Testing
         var machine = SessionBridge.StateMachine(sharing: .shared)
         machine.joined(1, capabilities: [.roots])
         machine.joined(2, capabilities: [])
-        machine.subscribed(1, to: Self.bytes("a"))
-        machine.subscribed(1, to: Self.bytes("b"))
-        machine.subscribed(2, to: Self.bytes("b"))
+        _ = machine.subscribed(1, to: Self.bytes("a"))
+        _ = machine.subscribed(1, to: Self.bytes("b"))
+        _ = machine.subscribed(2, to: Self.bytes("b"))
         let call = Self.call(&machine, 1, 1) ?? 0
         _ = machine.asked(.rootsList, id: .integer(5), literal: Self.bytes("5"))
         let departure = machine.left(1)
@@ -183,8 +363,8 @@ import Testing
     func changes() {
         var machine = SessionBridge.StateMachine(sharing: .shared)
         for caller in 1...3 { machine.joined(caller, capabilities: []) }
-        machine.subscribed(3, to: Self.bytes("a"))
-        machine.subscribed(2, to: Self.bytes("a"))
+        _ = machine.subscribed(3, to: Self.bytes("a"))
+        _ = machine.subscribed(2, to: Self.bytes("a"))
         #expect(machine.listChanged == .callers([1, 2, 3]))
         #expect(machine.updated(Self.bytes("a")) == .callers([2, 3]))
         #expect(machine.updated(Self.bytes("b")) == .callers([]))
@@ -199,18 +379,103 @@ import Testing
         #expect(own.unknownNotification == .caller(7, call: nil))
     }
 
+    // MARK: Subscriptions
+
+    @Test("A caller that subscribes to as much as it may is refused more, and no other is", arguments: [-1, 0, 1])
+    func subscriptionsOfCaller(above: Int) {
+        var machine = SessionBridge.StateMachine(sharing: .shared)
+        machine.joined(1, capabilities: [])
+        machine.joined(2, capabilities: [])
+        for uri in 0..<(1_000 + above) {
+            let isTaken = machine.subscribed(1, to: Self.bytes("a:\(uri)"))
+            #expect(isTaken == (uri < 1_000))
+        }
+        #expect(machine.resources.count == min(1_000 + above, 1_000))
+        let again = machine.subscribed(1, to: Self.bytes("a:0"))
+        let more = machine.subscribed(1, to: Self.bytes("b"))
+        let other = machine.subscribed(2, to: Self.bytes("b"))
+        #expect(again && other && more == (above < 0))
+        // There is room again when one ends; what was refused is nobody's.
+        let isLast = machine.unsubscribed(1, from: Self.bytes("a:0"))
+        let instead = machine.subscribed(1, to: Self.bytes("c"))
+        #expect(isLast && instead)
+        #expect(machine.updated(Self.bytes("b")) == .callers(above < 0 ? [1, 2] : [2]))
+        #expect(machine.left(1).unsubscribed.count == 1_000 - (above < 0 ? 1 : 0))
+        #expect(machine.resources == [Self.bytes("b")])
+        let stranger = machine.subscribed(3, to: Self.bytes("b"))
+        #expect(stranger == false)
+    }
+
+    @Test("The bytes of URIs are bounded for a caller and for all, and what several share counts once for all")
+    func subscriptionBytes() {
+        var subscriptions = Subscriptions(
+            limits: .init(urisOfCaller: 100, bytesOfCaller: 10, uris: 100, bytes: 25, pairs: 5)
+        )
+        func subscribe(_ uri: String, _ caller: Int) -> Bool { subscriptions.insert(Self.bytes(uri), of: caller) }
+        #expect(subscribe("1234567890", 1) && !subscribe("x", 1) && !subscribe("12345678901", 2))
+        #expect(subscribe("abcdefghij", 2) && subscribe("1234567890", 3))
+        #expect(!subscribe("123456", 4) && subscribe("12345", 4) && !subscribe("y", 5))
+        // Shared by one more, who may have it although all bytes are taken; then there are as many pairs as may be.
+        #expect(subscribe("1234567890", 5) && !subscribe("1234567890", 6))
+        _ = subscriptions.removeAll(of: 3)
+        #expect(subscribe("1234567890", 6))
+        #expect(subscriptions.removeAll(of: 2) == [Self.bytes("abcdefghij")])
+        #expect(subscribe("1234567", 2))
+    }
+
+    @Test("Whatever comes and goes, subscriptions are what a plain model says", arguments: 0..<30 as Range<UInt64>)
+    func randomSubscriptions(seed: UInt64) {
+        var random = SplitMix(seed)
+        let limits = Subscriptions.Limits(urisOfCaller: 4, bytesOfCaller: 9, uris: 8, bytes: 20, pairs: 14)
+        var subscriptions = Subscriptions(limits: limits)
+        var model: [Int: Set<[UInt8]>] = [:]
+        for _ in 0..<2_000 {
+            let caller = Int.random(in: 0..<6, using: &random)
+            let letter = UInt8.random(in: 97..<109, using: &random)
+            let uri = [UInt8](repeating: letter, count: Int(letter) % 4 + 1)
+            let all = model.values.reduce(into: Set<[UInt8]>()) { $0.formUnion($1) }
+            switch Int.random(in: 0..<8, using: &random) {
+            case 0:
+                let gone = model.removeValue(forKey: caller) ?? []
+                let kept = model.values.reduce(into: Set<[UInt8]>()) { $0.formUnion($1) }
+                #expect(Set(subscriptions.removeAll(of: caller)) == gone.subtracting(kept))
+            case 1, 2:
+                model[caller]?.remove(uri)
+                #expect(subscriptions.remove(uri, of: caller) == !model.values.contains { $0.contains(uri) })
+            default:
+                let own = model[caller] ?? []
+                let hasRoom =
+                    own.count < 4 && own.joined().count + uri.count <= 9
+                    && model.values.reduce(0) { $0 + $1.count } < 14
+                    && (all.contains(uri) || all.count < 8 && all.joined().count + uri.count <= 20)
+                let isTaken = subscriptions.insert(uri, of: caller)
+                #expect(isTaken == (own.contains(uri) || hasRoom))
+                if isTaken { model[caller, default: []].insert(uri) }
+            }
+            #expect(subscriptions.uris == model.values.reduce(into: []) { $0.formUnion($1) })
+            #expect(subscriptions.callers(of: uri) == model.filter { $0.value.contains(uri) }.keys.sorted())
+        }
+    }
+
     // MARK: All of it
 
-    @Test("Whatever happens in whatever order, an answer goes to its asker alone", arguments: 0..<50)
+    /// What should be known of a call.
+    private struct ModelCall {
+        var caller: Int
+        var id: Int64
+        /// Whether the upstream still owes its answer, but its caller waits for it no longer.
+        var isWithdrawn = false
+    }
+
+    @Test("Whatever happens in whatever order, messages go to whom they concern alone", arguments: 0..<50)
     func randomWalk(seed: UInt64) {
         var random = SplitMix(seed)
         var machine = SessionBridge.StateMachine(sharing: .shared)
-        /// What should be in flight: call → caller and id.
-        var model: [Int64: (caller: Int, id: Int64)] = [:]
+        var model: [Int64: ModelCall] = [:]
         var callers: Set<Int> = []
         var next = 0
         for _ in 0..<2_000 {
-            switch Int.random(in: 0..<10, using: &random) {
+            switch Int.random(in: 0..<12, using: &random) {
             case 0:
                 next += 1
                 machine.joined(next, capabilities: [.roots])
@@ -218,44 +483,65 @@ import Testing
             case 1:
                 guard let caller = callers.randomElement(using: &random) else { continue }
                 callers.remove(caller)
-                let gone = model.filter { $0.value.caller == caller }.keys.sorted()
+                let gone = model.filter { $0.value.caller == caller && !$0.value.isWithdrawn }.keys.sorted()
                 let departure = machine.left(caller)
                 #expect(departure.cancelled.sorted() == gone)
-                for call in gone { model[call] = nil }
-            case 2...5:
+                for call in gone { model[call]?.isWithdrawn = true }
+            case 2...4:
                 guard let caller = callers.randomElement(using: &random) else { continue }
                 let id = Int64.random(in: 0..<8, using: &random)
                 let call = Self.call(&machine, caller, id)
-                let isInFlight = model.values.contains { $0.caller == caller && $0.id == id }
+                let isInFlight = model.values.contains { $0.caller == caller && $0.id == id && !$0.isWithdrawn }
                 #expect((call == nil) == isInFlight)
                 if let call {
                     #expect(model[call] == nil)
-                    model[call] = (caller, id)
+                    model[call] = ModelCall(caller: caller, id: id)
                 }
-            case 6, 7:
+            case 5...7:
                 let call = model.keys.randomElement(using: &random) ?? 0
                 let response = machine.answered(.integer(call))
-                if let entry = model.removeValue(forKey: call) {
+                if let entry = model.removeValue(forKey: call), !entry.isWithdrawn {
                     #expect(response == .answer(call: call, id: Self.bytes("\(entry.id)")))
                 } else {
                     #expect(response == .unknown)
                 }
             case 8:
-                guard Int.random(in: 0..<20, using: &random) == 0 else { continue }
-                #expect(machine.upstreamLost() == model.keys.sorted())
-                model = [:]
+                guard let call = model.keys.randomElement(using: &random) else { continue }
+                let wasInFlight = machine.withdraw(call)
+                #expect(wasInFlight == (model[call]?.isWithdrawn == false))
+                model[call]?.isWithdrawn = true
+            case 9:
+                switch Int.random(in: 0..<20, using: &random) {
+                case 0:
+                    let inFlight = model.filter { !$0.value.isWithdrawn }.keys.sorted()
+                    #expect(machine.upstreamLost() == inFlight)
+                    model = [:]
+                case 1:
+                    machine.renewed()
+                    model = model.filter { !$0.value.isWithdrawn }
+                default:
+                    break
+                }
             default:
                 let busy = Set(model.values.map(\.caller))
+                let only = busy.count == 1 ? busy.first.flatMap { callers.contains($0) ? $0 : nil } : nil
                 let id = Int64.random(in: 0..<1_000_000, using: &random)
                 let question = machine.asked(.rootsList, id: .integer(id), literal: Self.bytes("\(id)"))
-                if case .ask(let caller, _, let number) = question {
-                    #expect(busy == [caller])
+                if case .ask(let caller, let call, let number) = question {
+                    #expect(only == caller)
+                    #expect(call == nil || model[call ?? 0]?.caller == caller && model[call ?? 0]?.isWithdrawn == false)
                     #expect(machine.responded(by: caller, id: .integer(number)) == Self.bytes("\(id)"))
                 } else {
-                    #expect(busy.count != 1)
+                    #expect(only == nil)
+                }
+                if case .caller(let caller, _) = machine.logged(.error) {
+                    #expect(only == caller)
+                } else {
+                    #expect(only == nil)
                 }
             }
-            #expect(machine.callCount == model.count && machine.callerCount == callers.count)
+            let inFlight = model.values.filter { !$0.isWithdrawn }.count
+            #expect(machine.callCount == inFlight && machine.callerCount == callers.count)
         }
     }
 

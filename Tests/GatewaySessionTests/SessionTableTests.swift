@@ -5,7 +5,22 @@ import GatewaySession
 import Testing
 
 @Suite("Session table") struct SessionTableTests {
-    typealias Table = SessionTable<String, Int>
+    typealias Table = SessionTable<Principal, Int>
+
+    /// One of the principals of an owner.
+    struct Principal: SessionPrincipal, ExpressibleByStringLiteral {
+        let owner: String
+        var variant = 0
+        var place = 0
+
+        init(stringLiteral owner: String) { self.owner = owner }
+
+        init(_ owner: String, variant: Int = 0, at place: Int = 0) {
+            self.owner = owner
+            self.variant = variant
+            self.place = place
+        }
+    }
 
     private var generator = SystemRandomNumberGenerator()
 
@@ -19,23 +34,23 @@ import Testing
     mutating func foreignPrincipal() {
         var table = Table(capacity: 10, idleLimit: .seconds(60))
         let id = self.id()
-        #expect(Self.isOpened(table.open(id, principal: "a", principalLimit: nil, payload: 7, now: .zero)))
+        #expect(Self.isOpened(table.open(id, principal: "a", ownerLimit: nil, payload: 7, now: .zero)))
         #expect(table.begin(id, principal: "b") == nil)
         #expect(table.begin(self.id(), principal: "a") == nil)
         #expect(table.begin(id, principal: "a") == 7)
     }
 
     @Test("At the cap the longest idle session of the same principal makes room", arguments: [nil, 2])
-    mutating func eviction(principalLimit: Int?) {
-        var table = Table(capacity: principalLimit == nil ? 2 : 10, idleLimit: .seconds(60))
+    mutating func eviction(ownerLimit: Int?) {
+        var table = Table(capacity: ownerLimit == nil ? 2 : 10, idleLimit: .seconds(60))
         let (old, young) = (self.id(), self.id())
-        _ = table.open(young, principal: "a", principalLimit: principalLimit, payload: 1, now: .seconds(2))
-        _ = table.open(old, principal: "a", principalLimit: principalLimit, payload: 2, now: .seconds(1))
+        _ = table.open(young, principal: "a", ownerLimit: ownerLimit, payload: 1, now: .seconds(2))
+        _ = table.open(old, principal: "a", ownerLimit: ownerLimit, payload: 2, now: .seconds(1))
         guard
             case .opened(let evicted) = table.open(
                 self.id(),
                 principal: "a",
-                principalLimit: principalLimit,
+                ownerLimit: ownerLimit,
                 payload: 3,
                 now: .seconds(3)
             )
@@ -52,12 +67,12 @@ import Testing
     @Test("One below the cap nobody has to go")
     mutating func belowCap() {
         var table = Table(capacity: 2, idleLimit: .seconds(60))
-        _ = table.open(self.id(), principal: "a", principalLimit: nil, payload: 1, now: .zero)
+        _ = table.open(self.id(), principal: "a", ownerLimit: nil, payload: 1, now: .zero)
         guard
             case .opened(let evicted) = table.open(
                 self.id(),
                 principal: "a",
-                principalLimit: nil,
+                ownerLimit: nil,
                 payload: 2,
                 now: .zero
             )
@@ -72,20 +87,20 @@ import Testing
     mutating func refused() {
         var table = Table(capacity: 2, idleLimit: .seconds(60))
         let busy = self.id()
-        _ = table.open(busy, principal: "a", principalLimit: nil, payload: 1, now: .zero)
+        _ = table.open(busy, principal: "a", ownerLimit: nil, payload: 1, now: .zero)
         _ = table.begin(busy, principal: "a")
-        _ = table.open(self.id(), principal: "b", principalLimit: nil, payload: 2, now: .zero)
-        #expect(!Self.isOpened(table.open(self.id(), principal: "a", principalLimit: nil, payload: 3, now: .zero)))
+        _ = table.open(self.id(), principal: "b", ownerLimit: nil, payload: 2, now: .zero)
+        #expect(!Self.isOpened(table.open(self.id(), principal: "a", ownerLimit: nil, payload: 3, now: .zero)))
         table.end(busy, now: .seconds(1))
-        #expect(Self.isOpened(table.open(self.id(), principal: "a", principalLimit: nil, payload: 3, now: .zero)))
+        #expect(Self.isOpened(table.open(self.id(), principal: "a", ownerLimit: nil, payload: 3, now: .zero)))
     }
 
     @Test("A session expires when it was unused for the idle limit, and not while it is used")
     mutating func expiry() {
         var table = Table(capacity: 10, idleLimit: .seconds(30))
         let (idle, busy) = (self.id(), self.id())
-        _ = table.open(idle, principal: "a", principalLimit: nil, payload: 1, now: .zero)
-        _ = table.open(busy, principal: "a", principalLimit: nil, payload: 2, now: .zero)
+        _ = table.open(idle, principal: "a", ownerLimit: nil, payload: 1, now: .zero)
+        _ = table.open(busy, principal: "a", ownerLimit: nil, payload: 2, now: .zero)
         _ = table.begin(busy, principal: "a")
         #expect(table.expire(now: .seconds(29)).isEmpty)
         #expect(table.expire(now: .seconds(30)).map(\.id) == [idle])
@@ -96,52 +111,207 @@ import Testing
         #expect(table.count == 0)
     }
 
-    @Test("Whatever happens, the count is that of the sessions that can be found")
-    mutating func randomWalk() {
-        var table = Table(capacity: 20, idleLimit: .seconds(50))
-        var model: [SessionID: (principal: String, uses: Int)] = [:]
-        var now = Duration.zero
-        for step in 0..<10_000 {
-            now += .milliseconds(Int.random(in: 0...200))
-            let known = model.randomElement()
-            switch Int.random(in: 0..<6) {
-            case 0, 1:
-                let (id, principal) = (self.id(), ["a", "b", "c"].randomElement() ?? "a")
-                if case .opened(let evicted) = table.open(
-                    id,
-                    principal: principal,
-                    principalLimit: 10,
-                    payload: step,
-                    now: now
-                ) {
-                    if let evicted {
-                        #expect(model[evicted.id]?.uses == 0)
-                        #expect(model[evicted.id]?.principal == principal)
-                        model[evicted.id] = nil
-                    }
-                    model[id] = (principal, 0)
+    @Test("An owner's sessions are counted together, under whatever principals and wherever it has them")
+    mutating func countsOwners() {
+        var table = Table(capacity: 100, idleLimit: .seconds(60))
+        var ids: [SessionID] = []
+        for number in 0..<3 {
+            ids.append(self.id())
+            let principal = Principal("a", variant: number, at: number)
+            _ = table.open(ids[number], principal: principal, ownerLimit: 3, payload: number, now: .seconds(number))
+        }
+        _ = table.begin(ids[0], principal: Principal("a"))
+        _ = table.open(self.id(), principal: "b", ownerLimit: 3, payload: 9, now: .zero)
+        // The first is in use: the second has been idle longest.
+        let fourth = Principal("a", variant: 4, at: 4)
+        guard
+            case .opened(let evicted) = table.open(
+                self.id(),
+                principal: fourth,
+                ownerLimit: 3,
+                payload: 4,
+                now: .seconds(4)
+            )
+        else {
+            Issue.record("refused")
+            return
+        }
+        #expect(evicted?.id == ids[1])
+        // Being of one owner does not let one principal find the session of another.
+        #expect(table.begin(ids[2], principal: fourth) == nil)
+    }
+
+    @Test("A session that was never used after it was opened is gone after a minute", arguments: [30, 60, 1_800])
+    mutating func neverUsed(idleLimit: Int) {
+        var table = Table(capacity: 10, idleLimit: .seconds(idleLimit))
+        let (abandoned, used) = (self.id(), self.id())
+        for id in [abandoned, used] {
+            _ = table.open(id, principal: "a", ownerLimit: nil, payload: 1, now: .zero)
+        }
+        _ = table.begin(used, principal: "a")
+        table.end(used, now: .seconds(1))
+        let limit = min(idleLimit, 60)
+        #expect(table.expire(now: .seconds(limit) - .nanoseconds(1)).isEmpty)
+        #expect(table.expire(now: .seconds(limit)).map(\.id) == [abandoned])
+        #expect(table.expire(now: .seconds(idleLimit + 1)).map(\.id) == [used])
+    }
+
+    /// How many sessions the owners a, b and c have in a place, how many of them in use, and whose goes for a new one of c.
+    struct Share: CustomTestStringConvertible {
+        var counts: [Int]
+        var busy: [Int] = [0, 0, 0]
+        var goes: String?
+        var testDescription: String { "\(self.counts), in use \(self.busy): \(self.goes ?? "nobody") gives way" }
+    }
+
+    @Test(
+        "For a share of a place the owner that has most there gives way, else the asking one does itself",
+        arguments: [
+            Share(counts: [4, 3, 0], goes: "a"), Share(counts: [3, 4, 1], goes: "b"),
+            Share(counts: [2, 1, 0], goes: "a"), Share(counts: [1, 1, 0], goes: nil),
+            Share(counts: [3, 3, 2], goes: "c"), Share(counts: [3, 3, 2], busy: [0, 0, 2], goes: nil),
+            Share(counts: [5, 3, 1], busy: [5, 0, 1], goes: "b"),
+            Share(counts: [5, 2, 1], busy: [5, 0, 1], goes: nil),
+            Share(counts: [5, 2, 1], busy: [5, 0, 0], goes: "c"), Share(counts: [0, 0, 0], goes: nil),
+            Share(counts: [3, 3, 0], goes: "a"),
+        ]
+    )
+    mutating func makesRoom(_ share: Share) {
+        var table = Table(capacity: 100, idleLimit: .seconds(60))
+        var oldest: [String: SessionID] = [:]
+        var now = 0
+        for (owner, (count, busy)) in zip(["a", "b", "c"], zip(share.counts, share.busy)) {
+            for number in 0..<count {
+                let (id, principal) = (self.id(), Principal(owner, variant: number))
+                now += 1
+                _ = table.open(id, principal: principal, ownerLimit: nil, payload: number, now: .seconds(now))
+                if number < busy {
+                    _ = table.begin(id, principal: principal)
+                } else if oldest[owner] == nil {
+                    oldest[owner] = id
                 }
-            case 2:
+            }
+            // What an owner has elsewhere does not count.
+            _ = table.open(self.id(), principal: Principal(owner, at: 1), ownerLimit: nil, payload: 0, now: .zero)
+        }
+        let ended = table.makeRoom(for: Principal("c", variant: 99))
+        #expect(ended?.id == share.goes.flatMap { oldest[$0] })
+        #expect(table.count == share.counts.reduce(3, +) - (share.goes == nil ? 0 : 1))
+    }
+
+    @Test("However often an owner comes back, the shares of a place end up within one of each other")
+    mutating func convergesToShares() {
+        var table = Table(capacity: 100, idleLimit: .seconds(60))
+        var counts = ["a": 12, "b": 0, "c": 0]
+        var owners: [SessionID: String] = [:]
+        for number in 0..<12 {
+            let id = self.id()
+            owners[id] = "a"
+            _ = table.open(id, principal: "a", ownerLimit: nil, payload: 0, now: .seconds(number))
+        }
+        for round in 0..<60 {
+            let owner = ["a", "b", "c"][round % 3]
+            guard let ended = table.makeRoom(for: Principal(owner)), let loser = owners.removeValue(forKey: ended.id)
+            else {
+                Issue.record("nobody gives way")
+                return
+            }
+            counts[loser, default: 0] -= 1
+            let id = self.id()
+            owners[id] = owner
+            counts[owner, default: 0] += 1
+            _ = table.open(id, principal: Principal(owner), ownerLimit: nil, payload: 0, now: .seconds(100 + round))
+        }
+        #expect(counts == ["a": 4, "b": 4, "c": 4])
+    }
+
+    /// What should be known of a session.
+    private struct ModelSession {
+        var principal: Principal
+        var uses = 0
+        var wasUsed = false
+        var lastUsed: Duration
+    }
+
+    @Test("Whatever happens, the table is what a plain model says", arguments: 0..<10 as Range<UInt64>)
+    mutating func randomWalk(seed: UInt64) {
+        var random = SessionBridgeTests.SplitMix(seed)
+        var table = Table(capacity: 20, idleLimit: .seconds(70))
+        var model: [SessionID: ModelSession] = [:]
+        var now = Duration.zero
+        func idlest(_ isMeant: (Principal) -> Bool) -> SessionID? {
+            model.filter { $0.value.uses == 0 && isMeant($0.value.principal) }
+                .min { $0.value.lastUsed < $1.value.lastUsed }?
+                .key
+        }
+        for step in 0..<4_000 {
+            now += .milliseconds(Int.random(in: 1...2_000, using: &random))
+            let known = model.randomElement(using: &random)
+            let owner = ["a", "b", "c"].randomElement(using: &random) ?? "a"
+            let asking = Principal(
+                owner,
+                variant: Int.random(in: 0..<3, using: &random),
+                at: Int.random(in: 0..<2, using: &random)
+            )
+            switch Int.random(in: 0..<8, using: &random) {
+            case 0...2:
+                let id = self.id()
+                let own = model.values.filter { $0.principal.owner == owner }.count
+                let isFull = model.count >= 20 || own >= 10
+                let expected = isFull ? idlest { $0.owner == owner } : nil
+                switch table.open(id, principal: asking, ownerLimit: 10, payload: step, now: now) {
+                case .opened(let evicted):
+                    #expect(evicted?.id == expected && (expected != nil) == isFull)
+                    if let expected { model[expected] = nil }
+                    model[id] = ModelSession(principal: asking, lastUsed: now)
+                case .refused:
+                    #expect(isFull && expected == nil)
+                }
+            case 3, 4:
                 guard let known else { continue }
-                #expect(table.begin(known.key, principal: known.value.principal) != nil)
-                model[known.key]?.uses += 1
-            case 3:
+                #expect(table.begin(known.key, principal: asking) == nil || asking == known.value.principal)
+                if asking == known.value.principal {
+                    model[known.key]?.uses += 1
+                } else {
+                    #expect(table.begin(known.key, principal: known.value.principal) != nil)
+                    model[known.key]?.uses += 1
+                }
+                model[known.key]?.wasUsed = true
+            case 5:
                 guard let known, known.value.uses > 0 else { continue }
-                table.end(known.key, now: now)
-                model[known.key]?.uses -= 1
-            case 4:
-                guard let known else { continue }
+                for _ in 0..<known.value.uses { table.end(known.key, now: now) }
+                model[known.key]?.uses = 0
+                model[known.key]?.lastUsed = now
+            case 6:
+                guard let known, Int.random(in: 0..<8, using: &random) == 0 else { continue }
                 #expect(table.remove(known.key)?.id == known.key)
                 #expect(table.remove(known.key)?.id == nil)
                 model[known.key] = nil
             default:
-                for ended in table.expire(now: now) {
-                    #expect(model[ended.id]?.uses == 0)
-                    model[ended.id] = nil
+                if Bool.random(using: &random) {
+                    let due = model.filter { _, session in
+                        session.uses == 0 && session.lastUsed + .seconds(session.wasUsed ? 70 : 60) <= now
+                    }
+                    #expect(Set(table.expire(now: now).map(\.id)) == Set(due.keys))
+                    for id in due.keys { model[id] = nil }
+                } else {
+                    let here = model.values.filter { $0.principal.place == asking.place }
+                    let counts = here.reduce(into: [:]) { $0[$1.principal.owner, default: 0] += 1 }
+                    let rich = counts.filter { entry in
+                        entry.value >= counts[owner, default: 0] + 2
+                            && idlest { $0.owner == entry.key && $0.place == asking.place } != nil
+                    }
+                    let most = rich.filter { $0.value == rich.values.max() }.keys
+                    let expected = idlest {
+                        $0.place == asking.place && (rich.isEmpty ? $0.owner == owner : most.contains($0.owner))
+                    }
+                    #expect(table.makeRoom(for: asking)?.id == expected)
+                    if let expected { model[expected] = nil }
                 }
             }
             #expect(table.count == model.count)
         }
         #expect(Set(table.removeAll().map(\.id)) == Set(model.keys))
+        #expect(table.count == 0)
     }
 }

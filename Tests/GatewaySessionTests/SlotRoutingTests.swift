@@ -106,11 +106,27 @@ import Testing
     func subscriptionLimit(above: Int) {
         var routing = SlotRouting(home: 0)
         let limit = SlotRouting.subscriptionLimit
-        for number in 0..<(limit + above) { routing.subscribed(to: Self.bytes("a:\(number)")) }
-        #expect(routing.subscriptions.count == min(limit + above, limit))
+        let kept = (0..<(limit + above)).filter { routing.subscribed(to: Self.bytes("a:\($0)")) }
+        #expect(routing.subscriptions.count == kept.count && kept.count == min(limit + above, limit))
+        #expect(routing.canSubscribe(to: Self.bytes("a:0")))
+        #expect(routing.canSubscribe(to: Self.bytes("b:0")) == (above < 0))
         routing.unsubscribed(from: Self.bytes("a:0"))
-        routing.subscribed(to: Self.bytes("b:0"))
-        #expect(routing.subscriptions.last == Self.bytes("b:0"))
+        let isKept = routing.subscribed(to: Self.bytes("b:0"))
+        #expect(isKept && routing.subscriptions.last == Self.bytes("b:0"))
+    }
+
+    @Test("Nor are subscriptions whose URIs are longer than the bytes for them", arguments: [-1, 0, 1])
+    func subscriptionByteLimit(above: Int) {
+        var routing = SlotRouting(home: 0)
+        let half = SlotRouting.subscriptionByteLimit / 2
+        func uri(_ byte: UInt8, _ count: Int) -> [UInt8] { Array(repeating: byte, count: count) }
+        let first = routing.subscribed(to: uri(1, half))
+        let again = routing.subscribed(to: uri(1, half))
+        let second = routing.subscribed(to: uri(2, half + above))
+        #expect(first && again && second == (above <= 0))
+        routing.unsubscribed(from: uri(1, half))
+        let third = routing.subscribed(to: uri(2, half + above))
+        #expect(third)
     }
 
     // MARK: Calls

@@ -242,10 +242,199 @@ struct EnvelopeScannerTests {
         #expect(error?.id.map { input.text[utf8: $0.range] } == input.id)
     }
 
+    // MARK: Keys that differ by case
+
+    /// A key like a member that decides: the message with it, and whether it is a key of the message itself.
+    struct LikeKey: CustomTestStringConvertible {
+        var key: String
+        var text: String
+        var isOfMessage = false
+        var testDescription: String { self.text }
+
+        static func message(_ keys: String...) -> [LikeKey] {
+            keys.map {
+                LikeKey(key: $0, text: #"{"jsonrpc":"2.0","id":1,"method":"x","\#($0)":{}}"#, isOfMessage: true)
+            }
+        }
+
+        static func params(_ keys: String...) -> [LikeKey] {
+            keys.map { LikeKey(key: $0, text: #"{"jsonrpc":"2.0","id":1,"method":"x","params":{"\#($0)":"a"}}"#) }
+        }
+
+        static func meta(_ keys: String...) -> [LikeKey] {
+            keys.map {
+                LikeKey(key: $0, text: #"{"jsonrpc":"2.0","id":1,"method":"x","params":{"_meta":{"\#($0)":"a"}}}"#)
+            }
+        }
+
+        static let all: [LikeKey] =
+            Self.message(
+                "Id",
+                "ID",
+                "iD",
+                "ıd",
+                "İd",
+                "Method",
+                "METHOD",
+                "methoD",
+                "Params",
+                "PARAMS",
+                "paramſ",
+                "PARAMſ",
+                "Result",
+                "reſult",
+                "Error",
+                "ERROR",
+                "JSONRPC",
+                "jſonrpc",
+                "jsonRPC"
+            )
+            + Self.params(
+                "Name",
+                "NAME",
+                "nAmE",
+                "_Meta",
+                "_META",
+                "Uri",
+                "URI",
+                "urı",
+                "taskid",
+                "TaskId",
+                "taſkId",
+                "tas\u{212a}Id",
+                "ta\u{17f}\u{212a}ID",
+                "requestid",
+                "requeſtId",
+                "RequestId",
+                "requestſtate",
+                "REQUESTſTATE",
+                "protocolversion",
+                "ProtocolVersion",
+                "protocolVerſion",
+                "progresstoken",
+                "progreſſToken",
+                "progressTo\u{212a}en",
+                "Level",
+                "LEVEL",
+                "Capabilities",
+                "capabilitieſ",
+                "Cursor",
+                "curſor"
+            )
+            + Self.meta(
+                "ProgressToken",
+                "progressto\u{212a}en",
+                "io.modelcontextprotocol/protocolversion",
+                "IO.ModelContextProtocol/protocolVersion",
+                #"io.modelcontextprotocol\/ProtocolVersion"#,
+                "io.modelcontextprotocol/clientcapabilitieſ",
+                "io.modelcontextprotocol/ſubscriptionId"
+            )
+    }
+
+    @Test("A caller's key that differs only by case from one that decides is refused", arguments: LikeKey.all)
+    func refusesLikeKeys(_ like: LikeKey) {
+        let error = self.failure(like.text)
+        #expect(error?.code == .invalidRequest)
+        #expect(error?.reason == "a key differs only by case from one that decides")
+        #expect(error?.id.map { like.text[utf8: $0.range] } == "1")
+        let offset = error.map { like.text[utf8: $0.offset..<like.text.utf8.count] }
+        #expect(offset?.hasPrefix("\"\(like.key)\"") == true)
+    }
+
+    @Test("So is one beside the member that it is like, before it or after it, alone or in a batch")
+    func refusesLikeKeysBesideTheirMembers() throws {
+        for call in [
+            #"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo","Name":"danger"}}"#,
+            #"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"NAME":"danger","name":"echo"}}"#,
+            #"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo"},"Params":{"name":"danger"}}"#,
+            #"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo"},"paramſ":{"name":"danger"}}"#,
+            #"{"jsonrpc":"2.0","id":1,"method":"tools/list","METHOD":"tools/call","params":{"name":"danger"}}"#,
+        ] {
+            #expect(self.failure(call)?.code == .invalidRequest)
+            let batch = Array(#"[{"jsonrpc":"2.0","id":7,"method":"ping"},\#(call)]"#.utf8)
+            let elements = try EnvelopeScanner().scanBatch(batch.span, maximumCount: 2)
+            #expect(elements.map { (try? $0.message.get()) != nil } == [true, false])
+        }
+    }
+
+    @Test("Of an upstream, only keys of the message itself must not be like one that decides", arguments: LikeKey.all)
+    func refusesLikeKeysOfUpstreams(_ like: LikeKey) {
+        let error = self.failure(like.text, from: .upstream)
+        #expect(error?.code == (like.isOfMessage ? .invalidRequest : nil))
+    }
+
+    @Test("The code of a caller's error is not written in another case, that of an upstream may be")
+    func refusesLikeCode() {
+        let text = #"{"jsonrpc":"2.0","id":1,"error":{"code":1,"Code":2,"message":"m"}}"#
+        #expect(self.failure(text)?.code == .invalidRequest)
+        #expect(self.failure(text, from: .upstream) == nil)
+    }
+
+    @Test(
+        "A key that is like none of those passes, wherever it is",
+        arguments: LikeKey.message(
+            "",
+            "i",
+            "idd",
+            "ids",
+            "Name",
+            "methods",
+            "parameters",
+            "paramss",
+            "para\u{17e}s",
+            "result2",
+            "erroŕ",
+            "ſ",
+            "\u{212a}",
+            "_meta",
+            "日本",
+            "ïd",
+            "rpc"
+        )
+            + LikeKey.params(
+                "",
+                "Method",
+                "ID",
+                "arguments",
+                "Arguments",
+                "name2",
+                "nam",
+                "n\u{430}me",
+                "meta",
+                "Meta",
+                "__meta",
+                "url",
+                "task",
+                "task_id",
+                "ſſſſſſ",
+                "taskIds",
+                "progress",
+                "reason",
+                "content",
+                "total"
+            )
+            + LikeKey.meta(
+                "name",
+                "Name",
+                "TraceParent",
+                "traceparent",
+                "protocolVersion",
+                "io.modelcontextprotocol/clientInfo",
+                "com.example/ProgressToken",
+                "io.modelcontextprotocol.protocolVersion"
+            )
+    )
+    func passesOtherKeys(_ like: LikeKey) {
+        #expect(self.failure(like.text) == nil)
+        #expect(self.failure(like.text, from: .upstream) == nil)
+    }
+
     @Test("Below that, keys may repeat and be escaped")
     func leavesInnerObjectsAlone() throws {
         let text =
-            ##"{"jsonrpc":"2.0","id":1,"method":"x","params":{"a":{"b":1,"b":2,"\u0062":3},"_meta":{"x":{"y":1,"y":1}}}}"##
+            ##"{"jsonrpc":"2.0","id":1,"method":"x","params":{"a":{"b":1,"b":2,"\u0062":3,"Name":4},"##
+            + #""_meta":{"x":{"y":1,"y":1}}}}"#
         #expect(try Envelope(text).kind == .request)
         let result = ##"{"jsonrpc":"2.0","id":1,"result":{"a":1,"a":2,"\u0061":3}}"##
         #expect(try Envelope(result).kind == .result)

@@ -68,6 +68,8 @@ struct MessageGenerator {
         default:
             let pieces = [
                 "\"", "\\", "{", "}", "[", "]", ",", ":", "\r", "\n", "\\u0061", "\"id\":1,", "é", "\u{0}", "null",
+                "\"Name\":1,",
+                "\"paramſ\":1,", "ſ", "\u{212a}",
             ]
             bytes.insert(contentsOf: self.pick(pieces).utf8, at: place)
         }

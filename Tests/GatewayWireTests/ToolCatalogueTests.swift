@@ -9,7 +9,7 @@ struct ToolCatalogueTests {
     /// The message with only the tools whose names are in `admitted`; nil if nothing is to be removed.
     private func filter(_ text: String, _ admitted: Set<String>) throws -> String? {
         let bytes = Array(text.utf8)
-        let removals = try ToolCatalogue.removals(in: bytes.span) { admitted.contains($0) }
+        let removals = try ToolCatalogue.removals(in: bytes.span, maximumDepth: 64) { admitted.contains($0) }
         guard let removals else { return nil }
         #expect(zip(removals, removals.dropFirst()).allSatisfy { $0.upperBound < $1.lowerBound })
         return String(decoding: ToolCatalogue.removing(removals, from: bytes.span), as: UTF8.self)
@@ -59,7 +59,7 @@ struct ToolCatalogueTests {
         let text = ##"{"result":{"tools":[{"name":"\u0064elete"},{"n\u0061me":"a\/b"},{"name":"keep"}]}}"##
         var names: [String] = []
         let bytes = Array(text.utf8)
-        _ = try ToolCatalogue.removals(in: bytes.span) { name in
+        _ = try ToolCatalogue.removals(in: bytes.span, maximumDepth: 64) { name in
             names.append(name)
             return true
         }
@@ -91,10 +91,26 @@ struct ToolCatalogueTests {
             #"{"result":{"tools":[{"name":"a","name":"b"}]}}"#,
             ##"{"result":{"tools":[{"name":"a","n\u0061me":"b"}]}}"##,
             "{\"result\":{\"tools\":[{\"name\":\"\u{1}\"}]}}",
+            #"{"result":{"tools":[]},"Result":{"tools":[]}}"#, #"{"result":{"tools":[],"TOOLS":[{"name":"b"}]}}"#,
+            #"{"result":{"tools":[],"toolſ":[]}}"#, #"{"result":{"tools":[{"name":"a","Name":"b"}]}}"#,
+            ##"{"result":{"tools":[{"name":"a","N\u0061me":"b"}]}}"##, #"{"result":{"tools":[{"Name":"b"}]}}"#,
         ]
     )
     func refuses(_ text: String) {
         #expect(throws: ToolCatalogueError.self) { try self.filter(text, ["a"]) }
+    }
+
+    @Test("A list that is as deep as a message may be is filtered, one that is deeper is not", arguments: [3, 64, 200])
+    func takesLimit(_ limit: Int) {
+        // The message, its result, the array, the tool and what is in it.
+        func isFiltered(depth: Int) -> Bool {
+            let inner = String(repeating: "[", count: depth - 4) + String(repeating: "]", count: depth - 4)
+            let bytes = Array(#"{"result":{"tools":[{"name":"a","x":\#(inner)}]}}"#.utf8)
+            let removals = try? ToolCatalogue.removals(in: bytes.span, maximumDepth: limit) { _ in false }
+            return removals != nil
+        }
+        #expect(isFiltered(depth: max(limit, 5)) == (limit >= 5))
+        #expect(!isFiltered(depth: max(limit, 5) + 1))
     }
 
     @Test("Nesting is limited", arguments: [4, 5, 6])

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 package import GatewayPolicy
+import GatewaySession
 import GatewayTransport
 package import GatewayWire
 
@@ -87,6 +88,14 @@ package struct GatewayError: Error, Sendable {
             ?? "the server refused our credentials with \(status); check its headers or tokens"
         return GatewayError(.credentialRejected, executed: .no, text, cause: "auth_\(status)", status: status)
     }
+
+    /// A caller subscribes to more than is kept for it.
+    static let tooManySubscriptions = GatewayError(
+        .overloaded,
+        executed: .no,
+        SessionBridge.subscriptionBounds,
+        cause: "subscriptions"
+    )
 
     /// The upstream refused every credential that the call might use.
     static func exhausted(_ statuses: [Int]) -> GatewayError {

@@ -146,7 +146,7 @@ class CallerExchange: DownstreamExchange, Sweepable, StreamSource {
         self.outcome = CallOutcome(error.reason)
         self.gateway.report(error, upstream: self.upstream, method: self.message.method)
         self.abandonUpstream()
-        self.freeID()
+        self.freeID(mayStillRun: error.executed != .no)
         if self.hasStarted {
             let body = ErrorAnswer.body(error, upstream: self.upstream.name, id: self.message.idBytes)
             self.sendEvent(ByteBuffer(bytes: body))
@@ -161,7 +161,7 @@ class CallerExchange: DownstreamExchange, Sweepable, StreamSource {
     final func refuse(status: Int, code: Int, _ text: String, outcome: CallOutcome) {
         self.outcome = outcome
         self.abandonUpstream()
-        self.freeID()
+        self.freeID(mayStillRun: true)
         self.reply(
             status: status,
             json: ErrorAnswer.body(code: code, message: text, id: self.message.idBytes)
@@ -297,11 +297,13 @@ class CallerExchange: DownstreamExchange, Sweepable, StreamSource {
     }
 
     /// The caller is about to have its answer, and may use the id again at once, on whatever event loop.
-    func freeID() {}
+    ///
+    /// `mayStillRun`: unless the upstream answered, it may go on with the call.
+    func freeID(mayStillRun: Bool) {}
 
     /// Sends the last message of a stream and ends it.
     final func finishEvents(with message: ByteBuffer) {
-        self.freeID()
+        self.freeID(mayStillRun: true)
         if self.isMessageWise {
             self.reply(status: 200, body: message) { _ in }
         } else {

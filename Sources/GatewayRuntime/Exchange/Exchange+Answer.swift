@@ -132,6 +132,7 @@ extension Exchange {
         self.connection = nil
         switch self.phase {
         case .holding(let hold):
+            self.isOverUpstream = !self.answer.isCloseDelimited
             self.collected(hold)
         case .relaying:
             self.finishReply()
@@ -230,6 +231,7 @@ extension Exchange {
                 )
             )
         }
+        self.isOverUpstream = true
         if self.message.method == .initialize { return self.initialized(self.collected.bytes, envelope) }
         guard let answer = self.forCaller(self.collected.bytes, envelope) else { return }
         self.respond(answer)
@@ -240,19 +242,20 @@ extension Exchange {
     /// nil: it cannot be, and the exchange has ended.
     func forCaller(_ message: ByteBuffer, _ envelope: Envelope) -> ByteBuffer? {
         guard self.filtersTools else { return self.sharedCall?.restored(message, envelope) ?? message }
-        guard let filtered = self.upstream.filtered(message, envelope) else {
+        let depth = self.gateway.limits.jsonDepth
+        guard let filtered = self.upstream.filtered(message, envelope, depth: depth) else {
             self.fail(self.protocolFailure("the list of tools cannot be read", "bad_json", executed: .yes))
             return nil
         }
         guard let sharedCall else { return filtered }
-        guard let again = AnswerReader.read(filtered, depth: self.gateway.limits.jsonDepth) else { return filtered }
+        guard let again = AnswerReader.read(filtered, depth: depth) else { return filtered }
         return sharedCall.restored(filtered, again)
     }
 
     /// Sends a whole answer as the upstream's.
     func respond(_ body: ByteBuffer, sessionID: String? = nil) {
         self.pin(self.collected.bytes, nil)
-        self.freeID()
+        self.freeID(mayStillRun: true)
         self.reply(status: self.answer.status, body: body) { [fields = self.answer.fields] head in
             head.writeImmutableBuffer(fields)
             if let sessionID { head.writeString("Mcp-Session-Id: \(sessionID)\r\n") }

@@ -37,6 +37,7 @@ extension Exchange {
     /// Sends the message in the session that the caller has in the slot, which is opened if it has none there.
     func enterSession() {
         guard let session else { return self.connect() }
+        if self.hasRouting, session.subscribesTooMuch(self.message) { return self.fail(.tooManySubscriptions) }
         switch session.binding {
         case .none, .link, .http(nil):
             self.connect()
@@ -94,7 +95,7 @@ extension Exchange {
         // One that is only repeated keeps its id; with another credential it gets a new one.
         if self.preparedSlot == self.slot { return self.connect() }
         self.preparedSlot = self.slot
-        self.sharedCall?.end()
+        self.freeID(mayStillRun: true)
         self.sharedCall = nil
         var message = self.message
         if self.hasRouting {
@@ -122,6 +123,8 @@ extension Exchange {
             self.finish(.ok)
         case .duplicate:
             self.refuse(status: 400, code: -32_600, "this id is in use", outcome: .refused)
+        case .refused(let error):
+            self.fail(error)
         }
     }
 
@@ -157,6 +160,7 @@ extension Exchange {
 
     private func refused(with status: Int, as kind: RefusalKind, isCounted: Bool) {
         self.forgetCollected()
+        self.isOverUpstream = true
         guard let pool = self.http.credentials else {
             self.upstream.conclude(.rejected)
             return self.fail(.rejected(status: status, slot: nil))
@@ -173,7 +177,7 @@ extension Exchange {
 
     /// Gives back what the last attempt held.
     func endAttempts() {
-        self.sharedCall?.end()
+        self.freeID(mayStillRun: true)
         guard let pool = self.http.credentials else { return }
         pool.release(&self.credentials)
         if self.hasRouting { self.session?.ended(self.message) }

@@ -117,6 +117,7 @@ extension Exchange {
             return sharedCall.along(data, envelope).map(Verdict.send) ?? .drop
         case .result, .error:
             guard self.isAnswered(by: envelope, in: data) else { return .drop }
+            self.isOverUpstream = true
             if self.message.method == .initialize {
                 self.initialized(data, envelope)
                 return .replaced

@@ -94,6 +94,7 @@ extension Exchange {
     /// (contract §4); a second time it is over.
     func sessionLost() {
         self.abandonUpstream()
+        self.isOverUpstream = true
         guard let upstreamSession, let lostID = self.sentSessionID, !self.isSessionRenewed else {
             return self.sessionOver()
         }

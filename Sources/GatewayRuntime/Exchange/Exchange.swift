@@ -98,6 +98,8 @@ final class Exchange: CallerExchange, UpstreamReceiver {
     var redirects = 0
     /// The ids that stand for the caller's in a session that callers share; nil where ids pass as they are.
     var sharedCall: SharedCall?
+    /// Whether the upstream answered the last attempt, or refused it, so that it does nothing for the call any more.
+    var isOverUpstream = false
 
     // What came back.
     /// Bytes of the answer that are held: until it is whole, or an event of it is.
@@ -133,6 +135,7 @@ final class Exchange: CallerExchange, UpstreamReceiver {
     /// The session is open, or there is none to open.
     func connect() {
         self.phase = .attempting
+        self.isOverUpstream = false
         self.loop.pool(of: self.upstream)?.connect(for: self, isFresh: self.isFresh)
     }
 
@@ -275,7 +278,9 @@ final class Exchange: CallerExchange, UpstreamReceiver {
         }
     }
 
-    override func freeID() { self.sharedCall?.end() }
+    override func freeID(mayStillRun: Bool) {
+        if mayStillRun, !self.isOverUpstream { self.sharedCall?.withdraw() } else { self.sharedCall?.answered() }
+    }
 
     override func done() {
         self.phase = .done

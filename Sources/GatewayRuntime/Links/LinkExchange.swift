@@ -164,7 +164,8 @@ final class LinkExchange: CallerExchange {
             }
         }
         if self.message.method == .toolsList {
-            guard let filtered = self.upstream.filtered(answer, envelope) else {
+            let depth = self.gateway.limits.jsonDepth
+            guard let filtered = self.upstream.filtered(answer, envelope, depth: depth) else {
                 return self.fail(
                     GatewayError(
                         .upstreamProtocol,

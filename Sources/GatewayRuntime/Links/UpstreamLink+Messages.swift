@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import GatewayModel
+import GatewayPolicy
 import GatewaySession
 import GatewayTransport
 import GatewayWire
@@ -83,7 +84,9 @@ extension UpstreamLink {
                 self.written.insert(call)
                 exchange.execute { $0.isWritten = true }
             case .failed(let error):
-                guard let self, self.forget(call) else { return }
+                guard let self, self.forget(call, mayStillRun: error.executed != .no && error.status != 404) else {
+                    return
+                }
                 if error.status == 404, !isAgain { return self.sendAgain(message, caller, exchange) }
                 exchange.execute { $0.failed(error) }
             }
@@ -102,8 +105,9 @@ extension UpstreamLink {
         let uri = message.envelope.name.map { $0.decodedBytes(in: message.body.readableBytesUInt8Span) }
         switch message.method {
         case .resourcesSubscribe:
-            if let uri { self.bridge.subscribed(caller, to: uri) }
-            return false
+            guard let uri, !self.bridge.subscribed(caller, to: uri) else { return false }
+            exchange.execute { $0.failed(.tooManySubscriptions) }
+            return true
         case .resourcesUnsubscribe:
             guard let uri, !self.bridge.unsubscribed(caller, from: uri), let id = message.idBytes else { return false }
             let answer = ClientMessage.emptyResult(id)
@@ -142,7 +146,7 @@ extension UpstreamLink {
             .rootsListChangedNotification where self.sharing == .shared:
             // The session was initialized by us, and its roots are nobody's in particular.
             return exchange.execute { $0.taken() }
-        case .progressNotification where !self.isAsked(caller):
+        case .progressNotification where !self.isAsked(caller, message):
             return exchange.execute { $0.taken() }
         default:
             break
@@ -150,9 +154,10 @@ extension UpstreamLink {
         self.sendOneWay(body, exchange, channel)
     }
 
-    private func isAsked(_ caller: Int?) -> Bool {
-        guard let caller else { return false }
-        return self.bridge.isAsked(caller)
+    /// Whether the progress that a caller reports is that of something that it was asked.
+    private func isAsked(_ caller: Int?, _ message: CallerMessage) -> Bool {
+        guard let caller, let token = message.envelope.progressToken else { return false }
+        return self.bridge.isAsked(caller, token: token.value(in: message.body.readableBytesUInt8Span))
     }
 
     private func respond(
@@ -182,7 +187,7 @@ extension UpstreamLink {
 
     /// The caller does not wait for its answer any more; `isTold`: the upstream is told to stop.
     func withdraw(_ call: Int64, reason: StaticString, isTold: Bool) {
-        guard self.forget(call), isTold else { return }
+        guard self.forget(call, mayStillRun: true), isTold else { return }
         self.channel?.send(ClientMessage.cancelled(Array("\(call)".utf8), reason: reason)) { _ in }
     }
 
@@ -199,12 +204,16 @@ extension UpstreamLink {
         self.restart()
     }
 
-    private func forget(_ call: Int64) -> Bool {
+    /// Nobody waits for a call any more; false if it is over already.
+    ///
+    /// `mayStillRun`: the upstream may go on with it.
+    private func forget(_ call: Int64, mayStillRun: Bool) -> Bool {
         self.written.remove(call)
         self.slowCallers.remove(call)
         self.resumeReading()
         guard self.calls.removeValue(forKey: call) != nil else { return false }
-        return self.bridge.withdraw(call)
+        if mayStillRun { return self.bridge.withdraw(call) }
+        return self.bridge.answered(.integer(call)) != .unknown
     }
 
     /// A question could not be given to its caller after all.
@@ -267,8 +276,9 @@ extension UpstreamLink {
             self.channel?.send(ClientMessage.emptyResult(literal)) { _ in }
             return
         }
-        guard case .ask(let caller, let call, let number) = self.bridge.asked(method, id: value, literal: literal)
-        else {
+        let token = envelope.progressToken?.value(in: message.readableBytesUInt8Span)
+        let asking = self.bridge.asked(method, id: value, literal: literal, token: token)
+        guard case .ask(let caller, let call, let number) = asking else {
             self.channel?.send(ClientMessage.methodNotFound(literal)) { _ in }
             return
         }

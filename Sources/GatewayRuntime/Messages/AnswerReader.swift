@@ -78,9 +78,9 @@ enum AnswerReader {
 
     /// The value of a member of the object at `start`; nil if there is no object or no such member.
     ///
-    /// The envelope was scanned before, so that the text is known to be JSON.
+    /// The envelope was scanned before, so that the text is known to be JSON, and no deeper than it may be.
     static func member(_ name: StaticString, at start: Int, in bytes: Span<UInt8>) -> JSONValue? {
-        var scanner = JSONScanner(at: start)
+        var scanner = JSONScanner(at: start, depthLimit: .max)
         guard scanner.peek(in: bytes) == UInt8(ascii: "{") else { return nil }
         do {
             var hasNext = try scanner.beginObject(in: bytes)
@@ -98,7 +98,7 @@ enum AnswerReader {
 
     /// The strings of the array at `start`.
     private static func strings(at start: Int, in bytes: Span<UInt8>) -> [String] {
-        var scanner = JSONScanner(at: start)
+        var scanner = JSONScanner(at: start, depthLimit: .max)
         var strings: [String] = []
         do {
             var hasNext = try scanner.beginArray(in: bytes)

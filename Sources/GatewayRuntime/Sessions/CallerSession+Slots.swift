@@ -77,7 +77,8 @@ extension CallerSession {
 
     /// A message of a slot's session as its caller may see it: questions have ids that no other has.
     func heard(_ message: ByteBuffer, by slot: Int) -> ByteBuffer {
-        guard self.withRouting({ _ in true }) == true, let envelope = AnswerReader.read(message, depth: 64) else {
+        // It was read before, with the limit of the configuration.
+        guard self.withRouting({ _ in true }) == true, let envelope = AnswerReader.read(message, depth: .max) else {
             return message
         }
         return self.heard(message, envelope, by: slot)
@@ -92,6 +93,13 @@ extension CallerSession {
             return message
         }
         return message.edited([MessageEdit(id.range, own)])
+    }
+
+    /// Whether a message subscribes to more than is kept for a new home.
+    func subscribesTooMuch(_ message: CallerMessage) -> Bool {
+        guard message.method == .resourcesSubscribe, let name = message.envelope.name else { return false }
+        let uri = name.decodedBytes(in: message.body.readableBytesUInt8Span)
+        return self.withRouting { $0.canSubscribe(to: uri) } == false
     }
 
     /// What the caller asked of the session as a whole is kept for a new home.

@@ -15,6 +15,24 @@ package struct Principal: Hashable, Sendable {
     let token: Int?
     /// The forwarded field lines, in the order in which they came; empty without `forwardHeaders`.
     let forwarded: [UInt8]
+    /// The number of the inbound token's value, the same at every upstream that takes this value; nil without tokens.
+    let tokenOwner: Int?
+}
+
+extension Principal: SessionPrincipal {
+    /// Whose sessions are counted together.
+    package enum Owner: Hashable, Sendable {
+        /// All that come with one inbound token, whatever they forward and wherever they call.
+        case token(Int)
+        /// Callers without a token, who are told apart by what they forward, if at all.
+        case caller(upstream: Int, forwarded: [UInt8])
+    }
+
+    package var owner: Owner {
+        self.tokenOwner.map(Owner.token) ?? .caller(upstream: self.upstream, forwarded: self.forwarded)
+    }
+
+    package var place: Int { self.upstream }
 }
 
 /// One caller's handshake session: our id, what it uses upstream, and the streams that it can take up again.

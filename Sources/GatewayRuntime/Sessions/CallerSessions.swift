@@ -31,7 +31,7 @@ package final class CallerSessions: Sendable {
             table.open(
                 session.id,
                 principal: session.principal,
-                principalLimit: session.principal.token == nil ? nil : self.perToken,
+                ownerLimit: session.principal.tokenOwner == nil ? nil : self.perToken,
                 payload: session,
                 now: Self.now
             )
@@ -57,9 +57,10 @@ package final class CallerSessions: Sendable {
         self.table.withLock { $0.remove(session.id) } != nil
     }
 
-    /// Takes out the longest idle session of a principal that has no call or stream; nil if there is none.
-    func removeIdlest(of principal: Principal) -> CallerSession? {
-        self.table.withLock { $0.removeIdlest(of: principal) }?.payload
+    /// Takes out a session without call or stream so that `principal` can have one at its upstream; nil if nobody has to
+    /// go.
+    func makeRoom(for principal: Principal) -> CallerSession? {
+        self.table.withLock { $0.makeRoom(for: principal) }?.payload
     }
 
     func expire() -> [CallerSession] {

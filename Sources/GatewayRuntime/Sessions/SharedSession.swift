@@ -162,7 +162,12 @@ final class SharedSession: Sendable {
     private func opened(_ result: Opened, _ session: HTTPUpstreamSession? = nil) {
         let waiters: [Waiter] = self.state.withLock { state in
             guard case .opening(let waiters) = state.opening else { return [] }
-            state.opening = if case .open(let initialized, _) = result { .open(session, initialized) } else { .closed }
+            guard case .open(let initialized, _) = result else {
+                state.opening = .closed
+                return waiters
+            }
+            state.opening = .open(session, initialized)
+            state.bridge.renewed()
             return waiters
         }
         for (index, waiter) in waiters.enumerated() {
@@ -243,7 +248,10 @@ final class SharedSession: Sendable {
     }
 
     private func restoreSubscriptions() {
-        let (resources, severity) = self.state.withLock { ($0.bridge.resources, $0.bridge.severity) }
+        let (resources, severity) = self.state.withLock { state in
+            state.bridge.renewed()
+            return (state.bridge.resources, state.bridge.severity)
+        }
         for uri in resources {
             self.send(ClientMessage.subscription(.resourcesSubscribe, id: #""gateway""#, uri: uri))
         }
@@ -252,11 +260,12 @@ final class SharedSession: Sendable {
 
     /// A caller's home is here from now on: what it asked for elsewhere is asked for here.
     func moved(_ caller: Int, subscriptions: [[UInt8]], severity: LogSeverity?) {
-        let lowest = self.state.withLock { state in
-            for uri in subscriptions { state.bridge.subscribed(caller, to: uri) }
-            return severity.map { state.bridge.leveled(caller, $0) }
+        let (taken, lowest) = self.state.withLock { state in
+            // What is above the bounds here is lost; the caller was told of its own, and others may have used up theirs.
+            let taken = subscriptions.filter { state.bridge.subscribed(caller, to: $0) }
+            return (taken, severity.map { state.bridge.leveled(caller, $0) })
         }
-        for uri in subscriptions {
+        for uri in taken {
             self.send(ClientMessage.subscription(.resourcesSubscribe, id: #""gateway""#, uri: uri))
         }
         if let lowest { self.send(ClientMessage.setLevel(lowest, id: #""gateway""#)) }
@@ -294,6 +303,8 @@ final class SharedSession: Sendable {
         case taken
         /// Its id is in use.
         case duplicate
+        /// It is not sent, for this reason.
+        case refused(GatewayError)
     }
 
     func admit(_ message: CallerMessage, of caller: Int) -> Admission {
@@ -311,8 +322,11 @@ final class SharedSession: Sendable {
                 return .edited(body.edited([MessageEdit(id.range, call)]))
             case .initializedNotification, .rootsListChangedNotification:
                 return .taken
-            case .progressNotification where !self.state.withLock({ $0.bridge.isAsked(caller) }):
-                return .taken
+            case .progressNotification:
+                guard let token = envelope.progressToken?.value(in: body.readableBytesUInt8Span),
+                    self.state.withLock({ $0.bridge.isAsked(caller, token: token) })
+                else { return .taken }
+                return .plain
             default:
                 return .plain
             }
@@ -333,11 +347,15 @@ final class SharedSession: Sendable {
         let literal = message.bytes(id.range)
         let token = envelope.progressToken.map { message.bytes($0.range) }
         var edits: [MessageEdit] = []
+        var isOverBounds = false
         let admission: SessionBridge.Admission? = self.state.withLock { state in
             if message.method == .resourcesUnsubscribe, let uri, !state.bridge.unsubscribed(caller, from: uri) {
                 return nil
             }
-            if message.method == .resourcesSubscribe, let uri { state.bridge.subscribed(caller, to: uri) }
+            if message.method == .resourcesSubscribe, let uri, !state.bridge.subscribed(caller, to: uri) {
+                isOverBounds = true
+                return nil
+            }
             if let level {
                 let lowest = state.bridge.leveled(caller, level.value)
                 edits.append(MessageEdit(level.range, Array(#""\#(lowest.rawValue)""#.utf8)))
@@ -345,6 +363,7 @@ final class SharedSession: Sendable {
             return state.bridge.requested(by: caller, id: value, literal: literal, token: token)
         }
         switch admission {
+        case nil where isOverBounds: return .refused(.tooManySubscriptions)
         case nil: return .answered(ClientMessage.emptyResult(literal))
         case .duplicate?: return .duplicate
         case .forward(let call)?:
@@ -354,7 +373,9 @@ final class SharedSession: Sendable {
         }
     }
 
-    func ended(_ call: Int64) { _ = self.state.withLock { $0.bridge.withdraw(call) } }
+    func withdrawn(_ call: Int64) { _ = self.state.withLock { $0.bridge.withdraw(call) } }
+
+    func answered(_ call: Int64) { _ = self.state.withLock { $0.bridge.answered(.integer(call)) } }
 
     // MARK: From the upstream
 
@@ -378,8 +399,9 @@ final class SharedSession: Sendable {
             self.send(ClientMessage.emptyResult(literal))
             return nil
         }
+        let token = envelope.progressToken?.value(in: message.readableBytesUInt8Span)
         let (question, caller) = self.state.withLock { state -> (SessionBridge.Question, CallerSession?) in
-            let question = state.bridge.asked(method, id: value, literal: literal, during: call)
+            let question = state.bridge.asked(method, id: value, literal: literal, token: token, during: call)
             guard case .ask(let caller, _, _) = question else { return (question, nil) }
             return (question, state.callers[caller])
         }
@@ -478,6 +500,9 @@ struct SharedCall {
         self.session.route(message, envelope, during: self.call)
     }
 
-    /// The call is over.
-    func end() { self.session.ended(self.call) }
+    /// Nobody waits for the call any more, but the upstream may go on with it; nothing if it has its answer.
+    func withdraw() { self.session.withdrawn(self.call) }
+
+    /// The upstream answered the call, or never began with it.
+    func answered() { self.session.answered(self.call) }
 }
