@@ -150,14 +150,14 @@ def call(id, name, arguments, token):
     if name == "haunt":
         cue.wait(30)
         if arguments.get("asks"):
-            note("told", answer=request(f"haunt-{id}", arguments["method"], arguments.get("params", {}), 3))
+            note("told", answer=request(f"haunt-{id}", arguments["method"], arguments.get("params", {}), 0.5))
         else:
             notify(arguments["method"], **arguments.get("params", {}))
         send(result(id, "late"))
         return haunted.set()
     if name == "cue":
         cue.set()
-        haunted.wait(5)
+        haunted.wait(2)
     if name == "announce":
         notify(arguments["method"], **arguments.get("params", {}))
     if name == "report-env":
