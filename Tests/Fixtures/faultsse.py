@@ -207,9 +207,10 @@ class Upstream:
     async def answer(self, session, fault, message):
         right = answer(message)
         if not is_fault(message):
-            if message["method"] == "tools/call" and message["params"]["name"] == "slow":
-                await asyncio.sleep(message["params"]["arguments"]["ms"] / 1000)
-            return session.event(right)
+            is_slow = message["method"] == "tools/call" and message["params"]["name"] == "slow"
+            ms = message["params"]["arguments"]["ms"] if is_slow else 0
+            # Others are answered meanwhile, on this connection too.
+            return asyncio.get_running_loop().call_later(ms / 1000, session.event, right) if ms else session.event(right)
         id = message["id"]
         if fault == "end-mid-call":
             return await session.end()

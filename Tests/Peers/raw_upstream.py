@@ -7,9 +7,10 @@
     /amnesia             issues session ids and knows none of them
     /events              like /sessions, but answers calls with a stream of `count` progress notifications, `ms` apart and
                          padded to `bytes`, and the result. Each event has an id; after `breaks` of them the connection
-                         ends, and GET with Last-Event-ID goes on (`resume` false: 405; `empty`: nothing comes there and
-                         it ends), with `retry` of so many ms
+                         ends, and GET with Last-Event-ID goes on (`resume` false: 405; `empty`: there is only
+                         another id, and the end), with `retry` of so many ms
     /hasty               like /sessions, but GET streams end at once, after a word that they may be opened again in 0 ms
+    /moody               like /sessions, but says to the tool `lose` that it does not know the session
     /tools?depth=N       like /fast, but lists one tool with a schema so deep
     /endless?as=KIND     answers any request without end, with `json`, `text`, a `refusal` or `events`
     /listen              2026-07-28 only: answers server/discover, holds subscriptions/listen open
@@ -41,7 +42,7 @@ from typing import Any
 HANDSHAKE = "2025-11-25"
 STATELESS = "2026-07-28"
 VERSIONS = ("2024-11-05", "2025-03-26", "2025-06-18", HANDSHAKE)
-SESSIONS = ("/sessions", "/events", "/hasty", "/amnesia")
+SESSIONS = ("/sessions", "/events", "/hasty", "/moody", "/amnesia")
 """The paths that issue session ids; the last knows none of them."""
 EVENTS = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
 DONE = {"content": [{"type": "text", "text": "done"}], "resultType": "complete"}
@@ -80,7 +81,7 @@ class Upstream:
                     await self.resume(writer, fields["last-event-id"])
                 elif method == "GET" and url.path == "/hasty" and fields.get("mcp-session-id") in self.sessions:
                     self.note(method, url.path, fields, {})
-                    writer.write(EVENTS + b"Connection: close\r\n\r\nretry: 0\nid: up\n\n")
+                    writer.write(EVENTS + b"Connection: close\r\n\r\nretry: 0\nid: up\ndata: \n\n")
                     await writer.drain()
                     return
                 elif method == "GET" and url.path in SESSIONS[:-1] and fields.get("mcp-session-id") in self.sessions:
@@ -130,7 +131,8 @@ class Upstream:
         entry = self.note("POST", path, fields, message)
         session = fields.get("mcp-session-id")
         rpc = message.get("method")
-        if path in SESSIONS and rpc != "initialize" and session not in self.sessions:
+        is_lost = path == "/moody" and message.get("params", {}).get("name") == "lose"
+        if path in SESSIONS and rpc != "initialize" and (session not in self.sessions or is_lost):
             error = {"code": -32001 if session else -32600, "message": "Session not found"}
             return self.reply(writer, 404 if session else 400, {"jsonrpc": "2.0", "id": None, "error": error})
         if path == "/endless":
@@ -265,6 +267,7 @@ class Upstream:
         if wanted["retry"] is not None:
             writer.write(b"retry: %d\n\n" % wanted["retry"])
         if start and wanted["empty"]:
+            writer.write(f"id: up-{call}-{start - 1}\ndata: \n\n".encode())
             await writer.drain()
             raise ConnectionError
         for n in range(start, wanted["count"] + 1):
