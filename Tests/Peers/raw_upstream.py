@@ -7,8 +7,8 @@
     /amnesia             issues session ids and knows none of them
     /events              like /sessions, but answers calls with a stream of `count` progress notifications, `ms` apart and
                          padded to `bytes`, and the result. Each event has an id; after `breaks` of them the connection
-                         ends, and GET with Last-Event-ID goes on (`resume` false: 405; `empty`: there is only
-                         another id, and the end), with `retry` of so many ms
+                         ends, and GET with Last-Event-ID goes on (`resume` false: 405; `empty`: nothing or
+                         another-id comes there, and the end), with `retry` of so many ms
     /hasty               like /sessions, but GET streams end at once, after a word that they may be opened again in 0 ms
     /moody               like /sessions, but says to the tool `lose` that it does not know the session
     /tools?depth=N       like /fast, but lists one tool with a schema so deep
@@ -262,12 +262,13 @@ class Upstream:
         """The events of a call of /events from this one on, up to its answer or to where it breaks."""
         message = self.calls[call]
         params = message["params"]
-        wanted = {"count": 0, "ms": 0, "bytes": 0, "breaks": 0, "retry": None, "empty": False, **params["arguments"]}
+        wanted = {"count": 0, "ms": 0, "bytes": 0, "breaks": 0, "retry": None, "empty": "", **params["arguments"]}
         writer.write(EVENTS + b"Connection: close\r\n\r\n")
         if wanted["retry"] is not None:
             writer.write(b"retry: %d\n\n" % wanted["retry"])
         if start and wanted["empty"]:
-            writer.write(f"id: up-{call}-{start - 1}\ndata: \n\n".encode())
+            if wanted["empty"] == "another-id":
+                writer.write(f"id: up-{call}-{start - 1}\ndata: \n\n".encode())
             await writer.drain()
             raise ConnectionError
         for n in range(start, wanted["count"] + 1):
