@@ -14,6 +14,8 @@ from harness.processes import FIXTURES, Upstream, until
 pytestmark = pytest.mark.gateway_only
 
 MUCH = 64_000_000
+SMALL_CALL = 40 * MEGABYTE
+"""What one of the gateway's own calls may cost: `responseBufferBytes`, held a moment longer than it is needed."""
 ENDLESS = {
     "discover": {},
     "initialize": {"protocol": "handshake"},
@@ -130,15 +132,15 @@ async def test_own_calls_answered_without_end(gateway_of, raw, call, kind):
     def given_up():
         return "connecting" not in json.loads(gateway.get("/_readyz")[1])["upstreams"].values()
 
-    await stays_small(gateway, gateway.child.rss(), given_up, "it is given up", deadline=15)
+    await stays_small(gateway, gateway.child.rss(), given_up, "it is given up", 15, SMALL_CALL)
     caller = Caller(gateway.url("up"), gateway.token, gateway.seen)
     params = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "wire", "version": "1"}}
     before = gateway.child.rss()
     asking = asyncio.create_task(caller.post({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params}))
     try:
-        await stays_small(gateway, before, asking.done, "the caller is told", deadline=15)
+        await stays_small(gateway, before, asking.done, "the caller is told", 15, SMALL_CALL)
         assert "error" in (await asking).reply(1)
     finally:
         asking.cancel()
     sent = raw.control("/control/journal")["flooded"]
-    assert sent < 64 * MEGABYTE, f"{sent >> 20} MiB were read of it"
+    assert sent < 128 * MEGABYTE, f"{sent >> 20} MiB were read of it"
