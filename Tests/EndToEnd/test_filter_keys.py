@@ -6,7 +6,7 @@ import json
 import secrets
 
 import pytest
-from harness.callers import Caller
+from harness.callers import Caller, SSECaller
 from harness.children import FaultChild
 from harness.wire import message, post
 
@@ -125,6 +125,21 @@ def elements(answer):
     """The answers to a batch, whether they come together or one by one."""
     for m in answer.messages():
         yield from m if isinstance(m, list) else [m]
+
+
+@pytest.mark.parametrize("spelling", ["Name", "Params", "long-s", "Method"])
+async def test_key_that_folds_over_the_old_transport(gateway, raw, child, spelling):
+    """Nor is HTTP+SSE: its caller is refused, at the POST or on its stream."""
+    nonce = secrets.token_hex(8)
+    for name in ("session", "shared", "stdio"):
+        async with await SSECaller.open(gateway, name) as caller:
+            answer = await caller.post(body_of(spelling, "handshake", nonce).encode())
+            if answer.status == 202:
+                reply = await caller.wait_for("an answer", lambda: caller.reply(1), 5)
+                assert reply.get("error", {}).get("code") == -32600, reply
+            else:
+                refused(answer)
+    assert not arrived(raw, child, nonce), "it reached somebody"
 
 
 @pytest.mark.parametrize("name", ["handshake", "stateless", "stdio"])

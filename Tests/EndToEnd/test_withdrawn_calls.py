@@ -1,6 +1,6 @@
 # This source file is part of mcp-proxy.
 # SPDX-License-Identifier: Apache-2.0
-"""Calls that their callers no longer wait for: what they cause later comes to nobody else, and they end when they are told to."""
+"""Calls that nobody waits for any more: what they cause later comes to nobody else, and they end when they are told to."""
 
 import asyncio
 import json
