@@ -202,3 +202,76 @@ async def test_upstream_comes_back(gateway_of):
             await asyncio.sleep(0.05)
     finally:
         upstream.kill()
+
+
+PER_TOKEN = 3
+OTHER = "CANARY-other-" + "2" * 32
+# What the sessions of one token differ in, one after the other: the server, and what is forwarded.
+DIFFERENCES = {
+    "users": [("one", f"user-{n}") for n in range(10)],
+    "servers": [(("one", "two")[n % 2], "") for n in range(10)],
+    "both": [(("one", "two")[n % 2], f"user-{n}") for n in range(10)],
+}
+
+
+@pytest.mark.gateway_only
+@pytest.mark.parametrize("differ", DIFFERENCES)
+async def test_sessions_of_one_token(gateway_of, raw, differ):
+    """A token has `sessionsPerToken` sessions, whatever it forwards and wherever: the idlest makes room, and nobody else's."""
+    servers = {name: entry(raw, "/sessions", options={"forwardHeaders": ["X-User"]}) for name in ("one", "two")}
+    first = "CANARY-first-" + "1" * 32
+    gateway = gateway_of(servers, limits={"sessionsPerToken": PER_TOKEN}, options={"authTokens": [first, OTHER]})
+    gateway.token = first
+    gateway.wait_until_ready()
+    await until("the probes' sessions are ended", lambda: raw.control("/control/journal")["sessions"] == 0)
+
+    async def open_as(name, user, token):
+        params = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "w", "version": "1"}}
+        more = {"token": token, "seen": gateway.seen, "more": {"X-User": user} if user else {}}
+        answer = await post(gateway.url(name), message("initialize", params), **more)
+        assert answer.status == 200, (answer.status, answer.body)
+        return name, user, token, answer.header("mcp-session-id")
+
+    async def status(name, user, token, session):
+        more = {"token": token, "seen": gateway.seen, "more": {"X-User": user} if user else {}}
+        return (await post(gateway.url(name), CALL, session=session, **more)).status
+
+    others = await open_as("one", "", OTHER)
+    opened = []
+    for name, user in DIFFERENCES[differ]:
+        opened.append(await open_as(name, user, first))
+        await until("no more are open", lambda: raw.control("/control/journal")["sessions"] <= PER_TOKEN + 1, 3)
+    assert [await status(*session) for session in opened] == [404] * (10 - PER_TOKEN) + [200] * PER_TOKEN
+    assert await status(*others) == 200, "another token's is left alone"
+
+    wires = []
+    for name, user, token, session in opened[-PER_TOKEN:]:
+        port, path = split(gateway.url(name))
+        wires.append(await Wire.open(port, gateway.seen))
+        fields = {"Authorization": f"Bearer {token}", "Accept": "text/event-stream", "Mcp-Session-Id": session}
+        await wires[-1].request("GET", path, {**fields, **({"X-User": user} if user else {})})
+        assert (await wires[-1].head()).status == 200
+    params = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "w", "version": "1"}}
+    for name, user in DIFFERENCES[differ][:2]:
+        more = {"X-User": user} if user else {}
+        answer = await post(gateway.url(name), message("initialize", params), token=first, more=more)
+        assert answer.status == 503 and answer.header("retry-after"), (answer.status, answer.body)
+    assert await status(*await open_as("two", "", OTHER)) == 200, "all of one token's are in use, not the other's"
+    for wire in wires:
+        wire.abort()
+
+
+@pytest.mark.gateway_only
+@pytest.mark.parametrize("era", ERAS)
+@pytest.mark.parametrize("limit,levels,is_read", [(16, 2, True), (16, 16, False), (300, 100, True), (300, 200, False)])
+async def test_depth_of_a_filtered_list(gateway_of, raw, era, limit, levels, is_read):
+    """A list of tools is filtered up to the nesting of `jsonDepth`; beyond it is an error, and not shown as it came."""
+    # Each level of the schema is two of the message.
+    filtered = entry(raw, f"/tools?depth={levels}", era, options={"toolFilter": {"mode": "block", "list": ["danger"]}})
+    gateway = gateway_of({"s": filtered}, limits={"jsonDepth": limit})
+    body = message("tools/list", era=era)
+    answer = await post(gateway.url("s"), body, era=era, token=gateway.token, seen=gateway.seen)
+    if is_read:
+        assert [tool["name"] for tool in answer.reply(1)["result"]["tools"]] == ["echo"]
+    else:
+        gateway_error(answer, 1, era, "s", {"upstream_protocol"}, {"yes", "unknown"})

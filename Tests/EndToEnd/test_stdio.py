@@ -74,6 +74,7 @@ OTHERWISE_TESTED = {
     "report-env",
     "slow-start",
     "silent-discover",
+    "refuses-initialize",
 }
 
 

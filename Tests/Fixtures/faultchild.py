@@ -5,8 +5,10 @@
 
 usage: faultchild.py MODE [JOURNAL]      MODE may carry values: slow-start?ms=300; `faultchild.py --modes` lists them.
 
-The tools `echo`, `slow`, `labelled`, `ask`, `numbers` and `report-env` always work as long as the mode lets the
-program work at all; the tool `fault` does what the mode says, and where that is nothing it answers like `echo`.
+The tools of TOOLS but the last always work as long as the mode lets the program work at all; the tool `fault` does what
+the mode says, and where that is nothing it answers like `echo`. `flood` writes lines of so many `bytes`, each write ending
+in the middle of one, before it answers. `haunt` is silent until another calls `cue`, and then asks or says what its
+arguments say (`method`, `params`, `asks`), whether or not its caller still waits, and answers; `cue` is answered after that.
 JOURNAL gets a JSON line for each start, line read, end of input and SIGTERM; a test takes from it what was executed.
 """
 
@@ -25,7 +27,7 @@ MEGABYTE = 1 << 20
 CONTROL = "\x1b[31mred\x1b[0m \x07bell \x9b31m \rback \u2028 \u202e"
 GARBAGE = [b"not json", b"{\"jsonrpc\":", b"\xff\xfe\x00", b"[1,2", b"42", b"\"text\"", b"null", b"{}", b"[]"]
 TRACEBACK = 'Traceback (most recent call last):\n  File "x.py", line 1, in <module>\nValueError: no\n'
-TOOLS = ["echo", "slow", "labelled", "ask", "numbers", "announce", "report-env", "fault"]
+TOOLS = ["echo", "slow", "labelled", "ask", "numbers", "announce", "report-env", "flood", "haunt", "cue", "fault"]
 CAPABILITIES = {"tools": {"listChanged": True}, "resources": {"subscribe": True, "listChanged": True}, "logging": {}}
 
 output_lock = threading.Lock()
@@ -33,6 +35,8 @@ started = time.monotonic()
 answers = {}
 """What the client answered to our own requests, by id."""
 answered = threading.Condition()
+cue = threading.Event()
+haunted = threading.Event()
 held = []
 """Calls of out-of-order that wait for a second one."""
 
@@ -141,6 +145,19 @@ def call(id, name, arguments, token):
     if name == "ask":
         answer = request(f"ask-{id}", arguments["method"], arguments.get("params", {}))
         return send(result(id, json.dumps(answer.get("result", answer.get("error")))))
+    if name == "flood":
+        flood_lines(arguments["bytes"])
+    if name == "haunt":
+        cue.wait(30)
+        if arguments.get("asks"):
+            note("told", answer=request(f"haunt-{id}", arguments["method"], arguments.get("params", {}), 0.5))
+        else:
+            notify(arguments["method"], **arguments.get("params", {}))
+        send(result(id, "late"))
+        return haunted.set()
+    if name == "cue":
+        cue.set()
+        haunted.wait(2)
     if name == "announce":
         notify(arguments["method"], **arguments.get("params", {}))
     if name == "report-env":
@@ -166,6 +183,18 @@ def fork(session=False, keep_output=False, count=1):
 def flood(data, descriptor, total):
     for _ in range(total // len(data) + 1):
         write(data, descriptor)
+
+
+def flood_lines(total):
+    """Log messages of this size together; every write but the last ends in the middle of a line."""
+    said = {"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "error", "data": "x" * 65536}}
+    line = json.dumps(said).encode() + b"\n"
+    half = len(line) // 2
+    with output_lock:
+        write(line[:half])
+        for _ in range(total // len(line)):
+            write(line[half:] + line[:half])
+        write(line[half:])
 
 
 def wait_for_ever():
@@ -285,7 +314,9 @@ def handle(line):
     method, id, params = message["method"], message.get("id"), message.get("params", {})
     if id is None:
         return
-    if method == "initialize":
+    if method == "initialize" and mode.name == "refuses-initialize":
+        send({"jsonrpc": "2.0", "id": id, "error": {"code": -32602, "message": "not like this"}})
+    elif method == "initialize":
         send({"jsonrpc": "2.0", "id": id, "result": initialize_result(params)})
     elif method in ("ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe"):
         send({"jsonrpc": "2.0", "id": id, "result": {}})
@@ -334,7 +365,7 @@ MODES = """ok exit-at-start exit-0-loop exit-mid-call segv-mid-call hang garbage
 crlf blank-lines no-final-newline bom nul huge-line endless-line stderr-flood stderr-control-chars stdout-flood
 never-reads-stdin deaf closes-stdout closes-stdin ignores-sigterm ignores-eof ignores-both grandchild
 grandchild-holds-stdout grandchild-setsid fifty-grandchildren wrong-id wrong-id-first retyped-id two-answers
-out-of-order request-same-id report-env slow-start silent-discover""".split()
+out-of-order request-same-id report-env slow-start silent-discover refuses-initialize""".split()
 
 
 def main():

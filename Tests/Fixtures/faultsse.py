@@ -10,9 +10,11 @@ usage: faultsse.py PORT        (0: any; the first line on stdout is {"port": N})
 
     GET  /control/journal      every message received, in order, with what became of it, and the open streams
     GET  /control/faults       the names;   /control/clear empties the journal;   /control/drop ends every stream;
-                               /control/announce says list_changed on each
+                               /control/announce says list_changed on each, /control/flood?bytes=N so many of log messages,
+                               each piece but the last ending in the middle of one
 
-The tool `echo` always works where the fault lets anything work; the tool `fault` does what the fault says.
+The tool `echo` always works where the fault lets anything work, and so does `slow`, `ms` later; the tool `fault` does what
+the fault says.
 """
 
 import asyncio
@@ -68,6 +70,8 @@ class Upstream:
         self.made = 0
         self.port = 0
         self.forgotten = set()
+        self.flooded = 0
+        self.floods = []
 
     async def serve(self, reader, writer):
         try:
@@ -80,7 +84,7 @@ class Upstream:
                 url = urllib.parse.urlsplit(target)
                 kind, _, fault = url.path.lstrip("/").partition("/")
                 if kind == "control":
-                    reply(writer, 200, await self.control(fault))
+                    reply(writer, 200, await self.control(fault, url.query))
                 elif kind == "sse" and method == "GET" and "message/" not in fault:
                     fault = fault.removesuffix("/sse")  # the SDKs' driver tells the transport from the end of the path
                     if not await self.stream(reader, writer, fault, fields):
@@ -203,7 +207,10 @@ class Upstream:
     async def answer(self, session, fault, message):
         right = answer(message)
         if not is_fault(message):
-            return session.event(right)
+            is_slow = message["method"] == "tools/call" and message["params"]["name"] == "slow"
+            ms = message["params"]["arguments"]["ms"] if is_slow else 0
+            # Others are answered meanwhile, on this connection too.
+            return asyncio.get_running_loop().call_later(ms / 1000, session.event, right) if ms else session.event(right)
         id = message["id"]
         if fault == "end-mid-call":
             return await session.end()
@@ -240,7 +247,7 @@ class Upstream:
         if fault == "two-answers":
             session.event(answer(message, "the second"))
 
-    async def control(self, action):
+    async def control(self, action, query):
         if action == "faults":
             return FAULTS
         if action == "clear":
@@ -248,10 +255,26 @@ class Upstream:
         if action == "announce":
             for session in self.sessions.values():
                 session.event(NOTIFICATION)
+        if action == "flood":
+            self.flooded = 0
+            total = int(dict(urllib.parse.parse_qsl(query))["bytes"])
+            self.floods = [asyncio.create_task(self.flood(session, total)) for session in self.sessions.values()]
         if action == "drop":
             for session in list(self.sessions.values()):
                 await session.end()
-        return {"entries": self.journal, "streams": len(self.sessions), "made": self.made}
+        return {"entries": self.journal, "streams": len(self.sessions), "made": self.made, "flooded": self.flooded}
+
+    async def flood(self, session, total):
+        said = {"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "error", "data": "x" * 65536}}
+        event = b"event: message\ndata: " + json.dumps(said).encode() + b"\n\n"
+        half = len(event) // 2
+        session.raw(event[:half])
+        for _ in range(total // len(event)):
+            session.raw(event[half:] + event[:half])
+            await session.writer.drain()
+            self.flooded += len(event)
+        session.raw(event[half:])
+        self.flooded = total
 
 
 def is_fault(message):
