@@ -5,8 +5,8 @@
 
 usage: faultchild.py MODE [JOURNAL]      MODE may carry values: slow-start?ms=300; `faultchild.py --modes` lists them.
 
-The tools `echo`, `slow`, `labelled`, `ask`, `numbers` and `report-env` always work as long as the mode lets the
-program work at all; the tool `fault` does what the mode says, and where that is nothing it answers like `echo`.
+The tools `echo`, `slow`, `labelled`, `ask`, `numbers`, `large`, `flood` and `report-env` always work as long as the mode lets
+the program work at all; the tool `fault` does what the mode says, and where that is nothing it answers like `echo`.
 JOURNAL gets a JSON line for each start, line read, end of input and SIGTERM; a test takes from it what was executed.
 """
 
@@ -25,7 +25,7 @@ MEGABYTE = 1 << 20
 CONTROL = "\x1b[31mred\x1b[0m \x07bell \x9b31m \rback \u2028 \u202e"
 GARBAGE = [b"not json", b"{\"jsonrpc\":", b"\xff\xfe\x00", b"[1,2", b"42", b"\"text\"", b"null", b"{}", b"[]"]
 TRACEBACK = 'Traceback (most recent call last):\n  File "x.py", line 1, in <module>\nValueError: no\n'
-TOOLS = ["echo", "slow", "labelled", "ask", "numbers", "announce", "report-env", "fault"]
+TOOLS = ["echo", "slow", "labelled", "ask", "numbers", "announce", "large", "flood", "report-env", "fault"]
 CAPABILITIES = {"tools": {"listChanged": True}, "resources": {"subscribe": True, "listChanged": True}, "logging": {}}
 
 output_lock = threading.Lock()
@@ -143,6 +143,15 @@ def call(id, name, arguments, token):
         return send(result(id, json.dumps(answer.get("result", answer.get("error")))))
     if name == "announce":
         notify(arguments["method"], **arguments.get("params", {}))
+    if name == "large":
+        time.sleep(arguments.get("seconds", 0))
+        return send(result(id, "x" * arguments["bytes"]))
+    if name == "flood":
+        params = {"level": "info", "data": "x" * arguments["bytes"]}
+        line = json.dumps({"jsonrpc": "2.0", "method": arguments["method"], "params": params}).encode() + b"\n"
+        for _ in range(arguments["count"]):
+            with output_lock:
+                write(line)
     if name == "report-env":
         return send(result(id, json.dumps(report())))
     send(result(id, json.dumps(arguments, ensure_ascii=False), structuredContent=arguments))

@@ -2,15 +2,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """A hand-made MCP upstream: fast, with thousands of streams, and with sessions that behave as the path says.
 
-    POST /fast?ms=N      answers any request after N milliseconds with its own arguments; notifications with 202
+    POST /fast?ms=N      answers any request after N milliseconds with its own arguments, or with as many `bytes` as the
+                         query says; notifications with 202
     /sessions            handshake with session ids; GET streams are held open; DELETE ends a session
     /amnesia             issues session ids and knows none of them
     /events              like /sessions, but answers calls with a stream of `count` progress notifications, `ms` apart and
-                         padded to `bytes`, and the result. Each event has an id; after `breaks` of them the connection
-                         ends, and GET with Last-Event-ID goes on (`resume` false: 405), with `retry` of so many ms
+                         padded to `bytes`, and the result, which takes `pause` ms more. Each event has an id; after
+                         `breaks` of them the connection ends, and GET with Last-Event-ID goes on (`resume` false: 405),
+                         with `retry` of so many ms
+    /mute                like /sessions, but GET is never answered
     /listen              2026-07-28 only: answers server/discover, holds subscriptions/listen open
 
-    GET /control/journal what arrived, and how many streams are open;   /control/broadcast sends every open stream an
+    GET /control/journal what arrived, how many streams are open, and how many GETs are not answered;   /control/broadcast sends every open stream an
     event and gives their number;   /control/forget forgets all sessions;   /control/clear empties the journal.
 
 The first line on stdout is `{"port": N}`. Standard library only.
@@ -28,7 +31,8 @@ from typing import Any
 HANDSHAKE = "2025-11-25"
 STATELESS = "2026-07-28"
 VERSIONS = ("2024-11-05", "2025-03-26", "2025-06-18", HANDSHAKE)
-SESSIONS = ("/sessions", "/events", "/amnesia")
+REMEMBERED = ("/sessions", "/events", "/mute")
+SESSIONS = (*REMEMBERED, "/amnesia")
 """The paths that issue session ids; the last knows none of them."""
 
 
@@ -40,6 +44,7 @@ class Upstream:
         self.sessions: set[str] = set()
         self.streams: dict[asyncio.StreamWriter, Any] = {}
         self.calls: list[dict[str, Any]] = []
+        self.unanswered = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -59,8 +64,10 @@ class Upstream:
                 elif method == "GET" and url.path == "/events" and "last-event-id" in fields:
                     self.note(method, url.path, fields, {})
                     await self.resume(writer, fields["last-event-id"])
-                elif method == "GET" and url.path in SESSIONS[:2] and fields.get("mcp-session-id") in self.sessions:
+                elif method == "GET" and url.path in REMEMBERED and fields.get("mcp-session-id") in self.sessions:
                     self.note(method, url.path, fields, {})
+                    if url.path == "/mute":
+                        await self.ignore(reader)
                     await self.hold(reader, writer, None)
                     return
                 elif method == "DELETE" and fields.get("mcp-session-id") in self.sessions:
@@ -111,7 +118,7 @@ class Upstream:
             return self.reply(writer, 202, None)
         if rpc == "initialize" and path != "/listen":
             issued = f"upstream-{secrets.token_hex(8)}" if path in SESSIONS else ""
-            if path in SESSIONS[:2]:
+            if path in REMEMBERED:
                 self.sessions.add(issued)
             asked = message["params"].get("protocolVersion")
             result = {
@@ -138,6 +145,8 @@ class Upstream:
         if "ms" in query:
             await asyncio.sleep(int(query["ms"]) / 1000)
         text = json.dumps(message.get("params", {}).get("arguments", {}), ensure_ascii=False)
+        if "bytes" in query:
+            text = "x" * int(query["bytes"])
         self.reply(writer, 200, answer(message, {"content": [{"type": "text", "text": text}], "resultType": "complete"}))
 
     def reply(
@@ -149,6 +158,15 @@ class Upstream:
             fields["Content-Length"] = str(len(data))
         head = f"HTTP/1.1 {status} Said\r\n" + "".join(f"{k}: {v}\r\n" for k, v in fields.items()) + "\r\n"
         writer.write(head.encode() + data)
+
+    async def ignore(self, reader: asyncio.StreamReader) -> None:
+        """Says nothing until the other side closes."""
+        self.unanswered += 1
+        try:
+            await reader.read(1)
+        finally:
+            self.unanswered -= 1
+        raise ConnectionError
 
     async def hold(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, listen: Any) -> None:
         """An event stream without end, until the other side closes."""
@@ -164,7 +182,7 @@ class Upstream:
         """The events of a call of /events from this one on, up to its answer or to where it breaks."""
         message = self.calls[call]
         params = message["params"]
-        wanted = {"count": 0, "ms": 0, "bytes": 0, "breaks": 0, "retry": 0, **params["arguments"]}
+        wanted = {"count": 0, "ms": 0, "bytes": 0, "breaks": 0, "retry": 0, "pause": 0, **params["arguments"]}
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n")
         if wanted["retry"]:
             writer.write(b"retry: %d\n\n" % wanted["retry"])
@@ -176,6 +194,7 @@ class Upstream:
                 progress = {"progressToken": token, "progress": n, "message": f"{n} " + "x" * wanted["bytes"]}
                 data: Any = {"jsonrpc": "2.0", "method": "notifications/progress", "params": progress}
             else:
+                await asyncio.sleep(wanted["pause"] / 1000)
                 data = answer(message, {"content": [{"type": "text", "text": "done"}]})
             writer.write(f"id: up-{call}-{n}\nevent: message\ndata: {json.dumps(data)}\n\n".encode())
             await writer.drain()
@@ -205,7 +224,8 @@ class Upstream:
             return {"forgotten": forgotten}
         if action == "clear":
             self.journal = []
-        return {"entries": self.journal, "streams": len(self.streams), "sessions": len(self.sessions)}
+        counts = {"streams": len(self.streams), "unanswered": self.unanswered, "sessions": len(self.sessions)}
+        return {"entries": self.journal, **counts}
 
 
 def answer(message: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
