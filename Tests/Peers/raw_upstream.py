@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A hand-made MCP upstream: fast, with thousands of streams, and with sessions that behave as the path says.
 
-    POST /fast?ms=N      answers any request after N milliseconds with its own arguments, or with as many `bytes` as the
-                         query says; notifications with 202
+    POST /fast?ms=N      answers any request after N milliseconds, or after its argument `ms`, with its own arguments, or with
+                         as many `bytes` as the query says; notifications with 202
     /sessions            handshake with session ids; GET streams are held open; DELETE ends a session
     /amnesia             issues session ids and knows none of them
     /events              like /sessions, but answers calls with a stream of `count` progress notifications, `ms` apart and
@@ -142,9 +142,9 @@ class Upstream:
         if path == "/events" and rpc == "tools/call":
             self.calls.append(message)
             return await self.play(writer, len(self.calls) - 1, 0)
-        if "ms" in query:
-            await asyncio.sleep(int(query["ms"]) / 1000)
-        text = json.dumps(message.get("params", {}).get("arguments", {}), ensure_ascii=False)
+        arguments = message.get("params", {}).get("arguments", {})
+        await asyncio.sleep(int(arguments.get("ms", query.get("ms", 0))) / 1000)
+        text = json.dumps(arguments, ensure_ascii=False)
         if "bytes" in query:
             text = "x" * int(query["bytes"])
         self.reply(writer, 200, answer(message, {"content": [{"type": "text", "text": text}], "resultType": "complete"}))

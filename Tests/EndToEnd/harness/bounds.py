@@ -41,7 +41,7 @@ def status_of(gateway: Any) -> dict[str, Any]:
     return json.loads(body)
 
 
-async def comes_to_rest(gateway: Any, deadline: float = 10, **wanted: int) -> None:
+async def comes_to_rest(gateway: Any, deadline: float = 5, **wanted: int) -> None:
     """Until nothing runs any more: no call and no stream, unless something else is `wanted` of the counts of /_status."""
     wanted = {"inFlight": 0, "streams": 0, **wanted}
     seen: dict[str, Any] = {}

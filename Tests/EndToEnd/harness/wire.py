@@ -166,6 +166,7 @@ class Wire:
         raw = await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), deadline)
         self.seen += raw
         start, *lines = raw[:-4].decode("latin-1").split("\r\n")
+        assert start.startswith("HTTP/1."), f"no head of an answer: {raw[:500]!r}"
         fields = [(key.lower(), value.strip()) for key, _, value in (line.partition(":") for line in lines)]
         answer = Answer(int(start.split(" ")[1]), fields)
         if 100 <= answer.status < 200 and answer.status != 101:
