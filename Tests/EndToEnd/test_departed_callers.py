@@ -17,8 +17,8 @@ pytestmark = pytest.mark.gateway_only
 WAYS = ["close", "reset"]
 OPENED = 100
 WAITING = 20
-BATCHES = 60
-LOST = 1000
+BATCHES = 30
+LOST = 500
 MOST = 60
 """MiB that many who left may have added."""
 
@@ -153,7 +153,7 @@ async def test_batches(start, kind, way):
     gateway = start()
     caller = await Caller.open(gateway, "fast" if kind == "http" else kind, version="2025-03-26")
     padding = {"jsonrpc": "2.0", "id": 1000, "result": {"text": "x" * (3 << 20)}}
-    slow = [call_of("slow", {"seconds": 0.3, "ms": 300}, id=id) for id in range(100, 103)]
+    slow = [call_of("slow", {"seconds": 0.15, "ms": 150}, id=id) for id in range(100, 103)]
     batch = json.dumps([message("ping", id=1), padding, call_of("echo", {}, id=2), *slow]).encode()
     (await caller.send(batch)).reset()
     await comes_to_rest(gateway)
@@ -175,7 +175,7 @@ async def test_streams_that_are_lost(start):
 
     async def lose():
         for id in ids:
-            wire = await caller.send(call_of("stream", {"count": 7, "bytes": 14_000, "pause": 50}, id=id, token="t"))
+            wire = await caller.send(call_of("stream", {"count": 12, "bytes": 16_000, "pause": 20}, id=id, token="t"))
             answer = await wire.head()
             await anext(wire.events(answer))
             wire.reset()
