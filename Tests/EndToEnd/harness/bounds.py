@@ -25,8 +25,11 @@ class Growth:
         return (self._gateway.child.rss() - self._before) / MEGABYTE
 
     def check(self, what: str = "") -> None:
-        """Fails when it is too much."""
-        assert self.grown < self._bound, f"{self.grown:.0f} MiB more, {self._bound} at most {what}"
+        """Fails when it is too much, and ends the gateway before it takes the machine."""
+        grown = self.grown
+        if grown >= self._bound:
+            self._gateway.child.kill()
+        assert grown < self._bound, f"{grown:.0f} MiB more, {self._bound} at most {what}"
 
     async def stays(self, seconds: float) -> None:
         """Watches it for a while in which bytes go on to come."""
