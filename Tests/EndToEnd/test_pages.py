@@ -80,6 +80,22 @@ def test_access_without_tokens(gateway_of, raw, page, trace):
     assert gateway.get(page, Host="gateway.example")[0] in (403, 421)
 
 
+@pytest.mark.parametrize("page", ["/metrics", "/_status"])
+@pytest.mark.parametrize("base", ["https://gateway.example/tools", "http://127.0.0.1:9"])
+def test_access_behind_a_silent_proxy(gateway_of, raw, page, base):
+    """An `https` address means that something stands in front, and everybody comes from this machine: tokens are needed.
+
+    What stands there need not say so: it may set no field at all.
+    """
+    gateway = gateway_of({"s": good(raw)}, open_to_all=True, baseURL=base, allowedHosts=["127.0.0.1"])
+    status, body = gateway.get(page)
+    if base.startswith("https:"):
+        assert status == 403 and b"mcpProxy.options.authTokens" in body, (status, body[:500])
+    else:
+        assert status == 200
+    assert gateway.get("/_healthz")[0] == 200
+
+
 def test_pages_under_the_path(gateway_of, raw):
     """The pages stand at the root and under the path of `baseURL`; routes stand under it alone."""
     gateway = gateway_of({"s": good(raw)}, baseURL="http://127.0.0.1:9/tools/v1")

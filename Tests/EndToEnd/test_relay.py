@@ -6,7 +6,8 @@ import json
 import secrets
 
 import pytest
-from harness.wire import STATELESS, Wire, headers_of, initialize, message, post, split
+from harness.callers import Caller
+from harness.wire import HANDSHAKE, STATELESS, Wire, headers_of, initialize, message, post, split
 
 pytestmark = [pytest.mark.gateway_only, pytest.mark.xdist_group("2x")]
 
@@ -140,3 +141,30 @@ async def test_tool_filter(gateway_of, servers, mode):
             error = (await post(url, body, **more)).reply(1)["error"]
             assert error["code"] == -32602 and hidden in error["message"], error
         assert not sent(server, nonce), "nothing was sent"
+
+
+@pytest.mark.parametrize("batched", [False, True], ids=["alone", "in-a-batch"])
+async def test_blocked_notification(gateway_of, raw, batched):
+    """A call of a hidden tool that wants no answer gets none: 202 to a handshake caller, and it does not run."""
+    hidden = {"toolFilter": {"mode": "block", "list": ["danger"]}}
+    gateway = gateway_of({"s": {"url": f"http://127.0.0.1:{raw.port}/fast", "protocol": "handshake", "options": hidden}})
+    gateway.wait_until_ready()
+    caller = await Caller.open(gateway, "s", version="2025-03-26" if batched else HANDSHAKE)
+    raw.control("/control/clear")
+    note = message("tools/call", {"name": "danger", "arguments": {}}, id=None)
+    answer = await caller.post([note, note] if batched else note)
+    assert answer.status == 202 and not answer.body, (answer.status, answer.body)
+    assert not raw.control("/control/journal")["entries"], "nothing is passed on"
+
+
+async def test_blocked_notification_of_the_stateless_era(gateway_of, raw):
+    """A caller of 2026-07-28 is told by the status, in a body without an id: never by a 200."""
+    hidden = {"toolFilter": {"mode": "block", "list": ["danger"]}}
+    gateway = gateway_of({"s": {"url": f"http://127.0.0.1:{raw.port}/fast", "protocol": "stateless", "options": hidden}})
+    gateway.wait_until_ready()
+    raw.control("/control/clear")
+    note = message("tools/call", {"name": "danger", "arguments": {}}, id=None, era="stateless")
+    answer = await post(gateway.url("s"), note, era="stateless", token=gateway.token, seen=gateway.seen)
+    assert 400 <= answer.status < 500, (answer.status, answer.body)
+    assert "id" not in answer.json() and "code" in answer.json()["error"], answer.body
+    assert not raw.control("/control/journal")["entries"], "nothing is passed on"

@@ -7,7 +7,7 @@ usage: faultchild.py MODE [JOURNAL]      MODE may carry values: slow-start?ms=30
 
 The tools of TOOLS but the last always work as long as the mode lets the program work at all; the tool `fault` does what
 the mode says, and where that is nothing it answers like `echo`. `flood` writes lines of so many `bytes`, each write ending
-in the middle of one, before it answers. `haunt` is silent until another calls `cue`, and then asks or says what its
+in the middle of one, before it answers, `notify` so many notifications. `haunt` is silent until another calls `cue`, and then asks or says what its
 arguments say (`method`, `params`, `asks`), whether or not its caller still waits, and answers; `cue` is answered after that.
 JOURNAL gets a JSON line for each start, line read, end of input and SIGTERM; a test takes from it what was executed.
 """
@@ -27,7 +27,8 @@ MEGABYTE = 1 << 20
 CONTROL = "\x1b[31mred\x1b[0m \x07bell \x9b31m \rback \u2028 \u202e"
 GARBAGE = [b"not json", b"{\"jsonrpc\":", b"\xff\xfe\x00", b"[1,2", b"42", b"\"text\"", b"null", b"{}", b"[]"]
 TRACEBACK = 'Traceback (most recent call last):\n  File "x.py", line 1, in <module>\nValueError: no\n'
-TOOLS = ["echo", "slow", "labelled", "ask", "numbers", "announce", "report-env", "flood", "haunt", "cue", "fault"]
+TOOLS = ["echo", "slow", "labelled", "ask", "numbers", "announce", "large", "notify", "report-env", "flood"]
+TOOLS += ["haunt", "cue", "fault"]
 CAPABILITIES = {"tools": {"listChanged": True}, "resources": {"subscribe": True, "listChanged": True}, "logging": {}}
 
 output_lock = threading.Lock()
@@ -160,6 +161,15 @@ def call(id, name, arguments, token):
         haunted.wait(2)
     if name == "announce":
         notify(arguments["method"], **arguments.get("params", {}))
+    if name == "large":
+        time.sleep(arguments.get("seconds", 0))
+        return send(result(id, "x" * arguments["bytes"]))
+    if name == "notify":
+        params = {"level": "info", "data": "x" * arguments["bytes"]}
+        line = json.dumps({"jsonrpc": "2.0", "method": arguments["method"], "params": params}).encode() + b"\n"
+        for _ in range(arguments["count"]):
+            with output_lock:
+                write(line)
     if name == "report-env":
         return send(result(id, json.dumps(report())))
     send(result(id, json.dumps(arguments, ensure_ascii=False), structuredContent=arguments))

@@ -2,24 +2,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """A hand-made MCP upstream: fast, with thousands of streams, and with sessions that behave as the path says.
 
-    POST /fast?ms=N      answers any request after N milliseconds with its own arguments; notifications with 202
+    POST /fast?ms=N      answers any request after N milliseconds, or after its argument `ms`, with its own arguments, or with
+                         as many `bytes` as the query says; notifications with 202
     /sessions            handshake with session ids; GET streams are held open; DELETE ends a session
     /amnesia             issues session ids and knows none of them
     /events              like /sessions, but answers calls with a stream of `count` progress notifications, `ms` apart and
-                         padded to `bytes`, and the result. Each event has an id; after `breaks` of them the connection
+                         padded to `bytes`, and the result, which takes `pause` ms more. Each event has an id; after `breaks` of them the connection
                          ends, and GET with Last-Event-ID goes on (`resume` false: 405; `empty`: nothing or
                          another-id comes there, and the end), with `retry` of so many ms
     /hasty               like /sessions, but GET streams end at once, after a word that they may be opened again in 0 ms
     /moody               like /sessions, but says to the tool `lose` that it does not know the session
     /tools?depth=N       like /fast, but lists one tool with a schema so deep
     /endless?as=KIND     answers any request without end, with `json`, `text`, a `refusal` or `events`
+    /mute                like /sessions, but GET is never answered
     /listen              2026-07-28 only: answers server/discover, holds subscriptions/listen open
 
 Where there are sessions the tools are `flood`, which answers with events of so many `bytes` before its result, `haunt`,
 which is silent until another calls `cue`, and then says on the GET streams what its arguments say (`method`, `params`, and
 `id` if it is a question); `cue` ends when that was answered, or 0.5 s later. All other tools do what the path says.
 
-    GET /control/journal what arrived, and how many streams are open;   /control/broadcast sends every open stream an
+    GET /control/journal what arrived, and how many streams are open and how many GETs are
+    not answered;   /control/broadcast sends every open stream an
     event and gives their number;   /control/forget forgets all sessions;   /control/restart ends all streams, too;
     /control/flood?bytes=N sends that in events on every stream, and `flooded` of the journal counts them;
     /control/clear empties the journal.
@@ -42,7 +45,8 @@ from typing import Any
 HANDSHAKE = "2025-11-25"
 STATELESS = "2026-07-28"
 VERSIONS = ("2024-11-05", "2025-03-26", "2025-06-18", HANDSHAKE)
-SESSIONS = ("/sessions", "/events", "/hasty", "/moody", "/amnesia")
+REMEMBERED = ("/sessions", "/events", "/hasty", "/moody", "/mute")
+SESSIONS = (*REMEMBERED, "/amnesia")
 """The paths that issue session ids; the last knows none of them."""
 EVENTS = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
 DONE = {"content": [{"type": "text", "text": "done"}], "resultType": "complete"}
@@ -60,6 +64,7 @@ class Upstream:
         self.floods: set[asyncio.Task[None]] = set()
         self.cue = asyncio.Event()
         self.told = asyncio.Event()
+        self.unanswered = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -84,8 +89,10 @@ class Upstream:
                     writer.write(EVENTS + b"Connection: close\r\n\r\nretry: 0\nid: up\ndata: \n\n")
                     await writer.drain()
                     return
-                elif method == "GET" and url.path in SESSIONS[:-1] and fields.get("mcp-session-id") in self.sessions:
+                elif method == "GET" and url.path in REMEMBERED and fields.get("mcp-session-id") in self.sessions:
                     self.note(method, url.path, fields, {})
+                    if url.path == "/mute":
+                        await self.ignore(reader)
                     await self.hold(reader, writer, None)
                     return
                 elif method == "DELETE" and fields.get("mcp-session-id") in self.sessions:
@@ -143,7 +150,7 @@ class Upstream:
             return self.reply(writer, 202, None)
         if rpc == "initialize" and path != "/listen":
             issued = f"upstream-{secrets.token_hex(8)}" if path in SESSIONS else ""
-            if path in SESSIONS[:-1]:
+            if path in REMEMBERED:
                 self.sessions.add(issued)
             asked = message["params"].get("protocolVersion")
             result = {
@@ -187,9 +194,11 @@ class Upstream:
         if path == "/events" and rpc == "tools/call":
             self.calls.append(message)
             return await self.play(writer, len(self.calls) - 1, 0)
-        if "ms" in query:
-            await asyncio.sleep(int(query["ms"]) / 1000)
-        text = json.dumps(message.get("params", {}).get("arguments", {}), ensure_ascii=False)
+        arguments = message.get("params", {}).get("arguments", {})
+        await asyncio.sleep(int(arguments.get("ms", query.get("ms", 0))) / 1000)
+        text = json.dumps(arguments, ensure_ascii=False)
+        if "bytes" in query:
+            text = "x" * int(query["bytes"])
         self.reply(writer, 200, answer(message, {"content": [{"type": "text", "text": text}], "resultType": "complete"}))
 
     def reply(
@@ -201,6 +210,15 @@ class Upstream:
             fields["Content-Length"] = str(len(data))
         head = f"HTTP/1.1 {status} Said\r\n" + "".join(f"{k}: {v}\r\n" for k, v in fields.items()) + "\r\n"
         writer.write(head.encode() + data)
+
+    async def ignore(self, reader: asyncio.StreamReader) -> None:
+        """Says nothing until the other side closes."""
+        self.unanswered += 1
+        try:
+            await reader.read(1)
+        finally:
+            self.unanswered -= 1
+        raise ConnectionError
 
     async def hold(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, listen: Any) -> None:
         """An event stream without end, until the other side closes."""
@@ -262,7 +280,7 @@ class Upstream:
         """The events of a call of /events from this one on, up to its answer or to where it breaks."""
         message = self.calls[call]
         params = message["params"]
-        wanted = {"count": 0, "ms": 0, "bytes": 0, "breaks": 0, "retry": None, "empty": "", **params["arguments"]}
+        wanted = {"count": 0, "ms": 0, "bytes": 0, "breaks": 0, "retry": None, "empty": "", "pause": 0, **params["arguments"]}
         writer.write(EVENTS + b"Connection: close\r\n\r\n")
         if wanted["retry"] is not None:
             writer.write(b"retry: %d\n\n" % wanted["retry"])
@@ -279,6 +297,7 @@ class Upstream:
                 progress = {"progressToken": token, "progress": n, "message": f"{n} " + "x" * wanted["bytes"]}
                 data: Any = {"jsonrpc": "2.0", "method": "notifications/progress", "params": progress}
             else:
+                await asyncio.sleep(wanted["pause"] / 1000)
                 data = answer(message, {"content": [{"type": "text", "text": "done"}]})
             writer.write(f"id: up-{call}-{n}\nevent: message\ndata: {json.dumps(data)}\n\n".encode())
             await writer.drain()
@@ -315,7 +334,8 @@ class Upstream:
             return {"streams": len(self.streams)}
         if action == "clear":
             self.journal = []
-        counts = {"streams": len(self.streams), "sessions": len(self.sessions), "flooded": self.flooded}
+        counts = {"streams": len(self.streams), "unanswered": self.unanswered, "sessions": len(self.sessions)}
+        counts["flooded"] = self.flooded
         return {"entries": self.journal, **counts}
 
 

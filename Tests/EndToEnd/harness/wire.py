@@ -4,12 +4,15 @@
 
 import asyncio
 import json
+import socket
+import struct
 from dataclasses import dataclass, field
 from typing import Any, AsyncIterator
 
 HANDSHAKE = "2025-11-25"
 STATELESS = "2026-07-28"
 LONGEST_WAIT = 30
+NARROW = 32 * 1024
 
 
 def message(method: str, params: dict[str, Any] | None = None, id: Any = 1, era: str = "handshake") -> dict[str, Any]:
@@ -112,6 +115,16 @@ class Wire:
         self.seen = seen
 
     @classmethod
+    async def narrow(cls, port: int) -> "Wire":
+        """A connection of which this side's system takes little by itself: what is not read here stays with the sender."""
+        plain = socket.socket()
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, NARROW)
+        plain.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(plain, ("127.0.0.1", port))
+        reader, writer = await asyncio.open_connection(sock=plain, limit=NARROW)
+        return cls(reader, writer, bytearray())
+
+    @classmethod
     async def open(cls, port: int, seen: bytearray | None = None) -> "Wire":
         reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=64 * 1024 * 1024)
         return cls(reader, writer, bytearray() if seen is None else seen)
@@ -125,6 +138,12 @@ class Wire:
     def abort(self) -> None:
         """Goes away at once, without a word."""
         self.writer.transport.abort()
+
+    def reset(self) -> None:
+        """Goes away with a reset, so that the other side's next write fails."""
+        linger = struct.pack("ii", 1, 0)
+        self.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        self.abort()
 
     async def send(self, data: bytes) -> None:
         self.writer.write(data)
@@ -147,6 +166,7 @@ class Wire:
         raw = await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), deadline)
         self.seen += raw
         start, *lines = raw[:-4].decode("latin-1").split("\r\n")
+        assert start.startswith("HTTP/1."), f"no head of an answer: {raw[:500]!r}"
         fields = [(key.lower(), value.strip()) for key, _, value in (line.partition(":") for line in lines)]
         answer = Answer(int(start.split(" ")[1]), fields)
         if 100 <= answer.status < 200 and answer.status != 101:
