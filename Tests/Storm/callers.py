@@ -13,7 +13,7 @@ from typing import Any, Awaitable, Callable
 
 from . import plans
 from .connection import Connection, Cut, Head, Shared, Unreadable, request
-from .ledger import LOOSE, Call, Ledger, nonce
+from .ledger import Call, Ledger, nonce
 
 WITHIN = 20
 """Seconds in which a call is answered whose upstream has TIMEOUT, whatever happens meanwhile."""
@@ -148,7 +148,7 @@ class Actor:
 
     def heard(self, data: bytes, event_id: str, current: Call | None, where: str) -> None:
         """Takes what came as one event or one body."""
-        loose = current is not None and current.plan.get("fault") in LOOSE
+        loose = current is not None and current.is_loose
         try:
             said = json.loads(data)
         except ValueError:
@@ -189,13 +189,13 @@ class Actor:
     def asked(self, message: dict[str, Any]) -> None:
         pass
 
-    def finish(self, call: Call, otherwise: str = "", excused: bool = False) -> None:
+    def finish(self, call: Call, otherwise: str = "", excused: bool = False, connection: Connection | None = None) -> None:
         """Ends a call; without an answer it is a finding, unless it is excused."""
         if call.ended:
             return
         if not call.answers:
             if not excused and call.way == "stays" and not self.over and self.world.goes_on:
-                self.ledger.find("no answer", self, f"{otherwise or 'ended without one'}: {call}")
+                self.ledger.find("no answer", self, f"{otherwise or 'ended without one'}: {call} on {connection}")
             return self.ledger.end(call, otherwise or "ended without an answer")
         said = call.answers[0]
         self.ledger.counts["answered"] += 1
@@ -211,25 +211,25 @@ class Actor:
 
     async def receive(self, connection: Connection, call: Call, excused: bool = False) -> Head | None:
         """Reads the one response that belongs to a call, whole; gives its head if the connection can be used again."""
-        excused = excused or call.plan.get("fault") in LOOSE
+        excused = excused or call.is_loose
         try:
             async with asyncio.timeout(WITHIN):
                 head = await connection.head()
                 await self.read(connection, head, call)
         except TimeoutError:
             if not call.answers and not self.over:
-                self.ledger.find("no answer", self, f"nothing for {WITHIN} s: {call}")
+                self.ledger.find("no answer", self, f"nothing for {WITHIN} s: {call} on {connection}")
                 excused = True
             elif not excused:
-                self.ledger.find("no end", self, f"the response does not end for {WITHIN} s: {call}")
+                self.ledger.find("no end", self, f"the response does not end for {WITHIN} s: {call} on {connection}")
             self.finish(call, "timeout", excused)
             connection.leave("rst")
             return None
         except GONE as error:
-            self.finish(call, f"cut: {error}", excused)
+            self.finish(call, f"cut: {error}", excused, connection)
             connection.leave("fin")
             return None
-        self.finish(call, f"HTTP {head.status}" if head.status != 200 else "", excused or head.status >= 400)
+        self.finish(call, f"HTTP {head.status}" if head.status != 200 else "", excused or head.status >= 400, connection)
         if head.status == 404:
             self.over = True
         if head.closes:
@@ -632,7 +632,7 @@ class Handshake(HTTPCaller):
             for call in calls:
                 self.ledger.end(call, "left")
             return
-        excused = any(call.plan.get("fault") in LOOSE for call in calls)
+        excused = any(call.is_loose for call in calls)
         head = None
         try:
             async with asyncio.timeout(WITHIN):
@@ -653,7 +653,7 @@ class Handshake(HTTPCaller):
     async def takes_over(self) -> None:
         """Takes up the stream of a call on another connection; the first one lives on, or not."""
         call = self.make(self.server, self.kind, stream=True, progress=self.random.randint(2, 6), every=0.05)
-        call.plan["delay"] = self.random.random() * 1.5
+        call.plan["delay"] = self.random.random() * 2.4
         first = await self.launch(call)
         last, wanted = "", self.random.randint(1, 3)
         try:
@@ -673,7 +673,7 @@ class Handshake(HTTPCaller):
                     if not wanted or call.answers:
                         break
         except GONE as error:
-            return self.finish(call, f"cut before it is taken over: {error}", call.plan.get("fault") in LOOSE)
+            return self.finish(call, f"cut before it is taken over: {error}", call.is_loose)
         if call.answers or not last:
             self.ledger.end(call, "nothing to take over")
             return first.leave("fin")
@@ -684,9 +684,11 @@ class Handshake(HTTPCaller):
             old = self.spawn(self.reads_on(first, stream, call))
         else:
             first.leave(self.random.choice(["fin", "rst"]))
+        if self.chance(0.25):
+            call.way = "taken over, then leaves"
         status = await self.resumes(call, last)
         if old is not None and not call.answers:
-            await asyncio.wait([old], timeout=WITHIN)
+            await asyncio.wait([old], timeout=1 if call.way != "stays" else WITHIN)
         if old is not None:
             old.cancel()
             await asyncio.gather(old, return_exceptions=True)
@@ -717,6 +719,9 @@ class Handshake(HTTPCaller):
                 async with asyncio.timeout(end - time.monotonic()):
                     head = await connection.head()
                     status = str(head.status)
+                    if call.way != "stays":
+                        connection.leave(self.random.choice(["fin", "rst"]))
+                        return f"{status}, then left"
                     if head.status != 200:
                         await connection.whole(head)
                         self.world.shared.give(connection)

@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A stdio server of the storm: does with each call what its plan says, and writes the call's number to the ledger first.
 
-usage: child.py LEDGER        Standard library only, and few imports: it is started often.
+usage: child.py LEDGER [--calm]        (--calm marks the one that gets no signals)
+
+Standard library only, and few imports: it is started often.
 """
 
 import json
@@ -48,7 +50,11 @@ def call(id, params):
             progress = {"progressToken": token, "progress": step, "message": nonce}
             send({"jsonrpc": "2.0", "method": "notifications/progress", "params": progress})
         time.sleep(plan.get("every", 0))
-    for _ in range(plan.get("log", 0)):
+    logs = plan.get("log", 0)
+    if logs > 1 or plan.get("late"):
+        # What it says after a while may come when its caller has gone, but it is still the only one that it can be about.
+        time.sleep(plan.pop("delay", 0))
+    for _ in range(logs):
         send({"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": nonce}})
     told = None
     if plan.get("ask"):
@@ -71,6 +77,8 @@ def call(id, params):
         return
     if fault == "late":
         time.sleep(4)
+        send({"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": nonce}})
+        time.sleep(0.1)
     with output:
         if fault == "garbage":
             write(b'not json\n{"jsonrpc":\n\xff\xfe\n[1,2\nnull\n{}\n')

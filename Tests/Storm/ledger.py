@@ -20,9 +20,11 @@ SECRET = b"CANARY-"
 """All secrets of the configuration begin with it."""
 SETTLES = 8
 """Seconds after its answer in which a call may still run, before its two ledgers are compared."""
-LOOSE = {"garbage-body", "foreign-id", "endless", "empty", "cut-large", "reset-large"}
+LOOSE = {"garbage-body", "endless", "empty", "cut-large", "reset-large"}
 """Faults of upstreams after which what comes to the caller may be no answer: the gateway passes bodies on as they are, and
 ends what breaks behind the first 64 KiB."""
+LARGE = 60_000
+CUTTING = {"truncate", "chunk-cut", "reset-large", "cut-large", "endless", "exit-after", "partial", "stream-end", "stream-reset"}
 SHOWN = 40
 
 
@@ -54,6 +56,12 @@ class Call:
     @property
     def nonce(self) -> str:
         return nonce(self.number)
+
+    @property
+    def is_loose(self) -> bool:
+        """Whether what comes of it may be no answer."""
+        fault = self.plan.get("fault")
+        return fault in LOOSE or fault in CUTTING and self.plan.get("size", 0) > LARGE
 
     def __str__(self) -> str:
         began = self.actor.ledger.began

@@ -31,6 +31,8 @@ def make(source: random.Random, kind: str, wild: bool = True) -> dict[str, Any]:
         plan["log"] = source.randint(1, 3)
     if source.random() < 0.06:
         plan["ask"] = True
+    if source.random() < 0.1:
+        plan["late"] = True  # questions and logs come after the delay instead of before it
     if kind == "http" and source.random() < 0.5:
         plan["stream"] = True
         if source.random() < 0.4:

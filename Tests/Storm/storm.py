@@ -8,12 +8,14 @@ import collections
 import json
 import os
 import random
+import re
 import resource
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,7 @@ SERVERS = {
     "own": "child-wild",
 }
 """What speaks the handshake, and how badly it behaves. `calm`, `wild` and `channels` are shared by all callers."""
+SHARED_STREAMS = {"GET /shared": 1, "GET /sse": 1}
 SHARED_CHILDREN = {"calm", "wild"}
 
 
@@ -62,10 +65,10 @@ class Gateway:
             kind = "sse" if path == "/sse" else "streamable-http"
             return {"url": url + path, "transportType": kind, "protocol": "handshake", "headers": own, "options": options}
 
-        def child(isolation: str) -> dict[str, Any]:
+        def child(isolation: str, *more: str) -> dict[str, Any]:
             return {
                 "command": sys.executable,
-                "args": ["-S", "-E", "-B", str(HERE / "child.py"), str(ledger)],
+                "args": ["-S", "-E", "-B", str(HERE / "child.py"), str(ledger), *more],
                 "env": {"STORM_SECRET": self.canaries.make("child")},
                 "protocol": "handshake",
                 "options": {"isolation": isolation},
@@ -80,7 +83,7 @@ class Gateway:
             "pool": {**pool, "options": {"auth": {"tokens": self.pool, "rotationMode": "on-first-failed"}}},
             "channel": http("/sse"),
             "channels": http("/sse", isolation="shared"),
-            "calm": child("shared"),
+            "calm": child("shared", "--calm"),
             "wild": child("shared"),
             "own": child("session"),
         }
@@ -100,8 +103,8 @@ class Gateway:
                 "limits": {
                     "sessionIdle": f"{SESSION_IDLE}s",
                     "slowReader": f"{SLOW_READER}s",
-                    "headTimeout": "3s",
-                    "bodyTimeout": "4s",
+                    "headTimeout": "8s",
+                    "bodyTimeout": "8s",
                     "queueWait": "1s",
                     "inFlightPerUpstream": 48,
                     "queuePerUpstream": 64,
@@ -131,14 +134,12 @@ class Gateway:
         return self.process.pid
 
     def port(self) -> int:
-        """Where it listens, which is the one port of its own that it listens on."""
+        """Where it listens, as its log says."""
         end = time.monotonic() + 15
         while time.monotonic() < end and self.process.poll() is None:
-            inodes = {os.readlink(f"/proc/{self.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{self.pid}/fd")}
-            for line in Path(f"/proc/{self.pid}/net/tcp").read_text().splitlines()[1:]:
-                fields = line.split()
-                if fields[3] == "0A" and f"socket:[{fields[9]}]" in inodes:
-                    return int(fields[1].partition(":")[2], 16)
+            for line in self.log.read_text("utf-8", "replace").splitlines():
+                if '"message":"listening"' in line and (found := re.search(r'"127\.0\.0\.1:(\d+)"', line)):
+                    return int(found[1])
             time.sleep(0.05)
         raise SystemExit(f"storm: the gateway does not listen, see {self.log}")
 
@@ -147,6 +148,17 @@ class Gateway:
             if line.startswith("VmRSS:"):
                 return int(line.split()[1]) * 1024
         return 0
+
+    def times(self) -> tuple[float, float]:
+        """Seconds that its threads ran, and that they waited for a processor."""
+        ran = waited = 0
+        for task in Path(f"/proc/{self.pid}/task").iterdir():
+            try:
+                fields = (task / "schedstat").read_text().split()
+            except OSError:
+                continue
+            ran, waited = ran + int(fields[0]), waited + int(fields[1])
+        return ran / 1e9, waited / 1e9
 
     def descriptors(self) -> int:
         return len(os.listdir(f"/proc/{self.pid}/fd"))
@@ -184,8 +196,9 @@ class Gateway:
 class Storm:
     """What runs while the callers do, and the judgement at the end."""
 
-    def __init__(self, arguments: argparse.Namespace, gateway: Gateway, ledger: Ledger, port: int) -> None:
+    def __init__(self, arguments: argparse.Namespace, gateway: Gateway, ledger: Ledger, port: int, upstream: int) -> None:
         self.arguments = arguments
+        self.upstream = upstream
         self.gateway = gateway
         self.ledger = ledger
         self.shared = Shared(port, ledger)
@@ -260,6 +273,7 @@ class Storm:
     async def reports(self) -> None:
         """Reads the ledger every second, and says how it goes every ten."""
         made, last = 0, time.monotonic()
+        ran, waited = self.gateway.times()
         for second in range(1, 1 << 30):
             await asyncio.sleep(1)
             self.ledger.verify()
@@ -268,11 +282,14 @@ class Storm:
             if second % 10 == 0:
                 now = time.monotonic()
                 rate = (self.ledger.counts["made"] - made) / (now - last)
-                made, last = self.ledger.counts["made"], now
+                before, made, last = last, self.ledger.counts["made"], now
+                was, waited_before = ran, waited
+                ran, waited = self.gateway.times()
+                share, lack = (ran - was) / (now - before), (waited - waited_before) / (now - before)
                 print(
                     f"{now - self.ledger.began:6.0f} s  {rate:5.0f} calls/s  {len(self.ledger.open):4d} open calls  "
                     f"{len(Connection.everyone):4d} connections  {self.gateway.rss() / MEGABYTE:6.1f} MiB  "
-                    f"{self.gateway.descriptors():4d} descriptors  {len(self.gateway.programs()):2d} children  "
+                    f"{share:4.0%} CPU, lacks {lack:4.0%}  {self.gateway.descriptors():4d} descriptors  {len(self.gateway.programs()):2d} children  "
                     f"{sum(self.ledger.kinds.values())} findings",
                     flush=True,
                 )
@@ -303,11 +320,11 @@ class Storm:
             self.latest = max(self.latest, late)
 
     async def kills(self) -> None:
-        """Signals to children, as an operator or the kernel would send them."""
+        """Signals to children, as an operator or the kernel would send them; none to the calm one."""
         source = random.Random(f"{self.arguments.seed} kills")
         while True:
             await asyncio.sleep(source.uniform(2, 6))
-            programs = self.gateway.programs()
+            programs = [pid for pid in self.gateway.programs() if "--calm" not in Path(f"/proc/{pid}/cmdline").read_text()]
             if not programs:
                 continue
             pid, kind = source.choice(programs), source.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP])
@@ -334,6 +351,7 @@ class Storm:
                 left = {name: held[name] for name in HELD if held.get(name)}
                 if said["sessions"]:
                     left["sessions"] = said["sessions"]
+                left |= await asyncio.to_thread(self.busy)
                 extra = len(self.gateway.programs()) - len(SHARED_CHILDREN)
                 if extra > 0:
                     left["children too many"] = extra
@@ -352,6 +370,14 @@ class Storm:
         self.ledger.verify(at_end=True)
         requests = self.compare(samples)
         self.summary |= {"seconds to rest": round(took, 1), "held": held, "requests by server": requests}
+
+    def busy(self) -> dict[str, int]:
+        """What the upstreams still answer, but for the streams that are shared."""
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(f"http://127.0.0.1:{self.upstream}/control", timeout=10) as answer:
+            said = json.load(answer)
+        self.summary["upstream sessions"] = said["sessions"]
+        return {f"upstream {what}": count for what, count in said["busy"].items() if count > SHARED_STREAMS.get(what, 0)}
 
     async def descriptors(self, samples: dict[str, float]) -> None:
         """As many as at the start, but for idle connections to upstreams and for children."""
@@ -495,7 +521,7 @@ def run(arguments: argparse.Namespace, directory: Path, ledger: Ledger, ledger_p
         assert upstream.stdout is not None
         port = json.loads(upstream.stdout.readline())["port"]
         gateway = Gateway(program, directory, port, ledger_path, arguments.seconds)
-        storm = Storm(arguments, gateway, ledger, gateway.port())
+        storm = Storm(arguments, gateway, ledger, gateway.port(), port)
         asyncio.run(storm.run())
         if gateway.process.poll() is None:
             code, took = gateway.stop()

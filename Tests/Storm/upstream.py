@@ -42,6 +42,7 @@ class Closed(Exception):
 class Session:
     def __init__(self, owner):
         self.owner = owner
+        self.is_shared = owner[0] == "/shared"
         self.stream = None
         self.sent = 0
         self.missed = collections.deque(maxlen=50)
@@ -49,11 +50,14 @@ class Session:
 
     def say(self, message):
         """Sends this on the session's GET stream, or keeps it for when that is resumed."""
+        if self.is_shared:
+            # Kept and told later it would come at a time when somebody else calls, and nobody could know whose it is.
+            return self.stream is not None and event(self.stream, message)
         self.sent += 1
-        event = b"id: g-%d\nevent: message\ndata: %s\n\n" % (self.sent, json.dumps(message).encode())
-        self.missed.append((self.sent, event))
-        if self.stream is not None and not self.stream.is_closing():
-            chunk(self.stream, event)
+        said = b"id: g-%d\nevent: message\ndata: %s\n\n" % (self.sent, json.dumps(message).encode())
+        self.missed.append((self.sent, said))
+        if self.stream is not None:
+            chunk(self.stream, said)
 
 
 class Upstream:
@@ -66,6 +70,8 @@ class Upstream:
         """Broken answer streams, by number: the events that are left, by their ids."""
         self.channels = collections.OrderedDict()
         self.tasks = set()
+        self.busy = collections.Counter()
+        """Requests that are being answered."""
 
     def note(self, text):
         os.write(self.ledger, text.encode() + b"\n")
@@ -80,7 +86,6 @@ class Upstream:
         try:
             while True:
                 await self.one(reader, writer)
-                await writer.drain()
         except (ConnectionError, asyncio.IncompleteReadError, Closed, TimeoutError):
             pass
         finally:
@@ -92,6 +97,18 @@ class Upstream:
         method, target, _ = start.split(" ")
         fields = {k.lower(): v.strip() for k, _, v in (line.partition(":") for line in lines)}
         body = await reader.readexactly(int(fields.get("content-length", 0)))
+        if target == "/control":
+            said = {"busy": dict(self.busy), "sessions": collections.Counter(s.owner[0] for s in self.sessions.values())}
+            return reply(writer, 200, said)
+        what = f"{method} {urllib.parse.urlsplit(target).path}"
+        self.busy[what] += 1
+        try:
+            await self.answer(reader, writer, raw, method, target, fields, body)
+            await writer.drain()
+        finally:
+            self.busy[what] -= 1
+
+    async def answer(self, reader, writer, raw, method, target, fields, body):
         if INBOUND.encode() in raw or INBOUND.encode() in body:
             self.note("finding a caller's token came to an upstream: " + repr(raw[:500]))
         url = urllib.parse.urlsplit(target)
@@ -123,9 +140,9 @@ class Upstream:
                 return reply(writer, 404, {"error": "gone"})
             self.note("resumed")
             begin(writer)
-            for n, (event, wait) in enumerate(events, 1):
+            for n, (said, wait) in enumerate(events, 1):
                 if n > int(at):
-                    chunk(writer, event)
+                    chunk(writer, said)
                     await writer.drain()
                     await asyncio.sleep(wait)
             return writer.write(b"0\r\n\r\n")
@@ -135,14 +152,14 @@ class Upstream:
             return reply(writer, 404, {"error": "no such session"})
         if self.random.random() < 0.1:
             return reply(writer, self.random.choice([405, 500, 503, 429]), None)
-        if self.random.random() < 0.05:
+        if self.random.random() < 0.15:
             await asyncio.sleep(self.random.random() * 2)
         begin(writer)
         session.stream = writer
         if last.startswith("g-"):
-            for n, event in list(session.missed):
+            for n, said in list(session.missed):
                 if n > int(last[2:]):
-                    chunk(writer, event)
+                    chunk(writer, said)
         try:
             async with asyncio.timeout(30 if self.random.random() < 0.5 else self.random.random() * 4):
                 await writer.drain()
@@ -238,6 +255,8 @@ class Upstream:
         self.note(f"{NUMBER.search(nonce)[1]} {path} {fault} {time.monotonic():.3f}")
         if plan.get("log") and session is not None and self.random.random() < 0.5:
             session.say(log(nonce))
+            if session.is_shared:
+                await asyncio.sleep(0.7)  # so that it comes before the answer, on whatever connections
         if plan.get("stream"):
             return await self.stream(reader, writer, session, message, nonce, plan, fault)
         await asyncio.sleep(plan.get("delay", 0))
