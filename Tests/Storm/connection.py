@@ -206,7 +206,7 @@ class Connection(asyncio.Protocol):
                 try:
                     left = int(line, 16)
                 except ValueError:
-                    raise Unreadable(f"no size of a chunk: {line[:100]!r} on {self}") from None
+                    raise Unreadable(f"no size of a chunk: {line[:100]!r}, then {bytes(self.buffer[:500])!r}, on {self}") from None
                 if not left:
                     await self.until(b"\r\n")
                     return

@@ -474,6 +474,7 @@ def show(storm: Storm) -> dict[str, Any]:
         "most connections": storm.peak_connections,
         "slowest /_healthz in s": round(storm.slowest_health, 2),
         "latest that we were ourselves in s": round(storm.latest, 2),
+        "our own CPU in s": round(sum(os.times()[:2]), 1),
         **storm.summary,
         "findings": dict(ledger.kinds),
     }
