@@ -13,7 +13,7 @@ from typing import Any, Awaitable, Callable
 
 from . import plans
 from .connection import Connection, Cut, Head, Shared, Unreadable, request
-from .ledger import Call, Ledger, nonce
+from .ledger import LARGE, Call, Ledger, nonce
 
 WITHIN = 20
 """Seconds in which a call is answered whose upstream has TIMEOUT, whatever happens meanwhile."""
@@ -36,6 +36,9 @@ class World:
     servers: dict[str, str]
     """The kind of plan for each server that speaks the handshake: http, child or sse; with a dash, `calm` or `wild`."""
     goes_on: bool = True
+    """Whether anything new is begun."""
+    is_over: bool = False
+    """Whether what is under way is broken off."""
 
 
 class Actor:
@@ -194,18 +197,19 @@ class Actor:
         if call.ended:
             return
         if not call.answers:
-            if not excused and call.way == "stays" and not self.over and self.world.goes_on:
-                self.ledger.find("no answer", self, f"{otherwise or 'ended without one'}: {call} on {connection}")
+            if not excused and call.way == "stays" and not self.over and not self.world.is_over:
+                kind = "stream ended" if isinstance(self, Old) else "no answer"
+                self.ledger.find(kind, self, f"{otherwise or 'ended without one'}: {call} on {connection}")
             return self.ledger.end(call, otherwise or "ended without an answer")
         said = call.answers[0]
         self.ledger.counts["answered"] += 1
         if "error" not in said:
             if "result" in said:
-                self.ledger.accepted[call.server] += 1
+                self.ledger.took(call)
             return self.ledger.end(call, "result" if "result" in said else "garbage")
         data = said["error"].get("data") or {}
         if isinstance(data, dict) and data.get("gateway"):
-            self.ledger.accepted[call.server] += 1
+            self.ledger.took(call)
             return self.ledger.end(call, data["reason"], data["executed"])
         self.ledger.end(call, f"error {said['error'].get('code')}")
 
@@ -217,7 +221,9 @@ class Actor:
                 head = await connection.head()
                 await self.read(connection, head, call)
         except TimeoutError:
-            if not call.answers and not self.over:
+            if call.way == "stops reading":
+                excused = True  # what it let shrink is slow for ever
+            elif not call.answers and not self.over:
                 self.ledger.find("no answer", self, f"nothing for {WITHIN} s: {call} on {connection}")
                 excused = True
             elif not excused:
@@ -226,6 +232,8 @@ class Actor:
             connection.leave("rst")
             return None
         except GONE as error:
+            # A long answer that has begun can only be cut when its time is over.
+            excused = excused or call.plan.get("size", 0) > LARGE and time.monotonic() - call.sent > 0.9 * TIMEOUT
             self.finish(call, f"cut: {error}", excused, connection)
             connection.leave("fin")
             return None
@@ -381,7 +389,7 @@ class HTTPCaller(Actor):
         call = self.make(self.server, self.kind, size=2_000_000)
         call.way = "stops reading"
         connection = await self.launch(call, await Connection.open(self.world.port, self.ledger, self))
-        connection.stop()
+        connection.stop(shrink=True)
         await asyncio.sleep(self.random.choice([0.5, SLOW_READER + 1.5]))
         if self.chance(0.5):
             connection.go_on()
@@ -513,9 +521,14 @@ class Handshake(HTTPCaller):
 
     async def strand(self) -> None:
         ways: list[tuple[Any, float]] = [
-            (self.stays, 60), (self.pipelines, 6), (self.leaves, 14), (self.half_closes, 4), (self.reads_slowly, 2),
-            (self.stops_reading, 0.4), (self.cancels, 5),
-        ]  # fmt: skip
+            (self.stays, 60),
+            (self.pipelines, 6),
+            (self.leaves, 14),
+            (self.half_closes, 4),
+            (self.reads_slowly, 2),
+            (self.stops_reading, 0.4),
+            (self.cancels, 5),
+        ]
         if self.session:
             ways += [(self.takes_over, 8), (self.subscribes, 3), (self.deletes_in_the_middle, 1)]
         if self.version == "2025-03-26":
@@ -869,7 +882,6 @@ class Old(Actor):
         call = self.calls.get((type(id), id)) if id is not None else None
         if call is not None and "method" not in message and call.plan.get("initialize") and "result" in message:
             message = {"id": id, "result": {"content": [{"text": call.nonce}]}}
-            self.ledger._runs[call.number] = 1  # it is no call of a tool
         super().heard_one(message, event_id, current, where)
 
     async def reads(self, stream: Connection) -> None:
@@ -935,15 +947,15 @@ class Rude(Actor):
             await asyncio.sleep(0.05)
 
     async def floods(self, connection: Connection) -> None:
+        """Pipelined requests, each send ending in the middle of one."""
         one = request("GET", "/_healthz", self.world.port, {})
         self.spawn(self.drain(connection))
+        rest = b""
         for _ in range(self.random.randint(1, 30)):
             cut = self.random.randrange(1, len(one))
-            await connection.send(one[cut:] if _ else b"")
-            await connection.send(one * self.random.randint(1, 20) + one[:cut])
+            await connection.send(rest + one * self.random.randint(1, 20) + one[:cut])
+            rest = one[cut:]
             await asyncio.sleep(self.random.random() * 0.02)
-            one = one[cut:] + one[:cut] if False else one
-            await connection.send(one[cut:])
 
     async def half(self, connection: Connection) -> None:
         data = request("POST", "/sessions/mcp", self.world.port, {"Authorization": f"Bearer {self.token}"}, b"{" * 2000)
@@ -968,7 +980,7 @@ class Rude(Actor):
         await asyncio.sleep(self.random.random() * 3)
 
     async def deaf(self, connection: Connection) -> None:
-        connection.stop()
+        connection.stop(shrink=True)
         for _ in range(200):
             await connection.send(request("GET", "/_healthz", self.world.port, {}) * 20, 1)
 

@@ -140,11 +140,15 @@ class Connection(asyncio.Protocol):
         if self._can_write is not None:
             await asyncio.wait_for(asyncio.shield(self._can_write), deadline)
 
-    def stop(self) -> None:
-        """Reads nothing any more, not even into the buffers of this machine, from soon on."""
+    def stop(self, shrink: bool = False) -> None:
+        """Reads nothing any more; what arrives is held by this machine, and little of that if it shall `shrink`.
+
+        A connection that shrank stays slow for ever.
+        """
         self._stopped = True
         if not self.transport.is_closing():
-            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            if shrink:
+                self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             self.transport.pause_reading()
 
     def go_on(self) -> None:

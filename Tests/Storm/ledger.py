@@ -112,6 +112,8 @@ class Ledger:
     def launched(self, call: Call) -> None:
         """Its last byte, or part of it, was written."""
         call.sent = time.monotonic()
+        if "initialize" in call.plan:
+            return
         self.sent[call.server] += 1
 
     def end(self, call: Call, outcome: str, executed: str | None = None) -> None:
@@ -139,6 +141,11 @@ class Ledger:
         if SECRET in data:
             at = data.index(SECRET)
             self.find("secret", actor, f"a secret came to a caller {where}: …{data[max(0, at - 100) : at + 40]!r}…")
+
+    def took(self, call: Call) -> None:
+        """The gateway answered it as one of its upstream's, or with an error about that, so it counted it."""
+        if "initialize" not in call.plan:
+            self.accepted[call.server] += 1
 
     # Upstreams.
 
@@ -178,6 +185,8 @@ class Ledger:
             call = self._ended.popleft()
             self._recent.pop(call.number, None)
             runs = self._runs[call.number]
+            if "initialize" in call.plan:
+                continue
             if call.executed == "no" and runs:
                 self.find("executed", call.actor, f"`executed: no`, but it ran {runs} times: {call} {call.answers}")
             elif call.executed == "yes" and not runs:

@@ -7,8 +7,8 @@ import random
 from typing import Any
 
 NOT_RUN = ["reset-before", "close-before", "429", "503", "500", "401", "403", "404", "421", "slow-refusal"]
-RUN = ["reset-in-head", "close-in-head", "garbage-head", "garbage-body", "empty", "reset-large", "cut-large", "truncate",
-    "chunk-cut", "endless", "hang"]  # fmt: skip
+RUN = """reset-in-head close-in-head garbage-head garbage-body empty reset-large cut-large truncate chunk-cut endless
+    hang""".split()
 STREAM = ["sse-cut", "sse-reset", "sse-mid-event", "hang", "garbage-event", "comments"]
 LINK = ["silent", "garbage", "foreign-id", "two-answers", "retyped-id", "late"]
 CHILD = [*LINK, "stderr", "flood", "split"]

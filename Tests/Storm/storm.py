@@ -23,7 +23,7 @@ from harness.canaries import Canaries
 from harness.gateway import HELD, binary
 from harness.processes import _die_with_parent, children_of, environment
 
-from .callers import KINDS, SLOW_READER, TIMEOUT, Actor, World
+from .callers import KINDS, SLOW_READER, TIMEOUT, WITHIN, Actor, World
 from .connection import Connection, Cut, Shared, request
 from .ledger import Ledger
 
@@ -231,7 +231,10 @@ class Storm:
             task.cancel()
         if self.gateway.process.poll() is not None:
             self.ledger.find("crash", None, f"the gateway ended with {self.gateway.process.returncode}: {self.gateway.log}")
-        await asyncio.wait(tasks, timeout=6)
+        # What was called is still to be answered.
+        if self.gateway.process.poll() is None:
+            await asyncio.wait(tasks, timeout=WITHIN + 2)
+        self.world.is_over = True
         for task in tasks:
             task.cancel()
         done = await asyncio.gather(*tasks, *others, return_exceptions=True)
