@@ -19,6 +19,12 @@ WITHIN = 20
 """Seconds in which a call is answered whose upstream has TIMEOUT, whatever happens meanwhile."""
 TIMEOUT = 3
 SLOW_READER = 2
+BORROWERS = 10_000
+"""What is added to the number of a caller for that of who uses its connection."""
+REPLAYED = 100_000
+"""Bytes of an answer that its caller can surely get again; documented are 256 KiB of all that is on its stream."""
+EXPIRES = 60
+"""Seconds in which a stream can be taken up again."""
 STATELESS = "2026-07-28"
 GONE = (Cut, OSError)
 CLIENT = {"name": "storm", "version": "1"}
@@ -35,6 +41,8 @@ class World:
     tokens: list[str]
     servers: dict[str, str]
     """The kind of plan for each server that speaks the handshake: http, child or sse; with a dash, `calm` or `wild`."""
+    ends: float = 0
+    """When nothing new is begun any more."""
     goes_on: bool = True
     """Whether anything new is begun."""
     is_over: bool = False
@@ -667,6 +675,8 @@ class Handshake(HTTPCaller):
         """Takes up the stream of a call on another connection; the first one lives on, or not."""
         call = self.make(self.server, self.kind, stream=True, progress=self.random.randint(2, 6), every=0.05)
         call.plan["delay"] = self.random.random() * 2.4
+        if call.plan.get("size", 0) > REPLAYED:
+            del call.plan["size"]
         first = await self.launch(call)
         last, wanted = "", self.random.randint(1, 3)
         try:
@@ -756,6 +766,64 @@ class Handshake(HTTPCaller):
             connection.leave(self.random.choice(["fin", "rst"]))
             await asyncio.sleep(0.05)
         return status
+
+
+class Patient(Handshake):
+    """Takes the stream of a long call over, leaves that too, and never comes back: the call outlives its stream, while
+    somebody else uses the first connection."""
+
+    async def life(self) -> None:
+        if self.world.ends - time.monotonic() < LONG - 5:
+            return await asyncio.sleep(1)
+        self.server = self.random.choice(["sessions", "shared", "calm", "channel"])
+        self.kind = f"{self.world.servers[self.server].partition('-')[0]}-calm"
+        self.version = self.random.choice(["2025-06-18", "2025-11-25"])
+        self.session = ""
+        if not await self.opens():
+            return await asyncio.sleep(0.5)
+        call = self.make(self.server, self.kind, stream=True, progress=EXPIRES + 4, every=1)
+        call.plan = {key: call.plan[key] for key in ("stream", "progress", "every")}
+        call.way = "outlives its stream"
+        first = await self.launch(call)
+        head = await first.head()
+        if not head.is_stream:
+            first.leave("fin")
+            return
+        last, stream = "", first.events(head)
+        async for id, _, data in stream:
+            last = id or last
+            if data:
+                break
+        lent = self.spawn(self.lends(first, stream, call))
+        await asyncio.sleep(0.5)
+        self.step(f"takes {call.nonce} over from {last!r} and leaves")
+        await self.resumes(call, last)
+        await asyncio.sleep(EXPIRES + 12)
+        self.ledger.end(call, "left")
+        lent.cancel()
+
+    async def lends(self, connection: Connection, stream: Any, call: Call) -> None:
+        """When the stream ends in order, somebody else calls on its connection, one long answer after the other."""
+        async for id, _, data in stream:
+            if data:
+                self.heard(data, id, call, "on the connection that it was taken from")
+        self.step(f"lends {connection}")
+        self.ledger.counts["connections lent"] += 1
+        stranger = Stateless(self.number + BORROWERS, self.world)
+        self.connections.discard(connection)
+        connection.use(stranger)
+        try:
+            while True:
+                theirs = stranger.make(stranger.server, "http-calm")
+                theirs.plan = {"stream": True, "progress": 8, "every": 0.3}
+                await stranger.launch(theirs, connection)
+                if not await stranger.receive(connection, theirs):
+                    return
+        except Unreadable as error:
+            self.ledger.find("unreadable", stranger, str(error))
+        finally:
+            await stranger.end_life()
+            connection.leave("fin")
 
 
 class Old(Actor):
@@ -986,3 +1054,6 @@ class Rude(Actor):
 
 
 KINDS: list[tuple[type[Actor], int]] = [(Handshake, 36), (Stateless, 8), (Old, 10), (Rude, 4)]
+"""Who calls, and how many of them there are beside each other."""
+LONG = EXPIRES + 20
+"""Seconds from which on a storm is long enough for patient callers."""

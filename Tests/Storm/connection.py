@@ -64,9 +64,10 @@ class Connection(asyncio.Protocol):
         self.last_used = 0.0
         self.used_by: collections.deque[str] = collections.deque(maxlen=6)
         """The last things that happened on it."""
-        self._use(actor)
+        self.use(actor)
 
-    def _use(self, actor: Any) -> None:
+    def use(self, actor: Any) -> None:
+        """What comes from now on is this actor's."""
         self.actor = actor
         actor.connections.add(self)
 
@@ -297,7 +298,7 @@ class Shared:
                 self.ledger.find("unasked", connection.actor, f"bytes that nobody asked for on {connection}: {text!r}")
                 connection.leave("rst")
                 continue
-            connection._use(actor)
+            connection.use(actor)
             return connection
         return await Connection.open(self.port, self.ledger, actor)
 

@@ -23,7 +23,7 @@ from harness.canaries import Canaries
 from harness.gateway import HELD, binary
 from harness.processes import _die_with_parent, children_of, environment
 
-from .callers import KINDS, SLOW_READER, TIMEOUT, WITHIN, Actor, World
+from .callers import KINDS, LONG, SLOW_READER, TIMEOUT, WITHIN, Actor, Patient, World
 from .connection import Connection, Cut, Shared, request
 from .ledger import Ledger
 
@@ -216,9 +216,11 @@ class Storm:
         self.at_start = {"descriptors": self.gateway.descriptors(), "rss": self.gateway.rss()}
         unit = self.arguments.actors / sum(share for _, share in KINDS)
         actors = [kind for kind, share in KINDS for _ in range(max(1, round(share * unit)))]
+        end = self.world.ends = time.monotonic() + self.arguments.seconds
+        if self.arguments.seconds >= LONG:
+            actors += [Patient] * 4
         tasks = [asyncio.create_task(kind(number, self.world).run()) for number, kind in enumerate(actors, 1)]
         others = [asyncio.create_task(run()) for run in (self.reports, self.probes, self.kills, self.lags)]
-        end = time.monotonic() + self.arguments.seconds
         while time.monotonic() < end and self.gateway.process.poll() is None:
             failed = next((task for task in [*tasks, *others] if task.done()), None)
             if failed is not None:
