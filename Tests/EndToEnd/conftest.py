@@ -21,8 +21,10 @@ from harness.gateway import Gateway, binary
 from harness.processes import FIXTURES, PEERS, Everything, StdioEverything, Upstream, poll
 from harness.realproxies import RealProxies
 from harness.tokens import Tokens
+from harness.wire import Wire
 
 DEADLINE = 60
+_PASSED = pytest.StashKey[bool]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -72,11 +74,41 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
 
     async def within_deadline() -> None:
-        async with asyncio.timeout(marker.args[0] if marker else DEADLINE):
-            await pyfuncitem.obj(**arguments)
+        try:
+            async with asyncio.timeout(marker.args[0] if marker else DEADLINE):
+                await pyfuncitem.obj(**arguments)
+        finally:
+            await Wire.abort_all()
 
     asyncio.run(within_deadline())
     return True
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """Remembers which tests passed, for what is asserted after them."""
+    report = yield
+    if report.when == "call":
+        item.stash[_PASSED] = report.passed
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
+    """After a test every gateway that runs is at rest, before its fixtures end the upstreams and the gateway itself.
+
+    Not after one that failed, whose failure says enough, nor after one marked `leaves_work`.
+    """
+    failures = []
+    if item.stash.get(_PASSED, False) and item.get_closest_marker("leaves_work") is None:
+        for gateway in Gateway.running():
+            try:
+                gateway.assert_at_rest()
+            except AssertionError as error:
+                failures.append(str(error))
+    ended = yield
+    assert not failures, "\n".join(failures)
+    return ended
 
 
 @pytest.fixture(scope="session")

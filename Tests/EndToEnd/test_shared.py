@@ -302,6 +302,7 @@ async def test_cancellations(gateway, child, servers, kind):
             await until("it is cancelled", lambda: "cancelled" in [t["phase"] for t in runs()])
 
 
+@pytest.mark.leaves_work("the handshake caller that just goes has not cancelled its call of half a minute")
 async def test_departures_of_others(gateway, child):
     """A caller that ends its session, or just goes, takes nothing of the others' with it."""
     stays = await Caller.open(gateway, "stdio")

@@ -205,6 +205,7 @@ async def test_slow_upstream_holds_nobody_up(gateway):
 
 
 @pytest.mark.long
+@pytest.mark.leaves_work("a handshake caller that goes does not cancel, and its call takes as long as the silence")
 @pytest.mark.deadline(KEEP_ALIVE * 3)
 async def test_keep_alive(gateway):
     """Every silent stream has a comment each 15 s: that of SSE, GET, and a call under way."""

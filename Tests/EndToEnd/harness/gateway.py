@@ -9,11 +9,18 @@ import signal
 import time
 import urllib.error
 import urllib.request
+import weakref
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from .canaries import Canaries
 from .processes import ROOT, Child, children_of, environment, poll
+
+HELD = ("inFlight", "streams", "queued", "suspended", "upstreamConnectionsInUse", "exchanges", "bufferedBytes")
+"""What `held` of /_status counts, and what is 0 when nothing is under way. Shared streams of upstreams
+(`upstreamStreams`) and the replay buffers of open sessions (`sessionBytes`) are counted apart from it."""
+REST = 5
+"""Seconds that a gateway has to come to rest after everybody went away."""
 
 _ADDRESS = re.compile(r"(?:127\.0\.0\.1|0\.0\.0\.0|localhost|\[::1?\]):(\d+)")
 GRACE = 31
@@ -36,6 +43,8 @@ class Gateway:
     if it is `None`), a secret header, an `Authorization` header with a secret (unless they have a pool, or say
     `None`) and a secret query value, and those with a `command` secrets in `env`; callers need the inbound token, another secret.
     """
+
+    _started: ClassVar["weakref.WeakSet[Gateway]"] = weakref.WeakSet()
 
     def __init__(
         self,
@@ -90,6 +99,12 @@ class Gateway:
             self.child.kill()
             raise
         self._descriptors = self.child.descriptors()
+        Gateway._started.add(self)
+
+    @classmethod
+    def running(cls) -> list["Gateway"]:
+        """Those that were started and have not ended, whoever holds them."""
+        return [gateway for gateway in cls._started if gateway.child.process.poll() is None]
 
     def _with_secrets(self, entry: dict[str, Any]) -> dict[str, Any]:
         if "command" in entry:
@@ -204,6 +219,36 @@ class Gateway:
         except AssertionError as error:
             held = [os.readlink(f"/proc/{self.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{self.pid}/fd")]
             raise AssertionError(f"{error}: {self.child.descriptors()} > {allowed}: {sorted(held)}") from None
+
+    def held(self) -> dict[str, int]:
+        """What the gateway says that it holds for callers and upstreams: `held` of /_status.
+
+        A build without that member says only how many requests and streams there are.
+        """
+        tokens = self.configuration["mcpProxy"]["options"].get("authTokens") or [""]
+        headers = {"Authorization": f"Bearer {tokens[0]}"} if tokens[0] else {}
+        status, body = self.get("/_status", authorized=False, **headers)
+        assert status == 200, (status, body)
+        said = json.loads(body)
+        return said.get("held") or {name: said[name] for name in ("inFlight", "streams")}
+
+    def assert_at_rest(self, deadline: float = REST, buffered: int = 0) -> None:
+        """Fails unless nothing is under way within the deadline; at most `buffered` bytes may be held then.
+
+        To be called when everybody who called has gone.
+        """
+        end = time.monotonic() + deadline
+        while True:
+            try:
+                held: dict[str, Any] = self.held()
+                left = {name: held[name] for name in HELD if held.get(name, 0) > (buffered if name == "bufferedBytes" else 0)}
+            except OSError as error:
+                held, left = {}, {"/_status": str(error)}
+            if not left or self.child.process.poll() is not None:
+                return
+            if time.monotonic() > end:
+                raise AssertionError(f"not at rest {deadline} s after everybody left: {left}; it holds {held}\n{self.child.tail()}")
+            time.sleep(0.02)
 
     def stop(self, expected: int = 0, deadline: float = GRACE, was_told: bool = False) -> float:
         """SIGTERM (unless it `was_told`), and the seconds until it ended.

@@ -6,8 +6,9 @@ import asyncio
 import json
 import socket
 import struct
+import weakref
 from dataclasses import dataclass, field
-from typing import Any, AsyncIterator
+from typing import Any, AsyncIterator, ClassVar
 
 HANDSHAKE = "2025-11-25"
 STATELESS = "2026-07-28"
@@ -109,6 +110,9 @@ def parse_events(data: bytes) -> list[dict[str, str]]:
 class Wire:
     """One connection. Everything read is also added to `seen`."""
 
+    _transports: ClassVar["weakref.WeakSet[asyncio.BaseTransport]"] = weakref.WeakSet()
+    """Every connection that was opened and may be open. A wire that a test forgot is gone, but its connection is not."""
+
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seen: bytearray) -> None:
         self.reader = reader
         self.writer = writer
@@ -127,7 +131,16 @@ class Wire:
     @classmethod
     async def open(cls, port: int, seen: bytearray | None = None) -> "Wire":
         reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=64 * 1024 * 1024)
+        cls._transports.add(writer.transport)
         return cls(reader, writer, bytearray() if seen is None else seen)
+
+    @classmethod
+    async def abort_all(cls) -> None:
+        """Ends every connection that is still open, at the end of the event loop that they belong to."""
+        for transport in list(cls._transports):
+            transport.abort()
+        cls._transports.clear()
+        await asyncio.sleep(0)  # the sockets are closed in the loop's next turn
 
     async def __aenter__(self) -> "Wire":
         return self
