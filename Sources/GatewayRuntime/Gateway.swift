@@ -147,7 +147,8 @@ package final class Gateway: Sendable {
                             switch error?.reason {
                             case nil: .usable
                             case .credentialRejected?, .credentialsExhausted?: .rejected
-                            case .unreachable?, .outboundProxy?, .upstreamClosed?, .upstreamTimeout?: .unreachable
+                            case .unreachable?, .outboundProxy?, .upstreamClosed?, .upstreamTimeout?, .overloaded?:
+                                .unreachable
                             default: .unusable
                             }
                         continuation.resume(returning: verdict)

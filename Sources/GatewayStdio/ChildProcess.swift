@@ -16,6 +16,8 @@ struct ChildProcess: Sendable {
         case ended(StdioChild.ExitStatus)
         /// Nothing runs, and why, in words that show no value of the configuration.
         case notSpawned(String)
+        /// Nothing runs, because we can open no more files.
+        case noDescriptors
     }
 
     /// The child's ends of its three pipes; whoever starts the process closes ours of them.
@@ -83,6 +85,8 @@ struct ChildProcess: Sendable {
         } catch {
             // Once it runs, only the wait for it can fail; it is killed then.
             if group != nil { return .ended(.signalled(Int(SystemCalls.sigkill))) }
+            let cause = (error as? SubprocessError)?.underlyingError as? Errno
+            if cause == .tooManyOpenFiles || cause == .tooManyOpenFilesInSystem { return .noDescriptors }
             return .notSpawned(self.reason(error))
         }
     }

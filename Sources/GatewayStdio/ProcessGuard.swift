@@ -145,6 +145,7 @@ package final class ProcessGuard: Sendable {
         let reason: Logger.MetadataValue
         switch outcome {
         case .notSpawned(let text): reason = "\(text)"
+        case .noDescriptors: reason = "no more files can be opened"
         case .ended(.exited(let code)): reason = "exit code \(code)"
         case .ended(.signalled(let signal)): reason = "signal \(signal)"
         }

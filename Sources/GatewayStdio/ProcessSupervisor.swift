@@ -120,6 +120,18 @@ package enum ProcessSupervisor {
             return .wait(until: until)
         }
 
+        /// The child could not be started for want of something of ours: no failure, and tried again in a moment.
+        package mutating func prevented(now: Duration) -> Action {
+            guard case .starting(let isTrial) = self.state else { return .none }
+            let until = now + self.spread(ProcessSupervisor.firstBackoff)
+            guard !isTrial else {
+                self.state = .failed(nextTrial: until)
+                return .none
+            }
+            self.state = .waiting(until: until)
+            return .wait(until: until)
+        }
+
         /// A request asks for the child.
         ///
         /// It does not shorten a wait.

@@ -65,7 +65,7 @@ extension StdioChild {
         guard let streams = self.openPipesOfChild() else {
             // Later: the owner is still in its call.
             self.eventLoop.execute {
-                child.value.perform(child.value.machine.notSpawned("no pipes could be made for it"))
+                child.value.perform(child.value.machine.noDescriptors())
             }
             return
         }
@@ -94,6 +94,8 @@ extension StdioChild {
         switch outcome {
         case .notSpawned(let reason):
             self.perform(self.machine.notSpawned(reason))
+        case .noDescriptors:
+            self.perform(self.machine.noDescriptors())
         case .ended(let status):
             self.exitStatus = status
             self.perform(self.machine.exited(status))
@@ -130,6 +132,10 @@ extension StdioChild {
         var metadata: Logger.Metadata = ["upstream": "\(self.name)"]
         if case .notStarted(let reason) = ending {
             metadata["reason"] = "\(reason)"
+            return self.logger.warning("child not started", metadata: metadata)
+        }
+        if ending == .noDescriptors {
+            metadata["reason"] = "no more files can be opened"
             return self.logger.warning("child not started", metadata: metadata)
         }
         // Stopped before it was started.

@@ -118,9 +118,14 @@ extension StdioChild {
         }
 
         /// There is no process, and why.
-        mutating func notSpawned(_ reason: String) -> Action {
+        mutating func notSpawned(_ reason: String) -> Action { self.notSpawned(.notStarted(reason)) }
+
+        /// There is no process, because we had no descriptors for it.
+        mutating func noDescriptors() -> Action { self.notSpawned(.noDescriptors) }
+
+        private mutating func notSpawned(_ ending: Ending) -> Action {
             guard case .starting(let isStopped) = self.state else { return .none }
-            return self.end(isStopped ? .stopped : .notStarted(reason))
+            return self.end(isStopped ? .stopped : ending)
         }
 
         /// The owner wants it to end in order.

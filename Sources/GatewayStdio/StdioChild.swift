@@ -16,6 +16,8 @@ package final class StdioChild {
     package enum Ending: Hashable, Sendable {
         /// No process came to be; why, in words for a log, without a value of the configuration.
         case notStarted(String)
+        /// No process came to be, because there were no descriptors for its pipes: not its fault.
+        case noDescriptors
         /// The process ended by itself.
         case exited(code: Int)
         /// The process was ended by a signal that is not ours.

@@ -11,6 +11,8 @@ package struct TransportError: Error, Sendable {
         case connectRefused = "connect_refused"
         case connectTimeout = "connect_timeout"
         case connectFailed = "connect_failed"
+        /// This process, or the system, can open no more sockets: it says nothing of the upstream.
+        case noDescriptors = "descriptors"
         case tlsVerification = "tls_verify"
         case tlsHandshake = "tls_handshake"
         /// The outbound proxy gave no way to the upstream, or answered in its place: `outboundProxy` says why.
@@ -49,6 +51,13 @@ package struct TransportError: Error, Sendable {
         self.progress = progress
         self.answerBegan = answerBegan
     }
+
+    /// No more sockets can be opened.
+    static let noDescriptors = TransportError(
+        .noDescriptors,
+        "no more connections can be opened: raise the limit of open files of the gateway (LimitNOFILE, ulimit -n)",
+        progress: .nothing
+    )
 
     /// A failure of the outbound proxy: nothing of the request reached the upstream.
     init(outboundProxy error: OutboundProxyError, _ message: String) {

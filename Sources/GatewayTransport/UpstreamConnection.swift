@@ -485,13 +485,21 @@ package final class UpstreamConnection: ChannelDuplexHandler {
 extension TransportError {
     /// A name for which there is no address, and why.
     init(resolving name: String, _ error: (any Error)?) {
-        let text =
-            switch error as? NameResolver.Failure {
-            case .busy: "the name \(name) cannot be looked up now: too many others get no answer"
-            case .noDescriptors: "the name \(name) cannot be looked up: no more files can be opened"
-            case .noAddress, .cancelled, nil: "the name \(name) has no address"
-            }
-        self.init(.resolve, text, progress: .nothing)
+        switch error as? NameResolver.Failure {
+        case .noDescriptors:
+            self = .noDescriptors
+        case .busy:
+            let text = "the name \(name) cannot be looked up now: too many others get no answer"
+            self.init(.resolve, text, progress: .nothing)
+        case .noAddress, .cancelled, nil:
+            self.init(.resolve, "the name \(name) has no address", progress: .nothing)
+        }
+    }
+
+    /// Whether there was no socket to be had, by the limit of this process or of the system.
+    private static func isDescriptors(_ error: any Error) -> Bool {
+        guard let error = error as? IOError else { return false }
+        return error.errnoCode == EMFILE || error.errnoCode == ENFILE
     }
 
     /// Sorts what NIO and BoringSSL say about a failed dial.
@@ -501,6 +509,8 @@ extension TransportError {
             let failures = error.connectionErrors.map(\.error)
             if failures.isEmpty {
                 self.init(resolving: error.host, error.dnsAError ?? error.dnsAAAAError)
+            } else if failures.contains(where: Self.isDescriptors) {
+                self = .noDescriptors
             } else if failures.contains(where: { ($0 as? IOError)?.errnoCode == ECONNREFUSED }) {
                 self.init(.connectRefused, "connection refused", progress: .nothing)
             } else if failures.contains(where: { $0 is ChannelError }) {
@@ -525,6 +535,8 @@ extension TransportError {
                     : "the TLS handshake failed",
                 progress: .nothing
             )
+        case let error where Self.isDescriptors(error):
+            self = .noDescriptors
         default:
             self.init(.connectFailed, "the connection could not be set up", progress: .nothing)
         }

@@ -14,6 +14,7 @@ struct ChildStateMachineTests {
         case start
         case spawned
         case notSpawned
+        case noDescriptors
         case stop
         case kill
         case lineTooLong
@@ -29,6 +30,7 @@ struct ChildStateMachineTests {
         case .start: machine.start()
         case .spawned: machine.spawned()
         case .notSpawned: machine.notSpawned("why")
+        case .noDescriptors: machine.noDescriptors()
         case .stop: machine.stop()
         case .kill: machine.kill()
         case .lineTooLong: machine.lineTooLong()
@@ -80,6 +82,8 @@ struct ChildStateMachineTests {
             ],
             [(.start, .spawn), (.notSpawned, .end(.notStarted("why")))],
             [(.start, .spawn), (.stop, Self.start), (.stop, .none), (.notSpawned, .end(.stopped))],
+            [(.start, .spawn), (.noDescriptors, .end(.noDescriptors))],
+            [(.start, .spawn), (.stop, Self.start), (.noDescriptors, .end(.stopped))],
             [(.start, .spawn), (.stop, Self.start), (.timer, .end(.stopped))],
             [
                 (.start, .spawn), (.kill, Self.start), (.spawned, Self.kill), (.exited, Self.drain),
@@ -96,7 +100,8 @@ struct ChildStateMachineTests {
             }
             expect(machine.hasEnded, is: true)
             let events: [Event] = [
-                .start, .notSpawned, .stop, .kill, .lineTooLong, .pipeClosed, .exited, .killed, .drained,
+                .start, .notSpawned, .noDescriptors, .stop, .kill, .lineTooLong, .pipeClosed, .exited, .killed,
+                .drained,
                 .timer,
             ]
             for event in events { expect(Self.send(event, to: &machine), is: .none) }

@@ -41,6 +41,41 @@ struct ProcessSupervisorTests {
         expect(self.seconds(supervisor.ended(now: .seconds(10)), from: .seconds(10)), is: 2)
     }
 
+    @Test("A start for which we lack something is tried again in a moment, and is no failure of the child")
+    func prevented() {
+        var supervisor = Supervisor(generator: FixedGenerator(1))
+        var now = Duration.zero
+        expect(supervisor.prevented(now: now), is: .none)
+        var action = supervisor.start(now: now)
+        for _ in 0..<30 {
+            expect(action, is: .spawn)
+            action = supervisor.prevented(now: now)
+            expect(self.seconds(action, from: now), is: 1)
+            now += .seconds(1)
+            action = supervisor.timerFired(now: now)
+        }
+        expect(supervisor.isFailed, is: false)
+        expect(self.seconds(supervisor.ended(now: now), from: now), is: 1)
+    }
+
+    @Test("A trial of a child that was given up may follow one that was prevented by a second")
+    func preventedTrial() {
+        var supervisor = Supervisor(generator: FixedGenerator(1))
+        var now = Duration.zero
+        _ = supervisor.start(now: now)
+        while !supervisor.isFailed {
+            if case .wait(let until) = supervisor.ended(now: now) {
+                now = until
+                _ = supervisor.timerFired(now: now)
+            }
+        }
+        expect(supervisor.demanded(now: now), is: .spawn)
+        expect(supervisor.prevented(now: now), is: .none)
+        expect(supervisor.isFailed, is: true)
+        expect(supervisor.demanded(now: now), is: .none)
+        expect(supervisor.demanded(now: now + .seconds(1)), is: .spawn)
+    }
+
     @Test("A child that never becomes ready waits twice as long each time, and is given up at its tenth failure")
     func backsOff() {
         var supervisor = Supervisor(generator: FixedGenerator(1))

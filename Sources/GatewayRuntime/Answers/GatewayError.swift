@@ -126,6 +126,8 @@ package struct GatewayError: Error, Sendable {
                 .unreachable
             case .outboundProxy:
                 .outboundProxy
+            case .noDescriptors:
+                .overloaded
             case .closedBeforeResponse, .staleConnection, .truncatedHead, .truncatedBody, .cancelled:
                 .upstreamClosed
             case .badHTTP:

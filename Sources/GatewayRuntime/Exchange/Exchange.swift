@@ -193,8 +193,9 @@ final class Exchange: CallerExchange, UpstreamReceiver {
         case .attempting, .holding:
             let failure = GatewayError(error)
             if failure.reason == .unreachable { self.upstream.conclude(.unreachable) }
-            // The time for a connection is spent, or waiting does not cure what is wrong (faults F2, F45).
-            if [.connectTimeout, .tlsHandshake, .tlsVerification].contains(error.code)
+            // The time for a connection is spent, waiting does not cure what is wrong (faults F2, F45), or we have too much
+            // to do already.
+            if [.noDescriptors, .connectTimeout, .tlsHandshake, .tlsVerification].contains(error.code)
                 || error.outboundProxy?.isSentAgain == false
             {
                 return self.fail(failure)

@@ -103,6 +103,11 @@ final class StdioChannel: LinkChannel, StdioChildDelegate {
     private static func error(_ ending: StdioChild.Ending) -> GatewayError {
         let (text, cause) =
             switch ending {
+            case .noDescriptors:
+                (
+                    "no more children can be started: raise the limit of open files of the gateway "
+                        + "(LimitNOFILE, ulimit -n)", "descriptors"
+                )
             case .notStarted(let why): ("the child cannot be started: \(why)", "not_started")
             case .exited(let code): ("the child exited with code \(code); its stderr is in the log", "exited")
             case .signalled(let signal):
@@ -112,8 +117,8 @@ final class StdioChannel: LinkChannel, StdioChildDelegate {
             case .stopped: ("the child was stopped", "stopped")
             }
         return GatewayError(
-            .childExited,
-            executed: ending == .lineTooLong ? .yes : .unknown,
+            ending == .noDescriptors ? .overloaded : .childExited,
+            executed: ending == .lineTooLong ? .yes : ending == .noDescriptors ? .no : .unknown,
             text,
             cause: cause
         )

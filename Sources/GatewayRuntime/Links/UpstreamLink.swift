@@ -350,7 +350,7 @@ final class UpstreamLink {
         self.wasOpen = !wasOpening
         self.lastFailure = error
         if wasOpening { self.failWaiters(self.failure(retryAfter: nil)) }
-        self.upstream.conclude(self.verdict(error))
+        if let verdict = self.verdict(error) { self.upstream.conclude(verdict) }
         // One caller's link is opened again when the caller wants something.
         let isWanted = self.owner == nil && self.upstream.configuration.autoReconnect
         guard self.settings.isProcess else {
@@ -359,13 +359,16 @@ final class UpstreamLink {
             if isWanted { self.reopen(after: min(pause, self.upstream.configuration.reconnectInterval)) }
             return
         }
-        let action = self.supervisor.ended(now: self.now)
+        // What we had no descriptors for is no failure of the child.
+        let isPrevented = wasOpening && error.reason == .overloaded
+        let action = isPrevented ? self.supervisor.prevented(now: self.now) : self.supervisor.ended(now: self.now)
         if isWanted || !self.waiters.isEmpty { self.obey(action) } else { self.postponed = action }
     }
 
-    /// What the end of a channel says of the upstream.
-    private func verdict(_ error: GatewayError) -> UpstreamVerdict {
+    /// What the end of a channel says of the upstream; nil: nothing.
+    private func verdict(_ error: GatewayError) -> UpstreamVerdict? {
         switch error.reason {
+        case .overloaded: nil
         case .childExited: .exited
         case .credentialRejected, .credentialsExhausted: self.verdictOnCredentials
         case .upstreamClosed where error.cause == SSEChannel.refusedCause: self.verdictOnCredentials

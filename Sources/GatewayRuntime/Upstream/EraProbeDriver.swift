@@ -30,18 +30,19 @@ struct EraProbeDriver: Sendable {
     /// depend on it, and one credential that is accepted makes it usable.
     ///
     /// The pool hears nothing of it (credentials.md §2.3).
-    func run() async -> EraProbe.Conclusion {
+    /// Returns nil if we could not ask, which says nothing of the upstream.
+    func run() async -> EraProbe.Conclusion? {
         var driver = self
         driver.slot = self.http.credentials?.current ?? 0
         var conclusion = await driver.runOnce()
-        for _ in 1..<max(self.http.slotCount, 1) where conclusion.verdict == .rejected && !Task.isCancelled {
+        for _ in 1..<max(self.http.slotCount, 1) where conclusion?.verdict == .rejected && !Task.isCancelled {
             driver.slot = (driver.slot + 1) % self.http.slotCount
             conclusion = await driver.runOnce()
         }
         return conclusion
     }
 
-    private func runOnce() async -> EraProbe.Conclusion {
+    private func runOnce() async -> EraProbe.Conclusion? {
         let scope: EraProbe.Scope =
             switch self.upstream.configuration.protocolPin {
             case .auto: .both
@@ -51,35 +52,38 @@ struct EraProbeDriver: Sendable {
         var machine = EraProbe.StateMachine(scope: scope, admitsEventStream: self.http.configuration.kind == .detect)
         var action = machine.start()
         while true {
+            let answer: EraProbe.Answer?
             switch action {
-            case .sendDiscover: action = machine.answered(await self.discover())
-            case .sendInitialize: action = machine.answered(await self.initialize())
-            case .openEventStream: action = machine.answered(await self.openEventStream())
+            case .sendDiscover: answer = await self.discover()
+            case .sendInitialize: answer = await self.initialize()
+            case .openEventStream: answer = await self.openEventStream()
             case .conclude(let conclusion): return conclusion
             }
+            guard let answer else { return nil }
+            action = machine.answered(answer)
         }
     }
 
-    /// Sends the lightest message that any server of the known era answers.
-    func ping() async -> EraProbe.Answer {
+    /// Sends the lightest message that any server of the known era answers; nil: it could not be sent.
+    func ping() async -> EraProbe.Answer? {
         var driver = self
         driver.slot = self.http.credentials?.current ?? 0
         return await driver.pingOnce()
     }
 
-    private func pingOnce() async -> EraProbe.Answer {
+    private func pingOnce() async -> EraProbe.Answer? {
         if self.upstream.eras.stateless == true { return await self.discover() }
         let body = ClientMessage.ping(id: #""mcp-proxy-ping""#)
         return Self.classify(await self.send(body, fields: ""))
     }
 
-    private func discover() async -> EraProbe.Answer {
+    private func discover() async -> EraProbe.Answer? {
         let body = ClientMessage.discover(id: #""mcp-proxy-probe""#, self.identity)
         let fields = "\(ProtocolRevision.july2026.headerLine)Mcp-Method: server/discover\r\n"
         return Self.classify(await self.send(body, fields: fields))
     }
 
-    private func initialize() async -> EraProbe.Answer {
+    private func initialize() async -> EraProbe.Answer? {
         let body = ClientMessage.initialize(id: #""mcp-proxy-probe""#, self.identity)
         let result = await self.send(body, fields: "")
         guard case .success(let answer) = result, (200..<300).contains(answer.status),
@@ -132,10 +136,13 @@ struct EraProbeDriver: Sendable {
     }
 
     /// GETs the URL and looks at the first event, as a client of the 2024-11-05 transport does (protocol §4).
-    private func openEventStream() async -> EraProbe.Answer {
+    private func openEventStream() async -> EraProbe.Answer? {
         await withCheckedContinuation { continuation in
             self.loop.eventLoop.execute {
-                let probe = EventStreamProbe { continuation.resume(returning: $0 == nil ? .endpoint : .other) }
+                let probe = EventStreamProbe { error in
+                    let answer: EraProbe.Answer = error == nil ? .endpoint : .other
+                    continuation.resume(returning: error?.reason == .overloaded ? nil : answer)
+                }
                 let channel = SSEChannel(
                     self.upstream,
                     self.http,
@@ -151,9 +158,11 @@ struct EraProbeDriver: Sendable {
         }
     }
 
-    private static func classify(_ result: Result<UpstreamCall.Answer, TransportError>) -> EraProbe.Answer {
+    /// nil: the question did not get as far as to say anything of the upstream.
+    private static func classify(_ result: Result<UpstreamCall.Answer, TransportError>) -> EraProbe.Answer? {
         let answer: UpstreamCall.Answer
         switch result {
+        case .failure(let error) where error.code == .noDescriptors: return nil
         case .failure: return .unreachable
         case .success(let success): answer = success
         }

@@ -41,15 +41,19 @@ final class UpstreamSupervisor: Sendable {
         var isFirst = true
         while !Task.isCancelled {
             let verdict = await self.probe()
-            if isFirst { concluded(verdict) }
-            isFirst = false
+            if isFirst, let verdict {
+                concluded(verdict)
+                isFirst = false
+            }
             failures = verdict == .usable ? 0 : failures + 1
             await self.waitForNextProbe(failures: failures)
         }
     }
 
-    private func probe() async -> EraProbe.Verdict {
-        let conclusion = await self.driver.run()
+    /// Returns nil if we could not ask: what was known of the upstream is still all that is known.
+    private func probe() async -> EraProbe.Verdict? {
+        defer { self.wakeWaiters() }
+        guard let conclusion = await self.driver.run() else { return nil }
         if conclusion.verdict == .usable {
             self.upstream.learn { $0 = conclusion.eras }
             if self.driver.http.configuration.kind == .detect {
@@ -67,12 +71,15 @@ final class UpstreamSupervisor: Sendable {
                 ]
             )
         }
+        return conclusion.verdict
+    }
+
+    private func wakeWaiters() {
         let waiters = self.waiters.withLock { waiters in
             defer { waiters = [] }
             return waiters
         }
         for waiter in waiters { waiter.eventLoop.execute { waiter.resume() } }
-        return conclusion.verdict
     }
 
     /// Returns when it is time to probe: after a failure, when somebody asks, or when a ping found nobody.
@@ -91,7 +98,7 @@ final class UpstreamSupervisor: Sendable {
             guard let interval = configuration.pingInterval, self.idleTime >= interval else { continue }
             // A stream of messages shows by itself whether it lives.
             if case .link = self.upstream.route { continue }
-            let answer = await self.driver.ping()
+            guard let answer = await self.driver.ping() else { return }
             // Whether another credential is accepted shows when all are tried.
             if answer == .unreachable || answer == .refused { return }
             self.upstream.conclude(.usable)

@@ -231,6 +231,12 @@ final class ProxyDial {
             }
             handler.connected()
         case .failure(let error):
+            let failure = TransportError(dialling: error)
+            guard failure.code != .noDescriptors else {
+                // Nothing was attempted, so nothing is known of the proxy.
+                self.settle(.neutral)
+                return self.end(failure)
+            }
             self.fail(OutboundProxyError(connecting: error))
         }
     }

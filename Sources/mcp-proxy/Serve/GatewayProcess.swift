@@ -53,7 +53,7 @@ struct GatewayProcess {
     func run(ready: @escaping @Sendable (SocketAddress) -> Void = { _ in }) async throws {
         defer { _ = self.sink.flush(timeout: .seconds(2)) }
         var snapshot = self.snapshot
-        self.fitToFileLimit(&snapshot.listener.limits)
+        self.fitToFileLimit(&snapshot)
         let group = MultiThreadedEventLoopGroup(numberOfThreads: self.threads)
         let loops = group.makeIterator().map { GatewayLoop(eventLoop: $0) }
         let metrics = MetricsRegistry()
@@ -167,15 +167,15 @@ struct GatewayProcess {
         return (host.contains(":") ? "[\(host)]" : host) + ":\(address.port ?? 0)"
     }
 
-    /// Two descriptors per connection, and some for the process itself, have to fit (faults S10.9).
-    private func fitToFileLimit(_ limits: inout Limits) {
+    /// Callers' connections, our own, and children have to fit (faults S10.9).
+    private func fitToFileLimit(_ snapshot: inout GatewaySnapshot) {
         let available = ProcessSetup.raiseFileLimit()
-        let fitting = max((available - 128) / 2, 16)
-        guard limits.connections > fitting else { return }
+        let fitting = DescriptorBudget(snapshot).connections(of: available)
+        guard snapshot.listener.limits.connections > fitting else { return }
         self.logger.warning(
             "limits.connections lowered to what the limit of open files allows",
             metadata: ["connections": "\(fitting)", "open_files": "\(available)"]
         )
-        limits.connections = fitting
+        snapshot.listener.limits.connections = fitting
     }
 }
