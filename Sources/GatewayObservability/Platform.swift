@@ -101,11 +101,14 @@ extension Platform {
         init(_ run: @escaping @Sendable () -> Void) { self.run = run }
     }
 
-    /// Runs `body` on a thread of its own to which no signal is delivered; false: the system gives no thread.
+    /// Runs `body` on a thread of its own to which no signal is delivered but those of its own crash; false: the system
+    /// gives no thread.
     package static func startThread(_ body: @escaping @Sendable () -> Void) -> Bool {
         var all = sigset_t()
         var before = sigset_t()
         sigfillset(&all)
+        // Blocked, these would end the process before anybody could say why.
+        for crash in [SIGILL, SIGTRAP, SIGSEGV, SIGBUS, SIGABRT, SIGFPE] { sigdelset(&all, crash) }
         // The new thread inherits the mask. A write to a closed pipe then is an error and no signal.
         pthread_sigmask(SIG_SETMASK, &all, &before)
         defer { pthread_sigmask(SIG_SETMASK, &before, nil) }

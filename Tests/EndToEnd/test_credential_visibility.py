@@ -3,8 +3,10 @@
 """Which `Authorization` an upstream sees, and what people see of a pool: never a token."""
 
 import asyncio
+import json
 import re
 import signal
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -407,7 +409,7 @@ async def test_upstream_that_echoes_tokens(gateway_of, tokens, how):
     gateway.stop()
 
 
-@pytest.mark.parametrize("name", ["SIGSEGV", "SIGABRT", "SIGILL", "SIGBUS"])
+@pytest.mark.parametrize("name", ["SIGSEGV", "SIGABRT", "SIGILL", "SIGBUS", "SIGFPE", "SIGTRAP"])
 async def test_crash_shows_no_token(pool_of, tokens, name):
     """What a crash writes has no token in it, although every token was in use a moment before; nor is there a core file."""
     gateway = pool_of("A B", FAILOVER)
@@ -418,3 +420,9 @@ async def test_crash_shows_no_token(pool_of, tokens, name):
     assert re.search(r"Max core file size +0 +0 ", limits), limits
     gateway.child.process.send_signal(number)
     gateway.stop(expected=-number, was_told=True)
+    # The one line of the log that says so, beside whatever report the runtime writes as text.
+    lines = [json.loads(line) for line in bytes(gateway.child.err).splitlines() if b'"crashed"' in line]
+    assert [(line["level"], line["message"], line["signal"]) for line in lines] == [("critical", "crashed", number)]
+    assert set(lines[0]) == {"ts", "level", "message", "signal"}
+    age = datetime.now(UTC) - datetime.fromisoformat(lines[0]["ts"])
+    assert abs(age.total_seconds()) < 60, lines[0]

@@ -14,4 +14,11 @@ int gateway_has_shared_swift_runtime(void);
 /// Gives memory that is free back to the system, where the allocator would keep it.
 void gateway_release_free_memory(void);
 
+/// Has a crash of this process write one line, of `start`, the time, `middle`, the number of the signal and `end`, to
+/// `descriptor`, and then go on as it would have: to the handler that there was, or to the end of the process.
+///
+/// The texts have at most 127 bytes each. Children that are executed inherit nothing of it.
+/// Returns 0, or -1 if not every signal that stands for a crash has the handler.
+int gateway_log_crashes(int descriptor, const char *start, const char *middle, const char *end);
+
 #endif

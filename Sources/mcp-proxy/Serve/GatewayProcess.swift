@@ -18,6 +18,7 @@ import ServiceLifecycle
 struct GatewayProcess {
     private let snapshot: GatewaySnapshot
     private let threads: Int
+    private let format: LogFormat
     private let output: LogOutput
     private let sink: DescriptorLogSink
     private let logger: Logger
@@ -25,6 +26,7 @@ struct GatewayProcess {
     init(_ snapshot: GatewaySnapshot, format: LogFormat, level: Logger.Level, threads: Int) {
         self.snapshot = snapshot
         self.threads = threads
+        self.format = format
         self.sink = DescriptorLogSink()
         let redactor = CurrentRedactor(Redactor(LoadedSecrets.values(of: snapshot)))
         self.output = LogOutput(format: format, sink: self.sink, redactor: redactor, level: level)
@@ -52,6 +54,7 @@ struct GatewayProcess {
     /// - Throws: `CommandEnd` if it cannot run.
     func run(ready: @escaping @Sendable (SocketAddress) -> Void = { _ in }) async throws {
         defer { _ = self.sink.flush(timeout: .seconds(2)) }
+        CrashLog.start(self.format)
         var snapshot = self.snapshot
         self.fitToFileLimit(&snapshot)
         let group = MultiThreadedEventLoopGroup(numberOfThreads: self.threads)
