@@ -210,6 +210,16 @@ extension Gateway {
         }
         let message = CallerMessage(envelope: envelope, era: .handshake, body: body)
         let principal = session.principal
+        guard message.method != .initialize || session.beginInitializing() else {
+            self.sessions.end(session)
+            let error = EnvelopeError(
+                code: .invalidRequest,
+                offset: 0,
+                reason: "the session is initialized, or about to be",
+                id: envelope.id
+            )
+            return self.refuse(error, body, responder)
+        }
         guard message.isRequest else {
             // Answered when the upstream has it, so that what comes next comes after it.
             let call = Call(
@@ -231,8 +241,11 @@ extension Gateway {
         responder.respond(status: 202, body: ByteBuffer(staticString: "Accepted")) { head in
             head.writeStaticString("Content-Type: text/plain\r\n")
         }
-        let back = MessageResponder(loop: responder.loop, sink: messages)
-        _ = message.method == .initialize ? self.initialize(call, back) : self.start(call, back)
+        let isInitialize = message.method == .initialize
+        let back = MessageResponder(loop: responder.loop, sink: messages) {
+            if isInitialize { session.endedInitializing() }
+        }
+        _ = isInitialize ? self.initialize(call, back) : self.start(call, back)
         return nil
     }
 

@@ -33,6 +33,8 @@ package final class Gateway: Sendable {
     private let inFlight = Atomic<Int>(0)
     private let streams = Atomic<Int>(0)
     private let draining = Atomic<Bool>(false)
+    /// Calls whose caller takes no more, so that their upstream is not read.
+    private let suspendedCalls = Atomic<Int>(0)
     private let throttle = Mutex(LogThrottle<String>())
     private let accessLog: AccessLog
     private let requestCount = Atomic<UInt64>(0)
@@ -370,6 +372,21 @@ package final class Gateway: Sendable {
         if self.streams.add(1, ordering: .relaxed).newValue <= self.limits.streams { return true }
         self.streams.subtract(1, ordering: .relaxed)
         return false
+    }
+
+    func suspended(_ change: Int) { self.suspendedCalls.add(change, ordering: .relaxed) }
+
+    /// What is held and under way, as `/_status` shows it.
+    package var held: HeldState {
+        HeldState(
+            bufferedBytes: self.buffers.bytes - self.buffers.sessionBytes,
+            sessionBytes: self.buffers.sessionBytes,
+            exchanges: self.loops.reduce(0) { $0 + $1.exchangeCount },
+            queued: self.upstreams.reduce(0) { $0 + $1.admission.waitingCount },
+            suspended: self.suspendedCalls.load(ordering: .relaxed),
+            upstreamConnections: self.upstreams.reduce(0) { $0 + $1.connectionsInUse },
+            upstreamStreams: self.upstreams.reduce(0) { $0 + $1.standingStreamCount }
+        )
     }
 
     func streamEnded() { self.streams.subtract(1, ordering: .relaxed) }

@@ -5,6 +5,7 @@ import GatewayObservability
 package import GatewayTransport
 import GatewayWire
 package import NIOCore
+import Synchronization
 
 /// What belongs to one event loop: its connections to every upstream, its timer, its clock.
 ///
@@ -12,6 +13,10 @@ package import NIOCore
 package final class GatewayLoop: @unchecked Sendable {
     package let eventLoop: any EventLoop
     package let sweeper: LoopSweeper
+    /// Calls, streams and whatever waits that began here and has not ended.
+    private var exchanges = 0
+    /// The same, for other threads to read.
+    private let publishedExchanges = Atomic<Int>(0)
     /// One pool per HTTP upstream, by its index.
     private var pools: [UpstreamPool?] = []
     /// What all callers share of the upstreams that are at home here, by index.
@@ -48,6 +53,22 @@ package final class GatewayLoop: @unchecked Sendable {
         self.links[upstream.index] = links
         return links
     }
+
+    /// A call, a stream or something that waits began, or ended; from here to there the loop looks at its deadlines.
+    func began(_ exchange: any Sweepable) {
+        self.exchanges += 1
+        self.publishedExchanges.store(self.exchanges, ordering: .relaxed)
+        self.sweeper.add(exchange)
+    }
+
+    func ended(_ exchange: any Sweepable) {
+        guard exchange.sweepIndex >= 0 else { return }
+        self.exchanges -= 1
+        self.publishedExchanges.store(self.exchanges, ordering: .relaxed)
+        self.sweeper.remove(exchange)
+    }
+
+    var exchangeCount: Int { self.publishedExchanges.load(ordering: .relaxed) }
 
     func closePools() {
         for pool in self.pools { pool?.close() }

@@ -16,7 +16,16 @@ enum StatusReport {
             + #","readiness":"\#(gateway.readiness.word.rawValue)","draining":\#(gateway.isDraining)"#
             + #","uptimeSeconds":\#(gateway.uptime.components.seconds)"#
             + #","inFlight":\#(gateway.inFlightCount),"streams":\#(gateway.streamCount)"#
-            + #","sessions":\#(gateway.sessions.count),"upstreams":{\#(upstreams)}}"#
+            + #","sessions":\#(gateway.sessions.count),"held":\#(Self.held(gateway)),"upstreams":{\#(upstreams)}}"#
+    }
+
+    /// What is 0 while nobody wants anything, for tests and for those who look for leaks.
+    private static func held(_ gateway: Gateway) -> String {
+        let held = gateway.held
+        return #"{"bufferedBytes":\#(held.bufferedBytes),"sessionBytes":\#(held.sessionBytes)"#
+            + #","inFlight":\#(gateway.inFlightCount),"streams":\#(gateway.streamCount),"exchanges":\#(held.exchanges)"#
+            + #","queued":\#(held.queued),"suspended":\#(held.suspended)"#
+            + #","upstreamConnectionsInUse":\#(held.upstreamConnections),"upstreamStreams":\#(held.upstreamStreams)}"#
     }
 
     private static func upstream(_ upstream: Upstream) -> String {

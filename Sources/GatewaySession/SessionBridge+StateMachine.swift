@@ -24,6 +24,12 @@ extension SessionBridge {
             var token: [UInt8]?
         }
 
+        private struct Withdrawn {
+            var caller: Int
+            /// The age of the session when it was withdrawn.
+            var age: Int
+        }
+
         private struct PendingQuestion {
             var caller: Int
             var id: MessageIDValue
@@ -46,7 +52,11 @@ extension SessionBridge {
         private var subscriptions = Subscriptions()
         /// Whose the calls are that were withdrawn and that the upstream has not answered; empty where one caller owns the
         /// session.
-        private var withdrawn: [Int64: Int] = [:]
+        private var withdrawn: [Int64: Withdrawn] = [:]
+        /// Counts the calls of `grewOlder`.
+        private var age = 0
+        /// When more calls were withdrawn than are remembered.
+        private var doubtAge = 0
         /// How many calls of a caller the upstream has not answered, those that were withdrawn included; also for callers
         /// that have left.
         private var unanswered: [Int: Int] = [:]
@@ -160,10 +170,11 @@ extension SessionBridge {
             if self.sharing == .exclusive || self.isInDoubt {
                 self.settle(caller)
             } else if self.withdrawn.count < SessionBridge.withdrawnLimit {
-                self.withdrawn[call] = caller
+                self.withdrawn[call] = Withdrawn(caller: caller, age: self.age)
             } else {
                 self.forgetWithdrawn()
                 self.isInDoubt = true
+                self.doubtAge = self.age
             }
             return true
         }
@@ -175,8 +186,8 @@ extension SessionBridge {
         /// One to a call that was withdrawn is for nobody, but its caller is busy with it no longer.
         package mutating func answered(_ id: MessageIDValue) -> Response {
             guard case .integer(let number) = id else { return .unknown }
-            if let caller = self.withdrawn.removeValue(forKey: number) {
-                self.settle(caller)
+            if let call = self.withdrawn.removeValue(forKey: number) {
+                self.settle(call.caller)
                 return .unknown
             }
             guard let call = self.remove(number) else { return .unknown }
@@ -317,6 +328,17 @@ extension SessionBridge {
         ///
         /// Those that were withdrawn ran in the old one: nothing comes of them any more.
         package mutating func renewed() { self.forgetWithdrawn() }
+
+        /// Some time has passed (``SessionBridge/ageInterval``): calls that were withdrawn two times before that are over,
+        /// whether or not the upstream ever says so.
+        package mutating func grewOlder() {
+            self.age += 1
+            if self.isInDoubt, self.doubtAge <= self.age - 2 { return self.forgetWithdrawn() }
+            for (number, call) in self.withdrawn where call.age <= self.age - 2 {
+                self.withdrawn[number] = nil
+                self.settle(call.caller)
+            }
+        }
 
         private mutating func forgetWithdrawn() {
             self.withdrawn.removeAll()

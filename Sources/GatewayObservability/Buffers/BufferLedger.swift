@@ -28,6 +28,8 @@ package final class BufferLedger: Sendable {
     package static let largeSize = 64 * 1024
 
     private let total: Gauge
+    /// Of these, what sessions keep for callers that come back.
+    private let keptForSessions = Gauge()
     private let limit: Int
     private let large = Mutex<[ObjectIdentifier: LargeHolder]>([:])
 
@@ -40,7 +42,13 @@ package final class BufferLedger: Sendable {
     /// Bytes that are held now.
     package var bytes: Int { self.total.value }
 
-    fileprivate func add(_ change: Int) { self.total.add(change) }
+    /// Of these, bytes that sessions keep while nothing is under way.
+    package var sessionBytes: Int { self.keptForSessions.value }
+
+    fileprivate func add(_ change: Int, isForSession: Bool) {
+        self.total.add(change)
+        if isForSession { self.keptForSessions.add(change) }
+    }
 
     fileprivate func list(_ bytes: Int, _ letGo: @escaping @Sendable () -> Void) -> LargeHolder {
         let holder = LargeHolder(bytes, letGo)
@@ -88,11 +96,14 @@ package final class BufferLedger: Sendable {
 /// Costs one atomic addition for a change of the ordinary size. What it counts ends with it.
 package struct HeldBytes: ~Copyable {
     private let ledger: BufferLedger
+    private let isForSession: Bool
     private var holder: BufferLedger.LargeHolder?
     package private(set) var count = 0
 
-    package init(in ledger: BufferLedger) {
+    /// `isForSession`: what is kept for a session, also while nothing is under way.
+    package init(in ledger: BufferLedger, isForSession: Bool = false) {
         self.ledger = ledger
+        self.isForSession = isForSession
     }
 
     /// The holder holds `count` bytes from now on.
@@ -106,7 +117,7 @@ package struct HeldBytes: ~Copyable {
 
     private mutating func change(to count: Int, _ letGo: () -> @Sendable () -> Void) {
         let grew = count > self.count
-        self.ledger.add(count - self.count)
+        self.ledger.add(count - self.count, isForSession: self.isForSession)
         self.count = count
         if let holder {
             holder.bytes.store(count, ordering: .relaxed)
@@ -124,7 +135,7 @@ package struct HeldBytes: ~Copyable {
     package mutating func clear() { self.set(0) { {} } }
 
     deinit {
-        if self.count > 0 { self.ledger.add(-self.count) }
+        if self.count > 0 { self.ledger.add(-self.count, isForSession: self.isForSession) }
         if let holder { self.ledger.unlist(holder) }
     }
 }

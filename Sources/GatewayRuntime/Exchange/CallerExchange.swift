@@ -101,7 +101,7 @@ class CallerExchange: DownstreamExchange, Sweepable, StreamSource {
     /// From here until `done` the loop looks at the deadlines, whatever becomes of the caller's connection.
     final func start() {
         self.upstream.countRequest()
-        self.loop.sweeper.add(self)
+        self.loop.began(self)
         self.buffered(0)
         // A stream of its own makes has no end and is bounded by `limits.streams` instead.
         if self.message.isListening || self.upstream.admission.enter() {
@@ -175,6 +175,10 @@ class CallerExchange: DownstreamExchange, Sweepable, StreamSource {
     final func finish() {
         guard !self.isGone else { return }
         self.isGone = true
+        if self.blockedSince != nil {
+            self.blockedSince = nil
+            self.gateway.suspended(-1)
+        }
         if self.drainUpstream() {
             self.deadline = min(self.deadline, .now() + Self.drainTime)
         } else {
@@ -199,7 +203,7 @@ class CallerExchange: DownstreamExchange, Sweepable, StreamSource {
 
     /// Nothing more happens.
     func done() {
-        if self.sweepIndex >= 0 { self.loop.sweeper.remove(self) }
+        self.loop.ended(self)
     }
 
     /// So many bytes of the answer are held, beside the message itself.
@@ -331,8 +335,9 @@ class CallerExchange: DownstreamExchange, Sweepable, StreamSource {
 
     private func sent(isWritable: Bool) {
         self.lastSent = .now()
-        guard !isWritable, self.blockedSince == nil else { return }
+        guard !isWritable, self.blockedSince == nil, !self.isGone else { return }
         self.blockedSince = self.lastSent
+        self.gateway.suspended(1)
         self.pauseUpstream(true)
     }
 
@@ -363,6 +368,7 @@ class CallerExchange: DownstreamExchange, Sweepable, StreamSource {
     private func unblock() {
         guard self.blockedSince != nil else { return }
         self.blockedSince = nil
+        self.gateway.suspended(-1)
         self.pauseUpstream(false)
     }
 
@@ -425,9 +431,12 @@ class CallerExchange: DownstreamExchange, Sweepable, StreamSource {
     static let keepAliveInterval = TimeAmount.seconds(15)
     static let keepAlive = ByteBuffer(staticString: ": keep-alive\n\n")
 
+    /// Whether the caller took the call back: nothing gives it more time.
+    final var isTakenBack = false
+
     /// A sign of life of this call: the clock starts again, up to a point (contract §2, `timeout`).
     final func progressed() {
-        guard !self.message.isListening else { return }
+        guard !self.message.isListening, !self.isTakenBack else { return }
         self.deadline = min(.now() + TimeAmount(self.upstream.configuration.timeout), self.lastDeadline)
     }
 }

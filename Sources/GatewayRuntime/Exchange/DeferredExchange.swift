@@ -29,7 +29,7 @@ final class DeferredExchange: DownstreamExchange, Sweepable {
         self.waiting = (call, responder)
         self.deadline = .now() + TimeAmount(call.upstream.configuration.timeout)
         self.held = HeldBytes(in: gateway.buffers)
-        self.loop.sweeper.add(self)
+        self.loop.began(self)
         self.held.set(call.message.body.readableBytes) {
             let exchange = self.bound
             return { exchange.eventLoop.execute { exchange.value.fail(.noRoom(executed: .no)) } }
@@ -58,7 +58,7 @@ final class DeferredExchange: DownstreamExchange, Sweepable {
     private func stopWaiting() -> (call: Gateway.Call, responder: any DownstreamResponder)? {
         guard let waiting else { return nil }
         self.waiting = nil
-        self.loop.sweeper.remove(self)
+        self.loop.ended(self)
         self.held.clear()
         self.gateway.leavePlace()
         return waiting

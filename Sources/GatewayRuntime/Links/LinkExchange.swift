@@ -43,7 +43,6 @@ final class LinkExchange: CallerExchange {
     private let acceptsJSON: Bool
     /// Whether the upstream has all of it.
     var isWritten = false
-    private var isCancelled = false
     private var isEstablished = false
     /// Told the answer to `initialize` before its caller sees it; nil: what is sent instead.
     private var onInitialized: ((ByteBuffer, Envelope) -> Reply)?
@@ -77,6 +76,8 @@ final class LinkExchange: CallerExchange {
     }
 
     override var usedSlot: Int? { self.slot }
+
+    override var executedSoFar: GatewayError.Executed { self.isWritten ? .unknown : .no }
 
     var settings: LinkSettings { self.upstream.linkSettings }
 
@@ -155,6 +156,8 @@ final class LinkExchange: CallerExchange {
         var answer = message
         var sessionID: SessionID?
         if let onInitialized {
+            // Nobody would ever know the session.
+            guard self.responder != nil else { return self.finish(.clientGone) }
             switch onInitialized(message, envelope) {
             case .established(let reply, let id):
                 self.isEstablished = true
@@ -246,12 +249,12 @@ final class LinkExchange: CallerExchange {
 
     /// The caller took the call back: the upstream has a moment to say so, since many do not answer any more.
     func wasCancelled() {
-        self.isCancelled = true
+        self.isTakenBack = true
         self.deadline = min(self.deadline, .now() + .seconds(1))
     }
 
     override func timedOut() {
-        if self.isCancelled {
+        if self.isTakenBack {
             if let call { self.link.execute { $0.withdraw(call, reason: "cancelled", isTold: false) } }
             self.call = nil
             return self.refuse(status: 200, code: -32_800, "cancelled", outcome: .clientGone)

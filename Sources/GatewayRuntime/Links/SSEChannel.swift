@@ -36,7 +36,9 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
     private(set) var slot: Int
     private var state = State.opening
     private var hasAnswered = false
-    private var connection: UpstreamConnection?
+    private var connection: UpstreamConnection? {
+        didSet { self.upstream.countStandingStream(oldValue, self.connection) }
+    }
     private var reader: EventReader?
     private let eventBytes: Int
     private let buffers: BufferLedger

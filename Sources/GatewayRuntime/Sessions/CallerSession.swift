@@ -60,6 +60,7 @@ package final class CallerSession: Sendable {
         var binding = Binding.none
         var revision: ProtocolRevision?
         var isOver = false
+        var isInitializing = false
         var listener: Listener?
         var streams: [Int: NIOLoopBound<CallerStream>] = [:]
         /// 0 is the stream of a GET.
@@ -114,6 +115,20 @@ package final class CallerSession: Sendable {
             return true
         }
     }
+
+    /// A caller of the old transport, which has its session already, sends `initialize`.
+    ///
+    /// False if it did so before, and that one was answered or is still under way.
+    func beginInitializing() -> Bool {
+        self.state.withLock { state in
+            guard case .none = state.binding, !state.isOver, !state.isInitializing else { return false }
+            state.isInitializing = true
+            return true
+        }
+    }
+
+    /// The `initialize` of such a caller is over; if it failed, the caller may try again.
+    func endedInitializing() { self.state.withLock { $0.isInitializing = false } }
 
     /// Reads or changes which slot what goes to; nil where there is one slot only.
     func withRouting<Result: Sendable>(_ body: (inout SlotRouting) -> Result) -> Result? {

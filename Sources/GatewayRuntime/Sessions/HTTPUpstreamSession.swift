@@ -20,7 +20,10 @@ struct SessionOrigin: Sendable {
 
     init(revision: ProtocolRevision?, initialize: ByteBuffer, forwarded: [UInt8]) {
         self.revision = revision
-        self.initialize = initialize.readableBytes <= Self.initializeLimit ? initialize : ByteBuffer()
+        // A copy, so that it does not keep what was read with it.
+        self.initialize =
+            initialize.readableBytes <= Self.initializeLimit
+            ? ByteBuffer(bytes: initialize.readableBytesView) : ByteBuffer()
         self.forwarded = forwarded
     }
 

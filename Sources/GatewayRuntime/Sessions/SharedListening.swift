@@ -12,7 +12,9 @@ import NIOCore
 final class SharedListening: UpstreamReceiver {
     private let session: SharedSession
     private let loop: GatewayLoop
-    private var connection: UpstreamConnection?
+    private var connection: UpstreamConnection? {
+        didSet { self.session.upstream.countStandingStream(oldValue, self.connection) }
+    }
     /// Whether a connection is on its way.
     private var isConnecting = false
     private var reader: EventReader

@@ -69,16 +69,20 @@ final class LegacyStreamSource: StreamSource {
 final class MessageResponder: DownstreamResponder {
     let loop: GatewayLoop
     private let sink: any MessageSink
+    /// Told when the answer is out.
+    private let onAnswer: () -> Void
 
-    init(loop: GatewayLoop, sink: any MessageSink) {
+    init(loop: GatewayLoop, sink: any MessageSink, onAnswer: @escaping () -> Void) {
         self.loop = loop
         self.sink = sink
+        self.onAnswer = onAnswer
     }
 
     var messages: (any MessageSink)? { self.sink }
     var isWritable: Bool { self.sink.isWritable }
 
     func respond(status: Int, body: ByteBuffer?, fields: (inout ByteBuffer) -> Void) {
+        self.onAnswer()
         if let body, body.readableBytes > 0 { self.sink.send(body) }
     }
 

@@ -34,7 +34,7 @@ final class ReplayShare: Sendable {
     private let state: Mutex<State>
 
     init(in ledger: BufferLedger) {
-        self.state = Mutex(State(held: HeldBytes(in: ledger)))
+        self.state = Mutex(State(held: HeldBytes(in: ledger, isForSession: true)))
     }
 
     /// A stream keeps so many more bytes; negative: fewer.

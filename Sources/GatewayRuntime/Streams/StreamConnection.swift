@@ -33,7 +33,7 @@ final class StreamConnection: DownstreamExchange, StreamOutlet, Sweepable {
         self.loop = responder.loop
         self.lastSent = .now()
         upstream.metrics.streams.add(1)
-        self.loop.sweeper.add(self)
+        self.loop.began(self)
     }
 
     // MARK: Streams
@@ -148,7 +148,7 @@ final class StreamConnection: DownstreamExchange, StreamOutlet, Sweepable {
     private func leave() {
         guard !self.isOver else { return }
         self.isOver = true
-        self.loop.sweeper.remove(self)
+        self.loop.ended(self)
         self.responder = nil
         let onLeave = self.onLeave
         self.onLeave = nil

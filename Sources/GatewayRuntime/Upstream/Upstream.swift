@@ -112,6 +112,7 @@ package final class Upstream: Sendable {
     /// Which transport a server turned out to speak whose configuration names none.
     private let found = Atomic<UInt8>(0)
     private let children = Atomic<Int>(0)
+    private let standingStreams = Atomic<Int>(0)
     private let retryBudget = Mutex(RetryBudget())
     private let newRequests = Atomic<Int>(0)
     private let createdAt = NIODeadline.now()
@@ -216,6 +217,21 @@ package final class Upstream: Sendable {
     }
 
     func releaseChild() { self.children.subtract(1, ordering: .relaxed) }
+
+    // MARK: Connections
+
+    /// A stream that stands for all callers has a connection now, or had one.
+    func countStandingStream(_ before: UpstreamConnection?, _ now: UpstreamConnection?) {
+        guard (before == nil) != (now == nil) else { return }
+        self.standingStreams.add(now == nil ? -1 : 1, ordering: .relaxed)
+    }
+
+    var standingStreamCount: Int { self.standingStreams.load(ordering: .relaxed) }
+
+    /// Connections that are used or set up, but for those of standing streams.
+    var connectionsInUse: Int {
+        max(self.metrics.openConnections.value - self.metrics.idleConnections.value - self.standingStreamCount, 0)
+    }
 
     // MARK: What is known
 

@@ -1,0 +1,21 @@
+// This source file is part of mcp-proxy.
+// SPDX-License-Identifier: Apache-2.0
+
+/// What the gateway holds for its peers and has under way: everything but the standing streams and what sessions keep is 0
+/// when nobody wants anything.
+package struct HeldState: Sendable {
+    /// Bytes held for callers, upstreams and children, but for those of `sessionBytes`.
+    package var bufferedBytes: Int
+    /// Bytes that sessions keep for callers that lost a connection.
+    package var sessionBytes: Int
+    /// Calls, streams and requests that wait, as the event loops know them.
+    package var exchanges: Int
+    /// Requests in line for a place at an upstream.
+    package var queued: Int
+    /// Calls whose upstream is not read, since their caller takes no more.
+    package var suspended: Int
+    /// Connections to upstreams that are used or set up, but for those of `upstreamStreams`.
+    package var upstreamConnections: Int
+    /// Streams from upstreams that stand for all callers: HTTP+SSE channels, and GET streams of shared sessions.
+    package var upstreamStreams: Int
+}
