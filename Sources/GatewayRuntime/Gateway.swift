@@ -135,6 +135,7 @@ package final class Gateway: Sendable {
             }
             group.addTask { await self.expireSessions() }
             group.addTask { await self.payRetryBudgets() }
+            group.addTask { await self.ageSharedSessions() }
         }
     }
 
@@ -167,6 +168,14 @@ package final class Gateway: Sendable {
             // Cancelled or not, the loop condition decides.
             try? await Task.sleep(for: .seconds(1))
             for upstream in self.upstreams { upstream.payRetryBudget() }
+        }
+    }
+
+    private func ageSharedSessions() async {
+        while !Task.isCancelled {
+            // Cancelled or not, the loop condition decides.
+            try? await Task.sleep(for: SessionBridge.ageInterval)
+            for session in self.sharedSessions.joined() { session.grewOlder() }
         }
     }
 

@@ -29,6 +29,15 @@ struct OperatorEndpoints: Sendable {
                 fields: "WWW-Authenticate: Bearer\r\n"
             )
         }
+        // Something in front of the gateway takes https for it: everybody who comes by that looks like this machine, and
+        // not every proxy says that it is one.
+        guard self.gateway.listener.baseOrigin.scheme != .https else {
+            return Rejection(
+                .statusAccess,
+                403,
+                "baseURL is https, so a proxy stands in front and everybody looks local: set mcpProxy.options.authTokens"
+            )
+        }
         let isForwarded = [HTTP1FieldName.forwarded, .xForwarded, .xRealIP, .via]
             .contains { name in
                 request.parser.firstIndex(of: name) != nil

@@ -39,6 +39,8 @@ package struct GatewayError: Error, Sendable {
     /// The statuses with which every credential was refused that the call might use, attempt by attempt.
     package var statuses: [Int] = []
     package var retryAfterMilliseconds: Int?
+    /// Whether the session that the message went in is good all the same.
+    package var isOfMessageAlone = false
     /// What the outbound proxy did, for that reason; nil for the others.
     package var outboundProxy: OutboundProxyError?
 

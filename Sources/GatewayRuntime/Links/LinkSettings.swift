@@ -50,6 +50,7 @@ struct LinkSettings {
                 limits: self.limits,
                 buffers: self.upstream.buffers,
                 opening: self.opening(http, isCallers: owner != nil, after: last),
+                isShared: owner == nil,
                 on: delegate.loop,
                 delegate: delegate
             )

@@ -27,6 +27,7 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
     private(set) var isRefused = false
     private let loop: GatewayLoop
     private let fields: String
+    private let isShared: Bool
     private let deadline: NIODeadline
     /// Which credentials the opening tried, if it is for a caller; nil at an upstream without a pool.
     private var credentials: CredentialAttempts?
@@ -51,7 +52,7 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
         case own(slots: [Int])
     }
 
-    /// `fields` are forwarded field lines of the one caller whose channel this is.
+    /// `fields` are forwarded field lines of the one caller whose channel this is; `isShared`: callers share it.
     init(
         _ upstream: Upstream,
         _ http: HTTPAccess,
@@ -59,6 +60,7 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
         limits: Limits,
         buffers: BufferLedger,
         opening: Opening,
+        isShared: Bool,
         on loop: GatewayLoop,
         delegate: any LinkChannelDelegate
     ) {
@@ -70,6 +72,7 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
         self.upstream = upstream
         self.http = http
         self.fields = fields
+        self.isShared = isShared
         self.loop = loop
         self.delegate = delegate
         self.eventBytes = limits.eventBytes
@@ -124,12 +127,16 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
             case .success(let answer) where (200..<300).contains(answer.status):
                 pool?.succeeded(&attempts)
                 completion(.sent)
-            case .success(let answer) where [401, 403].contains(answer.status):
+            case .success(let answer) where [401, 403, 404].contains(answer.status):
                 guard let self else {
                     pool?.release(&attempts)
                     return completion(Self.sending(result))
                 }
-                self.refused(&attempts, with: answer.status, completion)
+                if isCallers, self.isShared {
+                    self.verify(attempts, target, refusedWith: answer.status, completion)
+                } else {
+                    self.refused(attempts, with: answer.status, completion)
+                }
             default:
                 pool?.release(&attempts)
                 completion(Self.sending(result))
@@ -137,12 +144,47 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
         }
     }
 
+    /// A message of one caller was refused in the session of all: is it the message, or the session and its credential?
+    ///
+    /// A ping tells: what is refused for its content must not end what others use.
+    private func verify(
+        _ attempts: CredentialAttempts?,
+        _ target: String,
+        refusedWith status: Int,
+        _ completion: @escaping (LinkSending) -> Void
+    ) {
+        UpstreamCall.send(
+            self.http,
+            of: self.upstream,
+            target: target,
+            slot: self.slot,
+            on: self.loop,
+            body: ClientMessage.ping(id: #""mcp-proxy-check""#),
+            fields: self.fields,
+            timeout: .seconds(10)
+        ) { [weak self, pool = self.http.credentials] result in
+            var attempts = attempts
+            if let self, case .success(let answer) = result, [401, 403, 404].contains(answer.status) {
+                return self.refused(attempts, with: answer.status, completion)
+            }
+            pool?.release(&attempts)
+            var error = GatewayError(refusedWith: status)
+            error.isOfMessageAlone = true
+            completion(.failed(error))
+        }
+    }
+
     /// A message was refused: the next goes in a session with the next credential.
     private func refused(
-        _ attempts: inout CredentialAttempts?,
+        _ attempts: CredentialAttempts?,
         with status: Int,
         _ completion: (LinkSending) -> Void
     ) {
+        var attempts = attempts
+        guard status != 404 else {
+            self.http.credentials?.release(&attempts)
+            return completion(.failed(GatewayError(refusedWith: status)))
+        }
         guard let pool = self.http.credentials else {
             return completion(.failed(.rejected(status: status, slot: nil)))
         }

@@ -87,7 +87,7 @@ extension UpstreamLink {
                 guard let self, self.forget(call, mayStillRun: error.executed != .no && error.status != 404) else {
                     return
                 }
-                if error.status == 404, !isAgain { return self.sendAgain(message, caller, exchange) }
+                if error.status == 404, !isAgain, !error.isOfMessageAlone { return self.sendAgain(message, caller, exchange) }
                 exchange.execute { $0.failed(error) }
             }
         }
@@ -251,7 +251,7 @@ extension UpstreamLink {
         case .unknown:
             self.settings.logger.debug("answer to no call", metadata: ["upstream": "\(self.upstream.name)"])
         case .own(let call):
-            self.ownCalls.removeValue(forKey: call)?(message)
+            self.endOwn(call, message)
         case .answer(let call, let literal):
             self.upstream.conclude(.usable)
             self.written.remove(call)
@@ -263,8 +263,34 @@ extension UpstreamLink {
                 edits.append(MessageEdit(range, literal))
             }
             let answer = message.edited(edits)
-            exchange.execute { $0.received(answer, as: .answer) }
+            self.hand(answer, to: exchange) { $0.received(answer, as: .answer) }
         }
+    }
+
+    /// Gives a caller's call a message, on the caller's event loop.
+    private func hand(
+        _ message: ByteBuffer,
+        to exchange: NIOLoopBound<LinkExchange>,
+        _ body: @escaping @Sendable (LinkExchange) -> Void
+    ) {
+        if exchange.eventLoop.inEventLoop { return body(exchange.value) }
+        let count = message.readableBytes
+        let transit = self.transit
+        if transit.left(count) { self.resumeReading() }
+        exchange.eventLoop.execute {
+            body(exchange.value)
+            transit.arrived(count)
+        }
+    }
+
+    /// Gives a caller a message on the stream that it listens on; false if it has none.
+    @discardableResult
+    private func deliver(_ message: ByteBuffer, to caller: Int) -> Bool {
+        guard let session = self.callers[caller] else { return false }
+        let count = message.readableBytes
+        let transit = self.transit
+        if transit.left(count) { self.resumeReading() }
+        return session.deliver(message) { transit.arrived(count) }
     }
 
     private func received(question message: ByteBuffer, _ envelope: Envelope) {
@@ -286,10 +312,10 @@ extension UpstreamLink {
         if let call, let exchange = self.calls[call] {
             self.unflushed.insert(call)
             let link = self.handle
-            exchange.execute { exchange in
+            self.hand(question, to: exchange) { exchange in
                 if !exchange.received(question, as: .message) { link.execute { $0.undelivered(number) } }
             }
-        } else if self.callers[caller]?.deliver(question) != true {
+        } else if !self.deliver(question, to: caller) {
             self.undelivered(number)
         }
     }
@@ -303,7 +329,9 @@ extension UpstreamLink {
             }
             let progress = message.edited([MessageEdit(token.range, own.token)])
             self.unflushed.insert(own.call)
-            self.calls[own.call]?.execute { $0.received(progress, as: .progress) }
+            if let exchange = self.calls[own.call] {
+                self.hand(progress, to: exchange) { $0.received(progress, as: .progress) }
+            }
         case .cancelledNotification:
             guard let id = envelope.cancelledID, let own = self.bridge.cancelled(id.value(in: bytes)) else { return }
             self.deliver(message.edited([MessageEdit(id.range, own.id)]), to: own.audience)
@@ -337,16 +365,18 @@ extension UpstreamLink {
         switch audience {
         case .call(let call):
             self.unflushed.insert(call)
-            self.calls[call]?.execute { $0.received(message, as: .message) }
+            if let exchange = self.calls[call] {
+                self.hand(message, to: exchange) { $0.received(message, as: .message) }
+            }
         case .caller(let caller, let call):
             if let call, let exchange = self.calls[call] {
                 self.unflushed.insert(call)
-                exchange.execute { $0.received(message, as: .message) }
+                self.hand(message, to: exchange) { $0.received(message, as: .message) }
             } else {
-                self.callers[caller]?.deliver(message)
+                self.deliver(message, to: caller)
             }
         case .callers(let callers):
-            for caller in callers { self.callers[caller]?.deliver(message) }
+            for caller in callers { self.deliver(message, to: caller) }
         case .nobody(let isLogged):
             guard isLogged else { return }
             self.settings.logger.debug(
@@ -384,14 +414,16 @@ extension UpstreamLink: Sweepable {
         self.resumeReading()
     }
 
-    private func resumeReading() {
+    /// Reads the channel, or does not, as callers take what is for them.
+    func resumeReading() {
         let patience: TimeAmount? = self.sharing == .exclusive ? nil : SlowCallers.patience
-        let isPaused = self.slowCallers.holdsUp(now: .now(), patience: patience)
+        let isPaused = self.transit.isFull || self.slowCallers.holdsUp(now: .now(), patience: patience)
         if let channel, channel.isReadingPaused != isPaused { channel.isReadingPaused = isPaused }
     }
 
     func sweep(now: NIODeadline) {
         if !self.slowCallers.isEmpty { self.resumeReading() }
+        self.age(now: now)
         guard case .open = self.state, self.owner == nil, !self.isPinging,
             let interval = self.upstream.configuration.pingInterval, now - self.lastReceived >= TimeAmount(interval)
         else { return }

@@ -47,7 +47,11 @@ final class UpstreamLink {
     private var nextCaller = 1
     private var nextStatelessCaller = -1
     var calls: [Int64: NIOLoopBound<LinkExchange>] = [:]
-    var ownCalls: [Int64: (ByteBuffer?) -> Void] = [:]
+    private var ownCalls: [Int64: OwnCall] = [:]
+    /// What is on its way to callers on other event loops.
+    private(set) lazy var transit = LinkTransit { [handle = self.handle] in handle.execute { $0.resumeReading() } }
+    /// When the machine was told last that time passed.
+    private var lastAged = NIODeadline.now()
     var written: Set<Int64> = []
     /// Calls to which messages went since the channel last paused.
     var unflushed: Set<Int64> = []
@@ -394,7 +398,10 @@ final class UpstreamLink {
         self.written = []
         let own = self.ownCalls
         self.ownCalls = [:]
-        for completion in own.values { completion(nil) }
+        for call in own.values {
+            call.timer?.cancel()
+            call.completion(nil)
+        }
     }
 
     /// Ends the link for good; `completion` hears when its upstream is gone.
@@ -472,15 +479,21 @@ final class UpstreamLink {
         completion: @escaping (ByteBuffer?) -> Void
     ) {
         let call = self.bridge.requestedByGateway()
-        self.ownCalls[call] = completion
+        let link = self.handle
+        let timer = self.loop.eventLoop.scheduleTask(in: timeout) { link.value.endOwn(call, nil) }
+        self.ownCalls[call] = OwnCall(completion: completion, timer: timer)
         self.channel?
             .send(make("\(call)")) { [weak self] sending in
                 guard let self, case .failed(let error) = sending else { return }
                 if case .opening = self.state, error.reason == .credentialRejected { self.openingFailure = error }
                 self.endOwn(call, nil)
             }
-        let link = self.handle
-        self.loop.eventLoop.scheduleTask(in: timeout) { link.value.endOwn(call, nil) }
+    }
+
+    /// A request of the gateway itself that has no answer yet.
+    private struct OwnCall {
+        let completion: (ByteBuffer?) -> Void
+        let timer: Scheduled<Void>?
     }
 
     private func send(own message: ByteBuffer, timeout: TimeAmount, completion: @escaping (ByteBuffer?) -> Void) {
@@ -495,7 +508,16 @@ final class UpstreamLink {
 
     func endOwn(_ call: Int64, _ answer: ByteBuffer?) {
         _ = self.bridge.withdraw(call)
-        self.ownCalls.removeValue(forKey: call)?(answer)
+        guard let own = self.ownCalls.removeValue(forKey: call) else { return }
+        own.timer?.cancel()
+        own.completion(answer)
+    }
+
+    /// Time passes for calls that were withdrawn and never answered.
+    func age(now: NIODeadline) {
+        guard now - self.lastAged >= TimeAmount(SessionBridge.ageInterval) else { return }
+        self.lastAged = now
+        self.bridge.grewOlder()
     }
 }
 

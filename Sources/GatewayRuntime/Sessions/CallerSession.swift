@@ -269,18 +269,21 @@ package final class CallerSession: Sendable {
     /// Sends a message on the stream that it listens on; without one it is lost, as the protocol has it.
     ///
     /// Returns whether there is one. What comes faster than its event loop takes it is lost as well.
+    ///
+    /// `taken` is called, anywhere, when the message waits no longer to be sent.
     @discardableResult
-    func deliver(_ message: ByteBuffer) -> Bool {
-        guard let listener else { return false }
+    func deliver(_ message: ByteBuffer, taken: @escaping @Sendable () -> Void = {}) -> Bool {
         let count = message.readableBytes
-        guard self.inTransit.add(count, ordering: .relaxed).oldValue <= Self.transitLimit else {
-            self.inTransit.subtract(count, ordering: .relaxed)
+        guard let listener, self.inTransit.load(ordering: .relaxed) <= Self.transitLimit else {
+            taken()
             return false
         }
+        self.inTransit.add(count, ordering: .relaxed)
         listener.execute { stream in
             self.inTransit.subtract(count, ordering: .relaxed)
             stream.send(message)
             stream.flush()
+            taken()
         }
         return true
     }

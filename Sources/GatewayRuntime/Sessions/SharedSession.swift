@@ -197,6 +197,9 @@ final class SharedSession: Sendable {
         }
     }
 
+    /// Time passes for calls that were withdrawn and never answered.
+    func grewOlder() { self.state.withLock { $0.bridge.grewOlder() } }
+
     var isOver: Bool { self.state.withLock { $0.isOver } }
 
     /// Ends it; returns the upstream session that is to be ended.

@@ -150,6 +150,7 @@ struct EraProbeDriver: Sendable {
                     limits: self.limits,
                     buffers: self.upstream.buffers,
                     opening: .own(slots: [self.slot]),
+                    isShared: false,
                     on: self.loop,
                     delegate: probe
                 )
