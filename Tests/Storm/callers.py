@@ -9,7 +9,7 @@ import json
 import random
 import time
 from dataclasses import dataclass
-from typing import Any, Awaitable, Callable
+from typing import Any, Awaitable
 
 from . import plans
 from .connection import Connection, Cut, Head, Shared, Unreadable, request
@@ -253,15 +253,13 @@ class Actor:
             return None
         return head
 
-    async def read(self, connection: Connection, head: Head, call: Call | None, until: Callable[[], bool] = lambda: False) -> None:
-        """A response from its head on, until it ends or enough was heard."""
+    async def read(self, connection: Connection, head: Head, call: Call | None) -> None:
+        """A response from its head on, to its end."""
         where = f"in a {head.status} {head.fields.get('content-type', '')}"
         if head.is_stream:
             async for id, _, data in connection.events(head):
                 if data:
                     self.heard(data, id, call, where)
-                if until():
-                    return
         else:
             data = await connection.whole(head)
             if data and head.status == 200:
@@ -562,9 +560,10 @@ class Handshake(HTTPCaller):
         while not self.over and self.world.goes_on:
             connection = await self.connect()
             more = {"Last-Event-ID": last} if last and self.chance(0.8) else {}
+            fields = {**self.fields(None), "Accept": "text/event-stream", **more}
             self.step(f"GET {more} on {connection}")
             try:
-                await connection.send(request("GET", self.path, self.world.port, {**self.fields(None), "Accept": "text/event-stream", **more}))
+                await connection.send(request("GET", self.path, self.world.port, fields))
                 async with asyncio.timeout(self.random.expovariate(0.7) + 0.001):
                     head = await connection.head()
                     if head.status != 200:

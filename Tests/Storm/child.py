@@ -59,7 +59,8 @@ def call(id, params):
     told = None
     if plan.get("ask"):
         ask = f"ask-{nonce}"
-        send({"jsonrpc": "2.0", "id": ask, "method": "elicitation/create", "params": {"message": nonce, "requestedSchema": {"type": "object", "properties": {}}}})
+        params = {"message": nonce, "requestedSchema": {"type": "object", "properties": {}}}
+        send({"jsonrpc": "2.0", "id": ask, "method": "elicitation/create", "params": params})
         with answered:
             answered.wait_for(lambda: ask in answers, 2)
             told = answers.pop(ask, None)

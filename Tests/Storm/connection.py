@@ -211,7 +211,8 @@ class Connection(asyncio.Protocol):
                 try:
                     left = int(line, 16)
                 except ValueError:
-                    raise Unreadable(f"no size of a chunk: {line[:100]!r}, then {bytes(self.buffer[:500])!r}, on {self}") from None
+                    rest = bytes(self.buffer[:500])
+                    raise Unreadable(f"no size of a chunk: {line[:100]!r}, then {rest!r}, on {self}") from None
                 if not left:
                     await self.until(b"\r\n")
                     return

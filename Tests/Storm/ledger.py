@@ -24,7 +24,7 @@ LOOSE = {"garbage-body", "endless", "empty", "cut-large", "reset-large"}
 """Faults of upstreams after which what comes to the caller may be no answer: the gateway passes bodies on as they are, and
 ends what breaks behind the first 64 KiB."""
 LARGE = 60_000
-CUTTING = {"truncate", "chunk-cut", "reset-large", "cut-large", "endless", "exit-after", "partial", "stream-end", "stream-reset"}
+CUTTING = {"truncate", "chunk-cut", "reset-large", "cut-large", "endless", "exit-after", "partial"}
 SHOWN = 40
 
 
@@ -137,7 +137,8 @@ class Ledger:
                 owner = self._owners[number] if number < len(self._owners) else "nobody"
                 at = match.start()
                 excerpt = data[max(0, at - 300) : at + 200]
-                self.find("stranger", actor, f"{nonce(number)} of actor {owner} came to actor {actor.number} {where}: …{excerpt!r}…")
+                text = f"{nonce(number)} of actor {owner} came to actor {actor.number} {where}: …{excerpt!r}…"
+                self.find("stranger", actor, text)
         if SECRET in data:
             at = data.index(SECRET)
             self.find("secret", actor, f"a secret came to a caller {where}: …{data[max(0, at - 100) : at + 40]!r}…")

@@ -10,6 +10,7 @@ import os
 import random
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -294,7 +295,8 @@ class Storm:
                 print(
                     f"{now - self.ledger.began:6.0f} s  {rate:5.0f} calls/s  {len(self.ledger.open):4d} open calls  "
                     f"{len(Connection.everyone):4d} connections  {self.gateway.rss() / MEGABYTE:6.1f} MiB  "
-                    f"{share:4.0%} CPU, lacks {lack:4.0%}  {self.gateway.descriptors():4d} descriptors  {len(self.gateway.programs()):2d} children  "
+                    f"{share:4.0%} CPU, lacks {lack:4.0%}  {self.gateway.descriptors():4d} descriptors  "
+                    f"{len(self.gateway.programs()):2d} children  "
                     f"{sum(self.ledger.kinds.values())} findings",
                     flush=True,
                 )
@@ -386,12 +388,14 @@ class Storm:
 
     async def descriptors(self, samples: dict[str, float]) -> None:
         """As many as at the start, but for idle connections to upstreams and for children."""
-        idle = sum(value for name, value in samples.items() if name.startswith("mcp_proxy_upstream_connections{") and "idle" in name)
+        connections = "mcp_proxy_upstream_connections{"
+        idle = sum(value for name, value in samples.items() if name.startswith(connections) and '"idle"' in name)
         allowed = self.at_start["descriptors"] + int(idle) + 4 * len(self.gateway.programs(everything=True)) + 8
         end = time.monotonic() + 5
         while (now := self.gateway.descriptors()) > allowed and time.monotonic() < end:
             await asyncio.sleep(0.2)
-        self.summary["descriptors"] = {"at the start": self.at_start["descriptors"], "at the end": now, "idle upstream": int(idle)}
+        before = self.at_start["descriptors"]
+        self.summary["descriptors"] = {"at the start": before, "at the end": now, "idle upstream": int(idle)}
         if now > allowed:
             kinds: collections.Counter[str] = collections.Counter()
             for name in os.listdir(f"/proc/{self.gateway.pid}/fd"):
@@ -423,7 +427,9 @@ class Storm:
             counted = sum(
                 value
                 for name, value in samples.items()
-                if name.startswith("mcp_proxy_requests_total{") and f'server="{server}"' in name and 'method="tools/call"' in name
+                if name.startswith("mcp_proxy_requests_total{")
+                and f'server="{server}"' in name
+                and 'method="tools/call"' in name
             )
             least, most = self.ledger.accepted[server], self.ledger.sent[server]
             shown[server] = {"answered": least, "counted": int(counted), "sent": most}
@@ -492,12 +498,12 @@ def show(storm: Storm) -> dict[str, Any]:
 
 
 def main(usage: str) -> int:
-    parser = argparse.ArgumentParser(usage=usage)
+    parser = argparse.ArgumentParser("storm", description=usage, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("seconds", type=int)
     parser.add_argument("seed", type=int)
     parser.add_argument("--binary", type=Path)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--actors", type=int, default=60)
+    parser.add_argument("--actors", type=int, default=90, help="how many callers there are beside each other")
     parser.add_argument("--rss", type=int, default=64, help="MiB that may be left above what it had when warm")
     parser.add_argument("--keep", type=Path, help="where the log and the ledger go")
     arguments = parser.parse_args()
@@ -510,7 +516,10 @@ def main(usage: str) -> int:
     ledger = Ledger(arguments.seed, ledger_path)
     program = arguments.binary or binary()
     print(f"storm of {arguments.seconds} s, seed {arguments.seed}, {program}; the log is {directory}/gateway.log", flush=True)
-    return run(arguments, directory, ledger, ledger_path, program)
+    outcome = run(arguments, directory, ledger, ledger_path, program)
+    if outcome == 0 and not arguments.keep:
+        shutil.rmtree(directory)
+    return outcome
 
 
 def run(arguments: argparse.Namespace, directory: Path, ledger: Ledger, ledger_path: Path, program: Path) -> int:

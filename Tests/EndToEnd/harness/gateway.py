@@ -247,7 +247,8 @@ class Gateway:
             if not left or self.child.process.poll() is not None:
                 return
             if time.monotonic() > end:
-                raise AssertionError(f"not at rest {deadline} s after everybody left: {left}; it holds {held}\n{self.child.tail()}")
+                said = f"not at rest {deadline} s after everybody left: {left}; it holds {held}"
+                raise AssertionError(f"{said}\n{self.child.tail()}")
             time.sleep(0.02)
 
     def stop(self, expected: int = 0, deadline: float = GRACE, was_told: bool = False) -> float:
