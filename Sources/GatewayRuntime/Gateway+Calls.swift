@@ -381,7 +381,7 @@ extension Gateway {
                 return .refused(ByteBuffer(bytes: ErrorAnswer.tooManySessions(id: call.message.idBytes)))
             }
             link.established(with: call.message.body)
-            return .established(message, session.isLegacy ? nil : session.id)
+            return .established(message, session)
         }
         // Refused before anything was sent: nobody else would give the child's place back.
         if exchange == nil { link.close() }

@@ -268,6 +268,15 @@ package final class Gateway: Sendable {
         return true
     }
 
+    /// A caller that shut down its side before it was told of its session may be gone for good: unless it uses the session
+    /// soon, that ends.
+    func endUnlessUsed(_ session: CallerSession, on loop: GatewayLoop) {
+        guard !session.isLegacy else { return }
+        loop.eventLoop.scheduleTask(in: .seconds(3)) {
+            if self.sessions.removeUnused(session) { self.end(session, on: loop) }
+        }
+    }
+
     /// Closes a session; returns what it used upstream.
     func close(_ session: CallerSession) -> CallerSession.Binding {
         let (binding, wasCounted) = session.close()

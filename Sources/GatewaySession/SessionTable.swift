@@ -156,6 +156,12 @@ package struct SessionTable<Principal: SessionPrincipal, Payload: Sendable>: Sen
         return (largest?.oldest ?? own?.oldest).flatMap { self.remove($0) }
     }
 
+    /// Ends a session that was never used since it was opened; nil if it was, or is not there.
+    package mutating func removeUnused(_ id: SessionID) -> Ended? {
+        guard let entry = self.entries[id], !entry.wasUsed else { return nil }
+        return self.remove(id)
+    }
+
     /// Takes out every session that was unused for the idle bound.
     package mutating func expire(now: Duration) -> [Ended] {
         let due = self.entries.filter { _, entry in

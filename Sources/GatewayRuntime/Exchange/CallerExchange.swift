@@ -38,8 +38,9 @@ class CallerExchange: DownstreamExchange, Sweepable, StreamSource {
 
     final var sweepIndex = -1
 
-    /// Whether the head of an answer went out.
+    /// Whether the head of an answer went out, and whether events follow it.
     final private(set) var hasStarted = false
+    private var hasEvents = false
     /// The answer as a stream that its caller can take up again; nil for other answers.
     private var stream: CallerStream?
     private var held: HeldBytes
@@ -147,25 +148,33 @@ class CallerExchange: DownstreamExchange, Sweepable, StreamSource {
         self.gateway.report(error, upstream: self.upstream, method: self.message.method)
         self.abandonUpstream()
         self.freeID(mayStillRun: error.executed != .no)
-        if self.hasStarted {
-            let body = ErrorAnswer.body(error, upstream: self.upstream.name, id: self.message.idBytes)
-            self.sendEvent(ByteBuffer(bytes: body))
-            self.finishReply()
-        } else if let responder {
+        self.endReply(ErrorAnswer.body(error, upstream: self.upstream.name, id: self.message.idBytes)) { responder in
             self.sentStatus = ErrorAnswer.send(error, to: responder, upstream: self.upstream, message: self.message)
         }
         self.finish()
     }
 
+    /// Ends the answer with an error: by `send` if nothing of it went out; as the last event of a stream; or by breaking it,
+    /// where it is something else.
+    private func endReply(_ error: [UInt8], _ send: (any DownstreamResponder) -> Void) {
+        if !self.hasStarted || self.isMessageWise {
+            if let responder { send(responder) }
+        } else if self.hasEvents {
+            self.sendEvent(ByteBuffer(bytes: error))
+            self.finishReply()
+        } else {
+            self.resetReply()
+        }
+    }
+
     /// Ends the exchange with an answer of ours that is not about the upstream.
     final func refuse(status: Int, code: Int, _ text: String, outcome: CallOutcome) {
+        guard !self.isGone else { return }
         self.outcome = outcome
         self.abandonUpstream()
         self.freeID(mayStillRun: true)
-        self.reply(
-            status: status,
-            json: ErrorAnswer.body(code: code, message: text, id: self.message.idBytes)
-        )
+        let body = ErrorAnswer.body(code: code, message: text, id: self.message.idBytes)
+        self.endReply(body) { _ in self.reply(status: status, json: body) }
         self.finish()
     }
 
@@ -274,6 +283,7 @@ class CallerExchange: DownstreamExchange, Sweepable, StreamSource {
             self.hasStarted = true
             return
         }
+        self.hasEvents = true
         self.beginReply(status: 200, length: nil, fields: fields)
         guard self.message.era == .handshake, let session, let responder else { return }
         let stream = session.makeAnswerStream(on: self.loop, source: self)
@@ -374,11 +384,14 @@ class CallerExchange: DownstreamExchange, Sweepable, StreamSource {
 
     // MARK: Caller
 
+    /// Whether the caller shut down its side: it waits for its answer, or is gone; nobody can tell.
+    final private(set) var isHalfClosed = false
+
     final func downstreamLeft(isClosed: Bool) {
         // What is left of an answer that is out concerns the upstream only.
         guard !self.isGone else { return }
         let responder = self.responder
-        if isClosed { self.responder = nil }
+        if isClosed { self.responder = nil } else { self.isHalfClosed = true }
         // A handshake caller that closes its sending side may still read, and one that is gone did not cancel: the
         // call goes on, and its answer waits for the caller where it has a stream. For the stateless era going away is
         // cancelling (protocol §2 S6).

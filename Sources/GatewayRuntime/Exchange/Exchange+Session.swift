@@ -24,7 +24,9 @@ extension Exchange {
             if let version, version > eras.handshakeVersions.first ?? "" { eras.handshakeVersions = [version] }
         }
         switch self.openSession(version) {
-        case .open(let session): self.sendInitialized(body, sessionID: session.isLegacy ? nil : session.id.text)
+        case .open(let session):
+            if self.isHalfClosed { self.gateway.endUnlessUsed(session, on: self.loop) }
+            self.sendInitialized(body, sessionID: session.isLegacy ? nil : session.id.text)
         case .none: self.sendInitialized(body, sessionID: nil)
         case .refused: break
         }

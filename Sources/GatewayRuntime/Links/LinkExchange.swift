@@ -41,8 +41,6 @@ final class LinkExchange: CallerExchange {
     private let isShared: Bool
     private let acceptsEvents: Bool
     private let acceptsJSON: Bool
-    /// Whether the upstream has all of it.
-    var isWritten = false
     private var isEstablished = false
     /// Told the answer to `initialize` before its caller sees it; nil: what is sent instead.
     private var onInitialized: ((ByteBuffer, Envelope) -> Reply)?
@@ -50,7 +48,7 @@ final class LinkExchange: CallerExchange {
     /// What a caller gets for its `initialize`.
     enum Reply {
         /// The session is open; a caller of streamable HTTP is told its id.
-        case established(ByteBuffer, SessionID?)
+        case established(ByteBuffer, CallerSession)
         /// There is none.
         case refused(ByteBuffer)
     }
@@ -77,7 +75,7 @@ final class LinkExchange: CallerExchange {
 
     override var usedSlot: Int? { self.slot }
 
-    override var executedSoFar: GatewayError.Executed { self.isWritten ? .unknown : .no }
+    override var executedSoFar: GatewayError.Executed { self.call == nil ? .no : .unknown }
 
     var settings: LinkSettings { self.upstream.linkSettings }
 
@@ -159,9 +157,11 @@ final class LinkExchange: CallerExchange {
             // Nobody would ever know the session.
             guard self.responder != nil else { return self.finish(.clientGone) }
             switch onInitialized(message, envelope) {
-            case .established(let reply, let id):
+            case .established(let reply, let session):
                 self.isEstablished = true
-                (answer, sessionID) = (reply, id)
+                answer = reply
+                sessionID = session.isLegacy ? nil : session.id
+                if self.isHalfClosed { self.gateway.endUnlessUsed(session, on: self.loop) }
             case .refused(let reply):
                 answer = reply
             }
@@ -259,18 +259,24 @@ final class LinkExchange: CallerExchange {
             self.call = nil
             return self.refuse(status: 200, code: -32_800, "cancelled", outcome: .clientGone)
         }
-        if let call {
-            self.call = nil
-            let isTold = self.message.method != .initialize
-            self.link.execute { $0.timedOut(call, isTold: isTold) }
+        guard let call else { return self.fail(Self.timeout(executed: .no)) }
+        // Only the link knows whether the upstream has it: it may have got it this moment.
+        self.call = nil
+        self.deadline = .distantFuture
+        let isTold = self.message.method != .initialize
+        let exchange = NIOLoopBound(self, eventLoop: self.loop.eventLoop)
+        self.link.execute { link in
+            let isWritten = link.timedOut(call, isTold: isTold)
+            exchange.execute { $0.fail(Self.timeout(executed: isWritten ? .unknown : .no)) }
         }
-        self.fail(
-            GatewayError(
-                .upstreamTimeout,
-                executed: self.isWritten ? .unknown : .no,
-                "no complete answer within the timeout of this server",
-                cause: "response_timeout"
-            )
+    }
+
+    private static func timeout(executed: GatewayError.Executed) -> GatewayError {
+        GatewayError(
+            .upstreamTimeout,
+            executed: executed,
+            "no complete answer within the timeout of this server",
+            cause: "response_timeout"
         )
     }
 }

@@ -74,7 +74,6 @@ extension UpstreamLink {
         let isOnItsWay = !self.settings.isProcess
         if isOnItsWay { self.written.insert(call) }
         exchange.execute { [credential = channel.credential] exchange in
-            exchange.isWritten = isOnItsWay
             exchange.became(call, with: credential)
         }
         channel.send(message.body.edited(edits), isCallers: true) { [weak self] sending in
@@ -82,7 +81,6 @@ extension UpstreamLink {
             case .sent:
                 guard let self, self.calls[call] != nil else { return }
                 self.written.insert(call)
-                exchange.execute { $0.isWritten = true }
             case .failed(let error):
                 guard let self, self.forget(call, mayStillRun: error.executed != .no && error.status != 404) else {
                     return
@@ -192,8 +190,16 @@ extension UpstreamLink {
     }
 
     /// An upstream that does not answer several calls in a row is stuck (faults F83).
-    func timedOut(_ call: Int64, isTold: Bool) {
+    ///
+    /// Returns whether the upstream has all of the call.
+    func timedOut(_ call: Int64, isTold: Bool) -> Bool {
+        let isWritten = self.written.contains(call)
+        defer { self.restartIfStuck() }
         self.withdraw(call, reason: "timeout", isTold: isTold)
+        return isWritten
+    }
+
+    private func restartIfStuck() {
         self.timeoutsInARow += 1
         guard self.timeoutsInARow >= 3, self.settings.isProcess else { return }
         self.timeoutsInARow = 0

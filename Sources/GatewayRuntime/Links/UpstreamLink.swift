@@ -390,9 +390,8 @@ final class UpstreamLink {
     private func loseCalls(_ error: GatewayError) {
         for call in self.bridge.upstreamLost() {
             guard let exchange = self.calls.removeValue(forKey: call) else { continue }
-            var own = error
-            if own.executed == .unknown, !self.written.contains(call) { own.executed = .no }
-            exchange.execute { [own] exchange in exchange.failed(own) }
+            let own = self.error(error, for: call)
+            exchange.execute { exchange in exchange.failed(own) }
         }
         self.calls = [:]
         self.written = []
@@ -402,6 +401,13 @@ final class UpstreamLink {
             call.timer?.cancel()
             call.completion(nil)
         }
+    }
+
+    /// The end of the session, for one of its calls: whether that ran is known only if the upstream has not all of it.
+    private func error(_ error: GatewayError, for call: Int64) -> GatewayError {
+        var own = error
+        own.executed = self.written.contains(call) ? (error.executed == .yes ? .yes : .unknown) : .no
+        return own
     }
 
     /// Ends the link for good; `completion` hears when its upstream is gone.
@@ -447,7 +453,8 @@ final class UpstreamLink {
         self.callers[caller] = nil
         let departure = self.bridge.left(caller)
         for call in departure.cancelled {
-            self.calls.removeValue(forKey: call)?.execute { $0.failed($0.settings.gone) }
+            let error = self.error(self.settings.gone, for: call)
+            self.calls.removeValue(forKey: call)?.execute { $0.failed(error) }
             self.written.remove(call)
             self.channel?.send(ClientMessage.cancelled(Array("\(call)".utf8), reason: "session ended")) { _ in }
         }

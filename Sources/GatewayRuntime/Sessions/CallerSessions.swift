@@ -63,6 +63,11 @@ package final class CallerSessions: Sendable {
         self.table.withLock { $0.makeRoom(for: principal) }?.payload
     }
 
+    /// Takes out a session that was never used since it was opened; false if it was.
+    func removeUnused(_ session: CallerSession) -> Bool {
+        self.table.withLock { $0.removeUnused(session.id) } != nil
+    }
+
     func expire() -> [CallerSession] {
         self.table.withLock { $0.expire(now: Self.now) }.map(\.payload)
     }
