@@ -55,6 +55,7 @@ async def test_standing_streams_that_end_at_once(gateway_at, raw, isolation):
 
 
 @pytest.mark.parametrize("isolation", ["session", "shared"])
+@pytest.mark.leaves_work("the call goes on until its timeout, whoever left")
 @pytest.mark.parametrize("resumes", ["nothing", "another-id"])
 async def test_answers_that_break_again_and_again(gateway_at, raw, isolation, resumes):
     """An answer that breaks after an event with an id is asked for again, at most so often, until it is given up."""
