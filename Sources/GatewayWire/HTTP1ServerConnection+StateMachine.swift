@@ -2,7 +2,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
 extension HTTP1ServerConnection {
-    /// One connection of a caller. Times are measured from any fixed origin.
+    /// One connection of a caller.
+    ///
+    /// Times are measured from any fixed origin.
     package struct StateMachine: ~Copyable {
         private enum State {
             /// No byte of the next request came.
@@ -149,9 +151,10 @@ extension HTTP1ServerConnection {
             return .flushAndClose
         }
 
-        /// Bytes buy time: a caller that keeps the rate is never too slow (contract §6, `bodyRate`).
+        /// Bytes buy time: a caller that keeps the rate is never too slow (contract §6, `bodyRate`), unless the process stops.
         private mutating func bodyGrew(by count: Int) {
             self.bodyBytes += count
+            guard !self.isDraining else { return }
             let bought = Duration.milliseconds(self.bodyBytes * 1000 / max(self.limits.bodyRate, 1))
             self.deadline = max(self.deadline, self.bodyBegan + self.limits.bodyTimeout + bought)
         }
@@ -281,12 +284,17 @@ extension HTTP1ServerConnection {
         ///
         /// `written` are all bytes that were given to the channel so far, and `pending` those that it has not sent.
         package mutating func tick(written: UInt64, pending: Int, now: Duration) -> Tick {
+            guard !self.isClosed else { return .nothing }
             if self.isTooSlow(written: written, pending: pending, now: now) {
                 defer { if !self.isAnswering { self.state = .closed } }
                 return .breakSlowReader
             }
             switch self.state {
-            case .idle where self.isDraining, .idle where now >= self.deadline && pending == 0:
+            case .idle where pending > 0:
+                // Nobody can ask again before it has the answer: the time begins when everything is taken.
+                self.deadline = max(self.deadline, now + self.limits.idleTimeout)
+                return .nothing
+            case .idle where now >= self.deadline:
                 // Between two requests silence is no mistake.
                 self.state = .flushing
                 return .flushAndClose
@@ -329,8 +337,6 @@ extension HTTP1ServerConnection {
                 return .flushAndClose
             case .head, .sizedBody, .chunkedBody:
                 self.deadline = min(self.deadline, now + Self.drainTime)
-                // From now on bytes buy no time.
-                self.bodyBegan = now - self.limits.bodyTimeout
                 return .nothing
             case .answering:
                 return .tell

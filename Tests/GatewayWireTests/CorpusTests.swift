@@ -11,6 +11,14 @@ struct CorpusTests {
         #expect(EnvelopeInvariants.violation(of: file.bytes) == nil)
     }
 
+    @Test(
+        "No committed input breaks an invariant of the connection of a caller",
+        arguments: try Corpus.files("connection")
+    )
+    func replaysConnections(_ file: Corpus.File) {
+        #expect(ConnectionInvariants.violation(of: file.bytes) == nil)
+    }
+
     @Test("No committed input breaks an invariant of the event stream decoder", arguments: try Corpus.files("sse"))
     func replaysStreams(_ file: Corpus.File) {
         #expect(SSEInvariants.violation(of: file.bytes) == nil)
@@ -26,7 +34,7 @@ struct CorpusTests {
         #expect(ProxyInvariants.violation(of: file.bytes) == nil)
     }
 
-    @Test("The corpus is there", arguments: ["envelope", "sse", "http", "proxy"])
+    @Test("The corpus is there", arguments: ["connection", "envelope", "sse", "http", "proxy"])
     func hasFiles(_ name: String) throws {
         #expect(try Corpus.files(name).count >= 25)
     }

@@ -1,0 +1,1 @@
+../../../Fuzz/Invariants/ConnectionInvariants.swift
