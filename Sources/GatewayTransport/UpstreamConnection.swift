@@ -1,6 +1,7 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
+import GatewayBytes
 package import GatewayWire
 package import NIOCore
 import NIOPosix
@@ -72,6 +73,8 @@ package final class UpstreamConnection: ChannelDuplexHandler {
     private var isCloseDelimited = false
     private var chunked: HTTP1ChunkedDecoder?
     private var isHeadPending = false
+    /// The beginning of a head whose end has not come; the parser has a smaller bound for the head itself.
+    private var pendingHead = UnconsumedBytes(limit: 1024 * 1024)
     private var isReadHeld = false
 
     /// Whether reading is stopped because the other side cannot take more.
@@ -334,13 +337,13 @@ package final class UpstreamConnection: ChannelDuplexHandler {
     /// Returns whether to go on with what is left in `bytes`.
     private func receiveHead(_ bytes: inout ByteBuffer) throws(HTTP1Error) -> Bool {
         if self.isHeadPending {
-            self.responseBytes.writeBuffer(&bytes)
-            swap(&self.responseBytes, &bytes)
+            guard self.pendingHead.append(bytes) else { throw HTTP1Error(.headTooLarge) }
+            bytes = self.pendingHead.takeAll()
         }
         guard bytes.readableBytes > 0 else { return false }
         guard let length = try self.response.parse(bytes.readableBytesUInt8Span) else {
             self.isHeadPending = true
-            self.responseBytes = bytes
+            guard self.pendingHead.append(bytes) else { throw HTTP1Error(.headTooLarge) }
             return false
         }
         self.isHeadPending = false
