@@ -413,8 +413,12 @@ struct ConnectionWalk: ~Copyable {
         try ConnectionViolation.check(condition, text())
     }
 
-    /// What waits is bounded: a head by its limit, and of a body nothing waits.
+    /// What waits is bounded, a head by its limit, and of a body nothing waits; nothing waits for what cannot come.
     private func checkWait() throws(ConnectionViolation) {
+        let isHeldUp = self.isBlocked && (self.model.stage == .head || self.waiting > 0)
+        if [.idle, .head, .body].contains(self.model.stage), !isHeldUp {
+            try Self.check(!self.isInputClosed, "a wait for a caller who is done")
+        }
         switch self.model.stage {
         case .idle: try Self.check(self.waiting == 0 || self.isBlocked, "bytes that nobody looks at")
         case .head:

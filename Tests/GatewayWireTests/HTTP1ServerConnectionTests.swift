@@ -66,6 +66,14 @@ import Testing
             ]
         ),
         Row(
+            .bytes("abcd"),
+            otherwise: .step(.wait),
+            [
+                .idle: (.step(.wait), .head), .sizedBody: (.step(.body(0..<4, consumed: 4)), .sizedBody),
+                .chunkedBody: (.step(.skip(4)), .chunkedBody), .complete: (.step(.handOver), .answering),
+            ]
+        ),
+        Row(
             .bytes(Probe.get),
             otherwise: .step(.wait),
             [

@@ -230,12 +230,15 @@ package final class CallerSession: Sendable {
 
     /// Keeps a stream that is over, in place of the oldest of those that are kept so.
     private func keepFinished(_ number: Int) -> Bool {
-        self.state.withLock { state in
-            guard !state.isOver else { return false }
+        let (isKept, oldest): (Bool, NIOLoopBound<CallerStream>?) = self.state.withLock { state in
+            guard !state.isOver else { return (false, nil) }
             state.finished.append(number)
-            if state.finished.count > Self.finishedLimit { state.streams[state.finished.removeFirst()] = nil }
-            return true
+            guard state.finished.count > Self.finishedLimit else { return (true, nil) }
+            return (true, state.streams.removeValue(forKey: state.finished.removeFirst()))
         }
+        // What it kept counts as held until it ends.
+        oldest?.execute { $0.giveUp() }
+        return isKept
     }
 
     private static let finishedLimit = 4
