@@ -68,12 +68,16 @@ let gatewayTargets: [Target] = [
     module("GatewayBytes", [nioCore]),
     module(
         "GatewayTransport",
-        ["GatewayBytes", "GatewayWire", "GatewayPolicy", "GatewayModel", "GatewayObservability", nioCore, nioPosix, nioTLS, nioSSL]
+        [
+            "GatewayBytes", "GatewayWire", "GatewayPolicy", "GatewayModel", "GatewayObservability", nioCore, nioPosix,
+            nioTLS, nioSSL,
+        ]
     ),
     module(
         "GatewayStdio",
         [
-            "GatewayBytes", "GatewayWire", "GatewayModel", "GatewayObservability", nioCore, nioPosix, logging, subprocess,
+            "GatewayBytes", "GatewayWire", "GatewayModel", "GatewayObservability", nioCore, nioPosix, logging,
+            subprocess,
             systemPackage,
         ]
     ),

@@ -22,7 +22,7 @@ extension KeyTable {
             ),
             Key(
                 "bufferedBytes",
-                .size(1024 * 1024...1024 * 1024 * 1024 * 1024),
+                .size(64 * 1024...1024 * 1024 * 1024 * 1024),
                 fallback: #""512MiB""#,
                 "Bytes held for callers, upstreams and children together; above it the largest holder has to let go."
             ),

@@ -85,7 +85,9 @@ extension UpstreamLink {
                 guard let self, self.forget(call, mayStillRun: error.executed != .no && error.status != 404) else {
                     return
                 }
-                if error.status == 404, !isAgain, !error.isOfMessageAlone { return self.sendAgain(message, caller, exchange) }
+                if error.status == 404, !isAgain, !error.isOfMessageAlone {
+                    return self.sendAgain(message, caller, exchange)
+                }
                 exchange.execute { $0.failed(error) }
             }
         }

@@ -26,6 +26,8 @@ final class CallerStream {
     /// Kept alive by the stream until either ends.
     private var source: (any StreamSource)?
     private(set) var isFinished = false
+    /// Whether nobody can come back for it any more.
+    private var isOver = false
     private var expiry: Scheduled<Void>?
     /// Whether a connection was lost before the end.
     private var wasLost = false
@@ -207,6 +209,7 @@ final class CallerStream {
     }
 
     private func startExpiry() {
+        self.expiry?.cancel()
         let stream = NIOLoopBound(self, eventLoop: self.loop.eventLoop)
         self.expiry = self.loop.eventLoop.scheduleTask(in: Self.patience) { stream.value.expire() }
     }
@@ -236,6 +239,8 @@ final class CallerStream {
     }
 
     private func end() {
+        guard !self.isOver else { return }
+        self.isOver = true
         self.expiry?.cancel()
         self.expiry = nil
         self.source = nil
