@@ -44,7 +44,7 @@ package struct Limits: Hashable, Sendable {
     package var childrenPerServer = 32
     /// DNS, outbound proxy and TLS of one dial together.
     package var connectTimeout = Duration.seconds(10)
-    /// How long a reader may take nothing while bytes wait for it.
+    /// How long a reader may take less than 16 KiB while more waits for it.
     package var slowReader = Duration.seconds(60)
     /// Messages in one batch of a 2025-03-26 session.
     package var batchElements = 50

@@ -403,7 +403,7 @@ package final class Gateway: Sendable {
             queued: self.upstreams.reduce(0) { $0 + $1.admission.waitingCount },
             suspended: self.suspendedCalls.load(ordering: .relaxed),
             upstreamConnections: self.upstreams.reduce(0) { $0 + $1.connectionsInUse },
-            upstreamStreams: self.upstreams.reduce(0) { $0 + $1.standingStreamCount }
+            ownConnections: self.upstreams.reduce(0) { $0 + $1.ownConnectionCount }
         )
     }
 

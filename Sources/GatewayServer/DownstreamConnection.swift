@@ -356,6 +356,8 @@ final class DownstreamConnection: ChannelDuplexHandler, Sweepable {
 
     func sweep(now: NIODeadline) {
         if self.mayBePending { self.measurePending() }
+        // An idle connection keeps nothing of the request that it served last.
+        if self.isRequestUsed { self.renewRequest() }
         switch self.machine.tick(written: self.written, pending: self.pending, now: Duration(since: now)) {
         case .nothing:
             break

@@ -25,7 +25,7 @@ enum StatusReport {
         return #"{"bufferedBytes":\#(held.bufferedBytes),"sessionBytes":\#(held.sessionBytes)"#
             + #","inFlight":\#(gateway.inFlightCount),"streams":\#(gateway.streamCount),"exchanges":\#(held.exchanges)"#
             + #","queued":\#(held.queued),"suspended":\#(held.suspended)"#
-            + #","upstreamConnectionsInUse":\#(held.upstreamConnections),"upstreamStreams":\#(held.upstreamStreams)}"#
+            + #","upstreamConnectionsInUse":\#(held.upstreamConnections),"ownConnections":\#(held.ownConnections)}"#
     }
 
     private static func upstream(_ upstream: Upstream) -> String {

@@ -231,6 +231,7 @@ async def test_deaf_program(child_of):
     assert gateway.get("/_healthz")[0] == 200
 
 
+@pytest.mark.leaves_work("what the program has not read waits for it")
 async def test_program_that_reads_no_more(child_of):
     """A call that no longer fits into its pipe never ran: it is told so, or served by a fresh process."""
     gateway, child = child_of("never-reads-stdin", timeout="1s")

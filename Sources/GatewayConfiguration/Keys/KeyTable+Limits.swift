@@ -69,7 +69,7 @@ extension KeyTable {
                 "slowReader",
                 .duration,
                 fallback: #""60s""#,
-                "How long a caller may read nothing while bytes wait for it."
+                "How long a caller may take less than 16 KiB while more waits for it."
             ),
             Key(
                 "batchElements",

@@ -117,6 +117,8 @@ package struct HeldBytes: ~Copyable {
 
     private mutating func change(to count: Int, _ letGo: () -> @Sendable () -> Void) {
         let grew = count > self.count
+        // Whoever has let go of something can be told again.
+        if !grew { self.holder?.isLettingGo.store(false, ordering: .relaxed) }
         self.ledger.add(count - self.count, isForSession: self.isForSession)
         self.count = count
         if let holder {

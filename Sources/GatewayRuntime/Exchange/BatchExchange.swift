@@ -1,6 +1,7 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
+import GatewayObservability
 import GatewayPolicy
 import GatewayWire
 import NIOCore
@@ -23,6 +24,8 @@ final class BatchExchange: DownstreamExchange, MessageSink {
     private let limit: Int
     /// Bytes of answers that are held: here, by elements whose answer is not complete, or by a connection that takes no more.
     private var heldBytes = 0
+    /// The answers among them that are complete and wait here for the others.
+    private var held: HeldBytes
 
     /// `limit` is how many bytes of answers may be held.
     init(_ responder: any DownstreamResponder, acceptsEvents: Bool, limit: Int, upstream: Upstream) {
@@ -30,6 +33,7 @@ final class BatchExchange: DownstreamExchange, MessageSink {
         self.acceptsEvents = acceptsEvents
         self.limit = limit
         self.upstream = upstream
+        self.held = HeldBytes(in: upstream.buffers)
     }
 
     /// Takes up every element; `make` gives an exchange for one that is not answered at once.
@@ -51,16 +55,40 @@ final class BatchExchange: DownstreamExchange, MessageSink {
     }
 
     fileprivate func answered(_ answer: ByteBuffer?, id: [UInt8]?) {
-        if var answer {
+        if var answer, self.responder != nil {
             if answer.readableBytes > self.room { answer = self.tooLarge(id) }
             if self.hasBegun {
                 self.send(answer)
             } else {
                 self.heldBytes += answer.readableBytes
                 self.answers.append(answer)
+                self.count(self.held.count + answer.readableBytes)
             }
         }
         self.ended()
+    }
+
+    private func count(_ bytes: Int) {
+        guard let eventLoop = self.responder?.loop.eventLoop else { return }
+        self.held.set(bytes) {
+            let batch = NIOLoopBound(self, eventLoop: eventLoop)
+            return { eventLoop.execute { batch.value.letGo() } }
+        }
+    }
+
+    /// There is no room for the answers that wait: errors take their place.
+    private func letGo() {
+        guard self.responder != nil, !self.hasBegun else { return }
+        self.answers = self.answers.map { answer in
+            guard let envelope = AnswerReader.read(answer, depth: 64), let id = envelope.id else { return ByteBuffer() }
+            let error = GatewayError.noRoom(executed: .yes)
+            return ByteBuffer(bytes: ErrorAnswer.body(error, upstream: self.upstream.name, id: answer.bytes(id.range)))
+        }
+        .filter { $0.readableBytes > 0 }
+        self.heldBytes -= self.held.count
+        let left = self.answers.reduce(0) { $0 + $1.readableBytes }
+        self.heldBytes += left
+        self.count(left)
     }
 
     private func tooLarge(_ id: [UInt8]?) -> ByteBuffer {
@@ -86,6 +114,7 @@ final class BatchExchange: DownstreamExchange, MessageSink {
         }
         body.writeStaticString("]")
         self.answers = []
+        self.held.clear()
         responder.respond(status: 200, body: body) { $0.writeStaticString("Content-Type: application/json\r\n") }
     }
 
@@ -109,6 +138,7 @@ final class BatchExchange: DownstreamExchange, MessageSink {
             self.answers = []
             for answer in answers { self.sendEvent(answer) }
             self.heldBytes -= answers.reduce(0) { $0 + $1.readableBytes }
+            self.held.clear()
         }
         self.sendEvent(message)
         responder.flush()
@@ -130,12 +160,18 @@ final class BatchExchange: DownstreamExchange, MessageSink {
     // MARK: Caller
 
     func downstreamLeft(isClosed: Bool) {
-        if isClosed { self.responder = nil }
+        if isClosed {
+            self.responder = nil
+            self.answers = []
+            self.held.clear()
+        }
         for exchange in self.exchanges { exchange.downstreamLeft(isClosed: isClosed) }
     }
 
     func downstreamIsSlow() {
         self.responder = nil
+        self.answers = []
+        self.held.clear()
         for exchange in self.exchanges { exchange.downstreamIsSlow() }
     }
 

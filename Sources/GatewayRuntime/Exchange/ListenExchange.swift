@@ -37,7 +37,10 @@ final class ListenExchange: UpstreamReceiver, StreamSource {
     /// Where messages go; nil for a caller of the old transport, which has one for everything.
     private(set) var stream: CallerStream?
     private var phase = Phase.opening
-    private var connection: UpstreamConnection?
+    private var connection: UpstreamConnection? { didSet { self.countConnection() } }
+    /// Whether its caller is away, so that nobody but the gateway wants the connection, for a while.
+    private var isCallerAway = false { didSet { self.countConnection() } }
+    private var own: OwnConnection
     private var reader: EventReader
     private var resumption = Resumption()
     private var failures = 0
@@ -72,6 +75,7 @@ final class ListenExchange: UpstreamReceiver, StreamSource {
         self.request = InboundRequest(copying: request)
         self.session = session
         self.loop = loop
+        self.own = OwnConnection(of: upstream)
         self.reader = EventReader(eventBytes: gateway.limits.eventBytes, in: gateway.buffers) {}
         guard session?.isLegacy != true else { return }
         self.stream = CallerStream(
@@ -112,6 +116,8 @@ final class ListenExchange: UpstreamReceiver, StreamSource {
         self.credentials = self.http.credentials.map { $0.attempts(self.choice(in: $0)) }
         self.attempt()
     }
+
+    private func countConnection() { self.own.isWanted = self.isCallerAway && self.connection != nil }
 
     private func choice(in pool: UpstreamCredentials) -> CredentialAttempts.Choice {
         if let home = self.session?.choiceOfHome(pool) { return home }
@@ -313,6 +319,7 @@ final class ListenExchange: UpstreamReceiver, StreamSource {
 
     func streamBecameWritable() {
         self.connection?.isReadingPaused = false
+        if self.stream?.hasOutlet == true { self.isCallerAway = false }
         guard case .suspended = self.phase, self.stream?.hasOutlet == true else { return }
         self.phase = .interrupted
         self.connect()
@@ -320,6 +327,7 @@ final class ListenExchange: UpstreamReceiver, StreamSource {
 
     func streamDetached() {
         self.connection?.isReadingPaused = false
+        self.isCallerAway = true
         let listen = NIOLoopBound(self, eventLoop: self.loop.eventLoop)
         self.absence?.cancel()
         self.absence = self.loop.eventLoop.scheduleTask(in: Self.absenceTime) { listen.value.suspend() }

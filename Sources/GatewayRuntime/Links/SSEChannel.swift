@@ -37,9 +37,8 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
     private(set) var slot: Int
     private var state = State.opening
     private var hasAnswered = false
-    private var connection: UpstreamConnection? {
-        didSet { self.upstream.countStandingStream(oldValue, self.connection) }
-    }
+    private var connection: UpstreamConnection?
+    private var own: OwnConnection
     private var reader: EventReader?
     private let eventBytes: Int
     private let buffers: BufferLedger
@@ -70,6 +69,7 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
         case .own(let slots): self.ownSlots = slots
         }
         self.upstream = upstream
+        self.own = OwnConnection(of: upstream)
         self.http = http
         self.fields = fields
         self.isShared = isShared
@@ -88,6 +88,7 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
 
     func open() {
         self.loop.sweeper.add(self)
+        self.own.isWanted = true
         self.attempt()
     }
 
@@ -227,6 +228,7 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
     private func end(_ error: GatewayError) {
         if case .closed = self.state { return }
         self.state = .closed
+        self.own.isWanted = false
         self.reader = nil
         self.connection?.cancel()
         self.connection = nil

@@ -13,10 +13,13 @@ final class SharedListening: UpstreamReceiver {
     private let session: SharedSession
     private let loop: GatewayLoop
     private var connection: UpstreamConnection? {
-        didSet { self.session.upstream.countStandingStream(oldValue, self.connection) }
+        didSet { self.own.isWanted = self.isConnecting || self.connection != nil }
     }
     /// Whether a connection is on its way.
-    private var isConnecting = false
+    private var isConnecting = false {
+        didSet { self.own.isWanted = self.isConnecting || self.connection != nil }
+    }
+    private var own: OwnConnection
     private var reader: EventReader
     private var resumption = Resumption()
     private var failures = 0
@@ -25,6 +28,7 @@ final class SharedListening: UpstreamReceiver {
 
     init(_ session: SharedSession, on loop: GatewayLoop) {
         self.session = session
+        self.own = OwnConnection(of: session.upstream)
         self.loop = loop
         self.reader = EventReader(eventBytes: session.upstream.eventBytes, in: session.upstream.buffers) {}
         let listening = NIOLoopBound(self, eventLoop: loop.eventLoop)

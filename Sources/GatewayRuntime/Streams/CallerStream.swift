@@ -96,13 +96,15 @@ final class CallerStream {
         guard let outlet else { return }
         // Whoever sends is asked to wait, but what comes unasked has nobody that could be made to wait for a caller who does
         // not read, and of many that share a stream each may have one large message on its way.
-        guard outlet.isWritable || self.overdue <= self.overdueLimit else { return self.breakConnection() }
+        if outlet.isWritable { self.overdue = 0 }
+        guard self.overdue <= self.overdueLimit else { return self.breakConnection() }
         outlet.send(event)
-        self.overdue = outlet.isWritable ? 0 : self.overdue + event.readableBytes
+        self.overdue += event.readableBytes
     }
 
     /// Bytes that may pile up for a caller that does not read, where nothing else is said.
     static let overdueLimit = 1024 * 1024
+    /// Bytes that were sent since the connection took some last.
     private var overdue = 0
 
     /// Keeps an event for a caller that comes back, within what its session may keep.

@@ -20,6 +20,8 @@ final class ReplayShare: Sendable {
         var held: HeldBytes
         /// Streams that lost their connection, by their number, oldest first; some may have got another, or ended, since.
         var lost = Deque<NIOLoopBound<WeakStream>>()
+        /// Whether the process had no room for what is kept: streams with a connection keep less from now on.
+        var isPressed = false
     }
 
     /// Streams live as long as somebody uses them, not as long as they stand in a list.
@@ -51,7 +53,10 @@ final class ReplayShare: Sendable {
         }
     }
 
-    var isExceeded: Bool { self.state.withLock { $0.held.count > Self.byteLimit } }
+    /// Whether streams are to keep less than they do.
+    var isExceeded: Bool {
+        self.state.withLock { $0.held.count > ($0.isPressed ? BufferLedger.largeSize : Self.byteLimit) }
+    }
 
     /// A stream lost its connection and waits for its caller.
     func lost(_ stream: CallerStream) {
@@ -70,6 +75,7 @@ final class ReplayShare: Sendable {
     private func giveUpAll() {
         let lost = self.state.withLock { state in
             defer { state.lost = [] }
+            state.isPressed = true
             return state.lost
         }
         for stream in lost { Self.giveUp(stream) }

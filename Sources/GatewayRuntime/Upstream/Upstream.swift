@@ -112,7 +112,7 @@ package final class Upstream: Sendable {
     /// Which transport a server turned out to speak whose configuration names none.
     private let found = Atomic<UInt8>(0)
     private let children = Atomic<Int>(0)
-    private let standingStreams = Atomic<Int>(0)
+    private let ownConnections = Atomic<Int>(0)
     private let retryBudget = Mutex(RetryBudget())
     private let newRequests = Atomic<Int>(0)
     private let createdAt = NIODeadline.now()
@@ -220,17 +220,15 @@ package final class Upstream: Sendable {
 
     // MARK: Connections
 
-    /// A stream that stands for all callers has a connection now, or had one.
-    func countStandingStream(_ before: UpstreamConnection?, _ now: UpstreamConnection?) {
-        guard (before == nil) != (now == nil) else { return }
-        self.standingStreams.add(now == nil ? -1 : 1, ordering: .relaxed)
-    }
+    /// The gateway itself wants one connection more, or less: for a stream that stands whether or not a call runs, or for a
+    /// message of its own.
+    func countOwnConnection(_ change: Int) { self.ownConnections.add(change, ordering: .relaxed) }
 
-    var standingStreamCount: Int { self.standingStreams.load(ordering: .relaxed) }
+    var ownConnectionCount: Int { self.ownConnections.load(ordering: .relaxed) }
 
-    /// Connections that are used or set up, but for those of standing streams.
+    /// Connections that are used or set up, but for those that the gateway itself wants.
     var connectionsInUse: Int {
-        max(self.metrics.openConnections.value - self.metrics.idleConnections.value - self.standingStreamCount, 0)
+        max(self.metrics.openConnections.value - self.metrics.idleConnections.value - self.ownConnectionCount, 0)
     }
 
     // MARK: What is known

@@ -36,6 +36,7 @@ final class UpstreamCall: UpstreamReceiver, Sweepable {
     private let deadline: NIODeadline
     private var completion: Completion?
     private var connection: UpstreamConnection?
+    private var own: OwnConnection
     private var answer = AnswerHead()
     /// A whole body, as far as it came.
     private var body = UnconsumedBytes(limit: UpstreamCall.answerLimit)
@@ -56,6 +57,8 @@ final class UpstreamCall: UpstreamReceiver, Sweepable {
         _ completion: @escaping Completion
     ) {
         self.http = http
+        self.own = OwnConnection(of: upstream)
+        self.own.isWanted = true
         self.reader = EventReader(eventBytes: Self.answerLimit, in: upstream.buffers) {}
         self.method = method
         self.target = target
@@ -133,6 +136,7 @@ final class UpstreamCall: UpstreamReceiver, Sweepable {
     private func complete(_ result: Result<Answer, TransportError>) {
         guard let completion else { return }
         self.completion = nil
+        self.own.isWanted = false
         self.connection?.cancel()
         self.connection = nil
         self.reader.reset()
