@@ -335,7 +335,7 @@ async def test_the_whole_process_holds_no_more_than_it_may(start):
     for wire in wires:
         wire.reset()
     await comes_to_rest(gateway)
-    await until("nothing is held", lambda: gateway.metric("buffered_bytes") == 0)
+    await until("nothing is held", lambda: gateway.held()["bufferedBytes"] == 0)
 
 
 @pytest.mark.parametrize("method", ["notifications/tools/list_changed", "notifications/message"])

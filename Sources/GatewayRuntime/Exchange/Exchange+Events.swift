@@ -24,6 +24,13 @@ extension Exchange {
 
     func receiveEvents(_ bytes: ByteBuffer) {
         let isTaken = self.collected.append(bytes)
+        if self.message.method == .initialize {
+            // Nothing of it goes out before the answer, and a stream that goes on and on without one has none.
+            self.drained += bytes.readableBytes
+            guard self.drained <= self.gateway.limits.responseBufferBytes else {
+                return self.fail(self.protocolFailure("the stream goes on and on without the answer", "too_large"))
+            }
+        }
         // Whole events that may go out, from the reader index on.
         var passed = 0
         reading: while case .events = self.phase {

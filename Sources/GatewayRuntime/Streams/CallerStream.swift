@@ -29,6 +29,8 @@ final class CallerStream {
     /// Whether nobody can come back for it any more.
     private var isOver = false
     private var expiry: Scheduled<Void>?
+    /// Whether it has, or had, a connection.
+    private var wasAttached = false
     /// Whether a connection was lost before the end.
     private var wasLost = false
     /// Called when nobody can come back for it any more.
@@ -168,10 +170,12 @@ final class CallerStream {
         self.expiry?.cancel()
         self.expiry = nil
         let before = self.outlet
+        let isAnother = self.wasAttached
         self.outlet = outlet
         self.overdue = 0
+        self.wasAttached = true
         before?.finish()
-        self.source?.streamMoved()
+        if isAnother { self.source?.streamMoved() }
         if let event {
             // Whoever asks for what it missed lost a connection, whether we know of it or not.
             self.wasLost = true
