@@ -15,6 +15,20 @@ import Testing
         #expect(buffer.events(after: number) == Array((number + 1)..<6))
     }
 
+    @Test(
+        "A buffer that has to shrink forgets the oldest events first, and numbers on",
+        arguments: [0, 10, 15, 50, 100]
+    )
+    func shrink(limit: Int) {
+        var buffer = ReplayBuffer<Int>()
+        for event in 1...5 { buffer.append(event, size: 10) }
+        buffer.shrink(to: limit)
+        let kept = min(limit / 10, 5)
+        #expect(buffer.bytes == kept * 10)
+        #expect(buffer.events(after: 0) == Array((6 - kept)..<6))
+        #expect(buffer.next == 6)
+    }
+
     @Test("The oldest go first, in number and in bytes: one under, at and over each bound")
     func bounds() {
         var byCount = ReplayBuffer<Int>(events: 4, bytes: 1_000)

@@ -186,6 +186,28 @@ import Testing
         #expect(machine.logged(.error) == .caller(1, call: last))
     }
 
+    @Test(
+        "A withdrawn call that is never answered counts for two intervals, and so does doubt",
+        arguments: [1, SessionBridge.withdrawnLimit + 1]
+    )
+    func withdrawnForEver(count: Int) {
+        var machine = SessionBridge.StateMachine(sharing: .shared)
+        machine.joined(1, capabilities: [.roots])
+        machine.joined(2, capabilities: [.roots])
+        // One interval had passed before: only what comes behind the withdrawal counts.
+        machine.grewOlder()
+        for id in 0..<Int64(count) { _ = Self.call(&machine, 1, id).map { machine.withdraw($0) } }
+        let call = Self.call(&machine, 2, 1)
+        for _ in 0..<2 {
+            #expect(machine.logged(.error) == .nobody(isLogged: true))
+            machine.grewOlder()
+        }
+        #expect(machine.logged(.error) == .caller(2, call: call))
+        // The answer that nobody counted on any more changes nothing.
+        #expect(machine.answered(.integer(1)) == .unknown)
+        #expect(machine.logged(.error) == .caller(2, call: call))
+    }
+
     @Test("In the stateless era a log message is for the only call that there is, none being withdrawn")
     func withdrawnStateless() {
         var machine = SessionBridge.StateMachine(sharing: .shared)

@@ -95,6 +95,21 @@ import Testing
         #expect(Self.isOpened(table.open(self.id(), principal: "a", ownerLimit: nil, payload: 3, now: .zero)))
     }
 
+    @Test("A session is taken out as unused only if nothing ever came in it", arguments: [false, true])
+    mutating func unused(isUsed: Bool) {
+        var table = Table(capacity: 10, idleLimit: .seconds(60))
+        let id = self.id()
+        _ = table.open(id, principal: "a", ownerLimit: nil, payload: 7, now: .zero)
+        if isUsed {
+            _ = table.begin(id, principal: "a")
+            table.end(id, now: .zero)
+        }
+        let removed = table.removeUnused(id)
+        #expect(removed?.payload == (isUsed ? nil : 7))
+        #expect(table.count == (isUsed ? 1 : 0))
+        #expect(table.removeUnused(id) == nil)
+    }
+
     @Test("A session expires when it was unused for the idle limit, and not while it is used")
     mutating func expiry() {
         var table = Table(capacity: 10, idleLimit: .seconds(30))
