@@ -93,6 +93,14 @@ extension Gateway {
     /// A call that waits until something is known or open; nil if there is no place for it, and it was refused.
     private func waiting(_ call: Call, _ responder: any DownstreamResponder) -> DeferredExchange? {
         guard self.takePlace(for: call, isStream: false, responder) else { return nil }
+        guard self.waiterBegan() else {
+            self.leavePlace()
+            if let session = call.session { self.sessions.end(session) }
+            let text = "too many calls wait for a server that is not up; try again later"
+            let error = GatewayError(.overloaded, executed: .no, text, cause: "in_flight")
+            self.refuse(error, call.message, call.upstream, responder)
+            return nil
+        }
         return DeferredExchange(call, gateway: self, responder: responder)
     }
 
@@ -378,6 +386,8 @@ extension Gateway {
                 revision: version.flatMap(ProtocolRevision.init(rawValue:))
             )
             guard isBound, session.isLegacy || self.open(session, on: loop) else {
+                // It holds the link, which holds it.
+                if !session.isLegacy { _ = session.close() }
                 return .refused(ByteBuffer(bytes: ErrorAnswer.tooManySessions(id: call.message.idBytes)))
             }
             link.established(with: call.message.body)

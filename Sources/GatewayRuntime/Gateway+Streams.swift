@@ -96,7 +96,8 @@ extension Gateway {
             isResumable: true,
             isPrimed: session.isPrimed,
             source: nil,
-            share: session.share
+            share: session.share,
+            overdueLimit: CallerStream.overdueLimit(self.limits)
         )
         let bound = NIOLoopBound(stream, eventLoop: loop.eventLoop)
         return session.listener(orElse: .init(stream: bound) { bound.execute { $0.finish() } }) ?? bound
@@ -171,7 +172,7 @@ extension Gateway {
         }
         let loop = responder.loop
         let source = LegacyStreamSource(session) { self.end(session, on: loop) }
-        let overdueLimit = self.limits.eventBytes + CallerStream.overdueLimit
+        let overdueLimit = CallerStream.overdueLimit(self.limits)
         let stream = CallerStream(
             number: 0,
             loop: loop,

@@ -35,6 +35,7 @@ package final class Gateway: Sendable {
     private let draining = Atomic<Bool>(false)
     /// Calls whose caller takes no more, so that their upstream is not read.
     private let suspendedCalls = Atomic<Int>(0)
+    private let waiters = Atomic<Int>(0)
     private let throttle = Mutex(LogThrottle<String>())
     private let accessLog: AccessLog
     private let requestCount = Atomic<UInt64>(0)
@@ -135,7 +136,7 @@ package final class Gateway: Sendable {
             }
             group.addTask { await self.expireSessions() }
             group.addTask { await self.payRetryBudgets() }
-            group.addTask { await self.ageSharedSessions() }
+            for upstream in self.upstreams { group.addTask { await self.ageSharedSessions(of: upstream) } }
         }
     }
 
@@ -171,11 +172,12 @@ package final class Gateway: Sendable {
         }
     }
 
-    private func ageSharedSessions() async {
-        while !Task.isCancelled {
+    private func ageSharedSessions(of upstream: Upstream) async {
+        let sessions = self.sharedSessions(of: upstream)
+        while !sessions.isEmpty, !Task.isCancelled {
             // Cancelled or not, the loop condition decides.
-            try? await Task.sleep(for: SessionBridge.ageInterval)
-            for session in self.sharedSessions.joined() { session.grewOlder() }
+            try? await Task.sleep(for: upstream.configuration.timeout)
+            for session in sessions { session.grewOlder() }
         }
     }
 
@@ -383,6 +385,15 @@ package final class Gateway: Sendable {
         self.inFlight.subtract(1, ordering: .relaxed)
         return false
     }
+
+    /// One more waits for something to be known or open, also behind the departure of its caller; false if too many do.
+    func waiterBegan() -> Bool {
+        if self.waiters.add(1, ordering: .relaxed).newValue <= self.limits.inFlight { return true }
+        self.waiterEnded()
+        return false
+    }
+
+    func waiterEnded() { self.waiters.subtract(1, ordering: .relaxed) }
 
     func leavePlace() { self.inFlight.subtract(1, ordering: .relaxed) }
 

@@ -329,7 +329,7 @@ extension SessionBridge {
         /// Those that were withdrawn ran in the old one: nothing comes of them any more.
         package mutating func renewed() { self.forgetWithdrawn() }
 
-        /// Some time has passed (``SessionBridge/ageInterval``): calls that were withdrawn two times before that are over,
+        /// The time has passed that a call may take: calls that were withdrawn before the last time that it did are over,
         /// whether or not the upstream ever says so.
         package mutating func grewOlder() {
             self.age += 1

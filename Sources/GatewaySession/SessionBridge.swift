@@ -16,8 +16,9 @@ package import GatewayWire
 // meanwhile can be because of that call. So a call that was withdrawn counts as one that is in flight, until its answer
 // comes or the upstream session is lost: as long as it counts nobody but its caller is the only one, and if its caller has
 // left nobody is. An upstream need never answer a call that was cancelled, and many do not, so how many such calls are
-// remembered is bounded (above the bound nobody is the only one), and so is how long: after two of the intervals at which
-// the driver calls `grewOlder`, no call can still be at work (contract §2, `timeout`: 15 minutes whatever progress says).
+// remembered is bounded (above the bound nobody is the only one), and so is how long: the driver calls `grewOlder` at
+// intervals of the server's `timeout`, which says how long a call of it may take, and a withdrawn call counts for one to
+// two of them.
 
 /// Leads messages between one upstream session and the callers that use it.
 ///
@@ -49,9 +50,6 @@ package enum SessionBridge {
         /// Callers of the stateless era, of which each request stands alone.
         case stateless
     }
-
-    /// How often the driver calls `grewOlder`.
-    package static let ageInterval = Duration.seconds(15 * 60)
 
     /// Calls that were withdrawn and not answered are remembered up to this number.
     package static let withdrawnLimit = 10_000

@@ -25,7 +25,7 @@ package final class BufferLedger: Sendable {
     }
 
     /// Holders of less are never told to let go: it would free nothing.
-    package static let largeSize = 64 * 1024
+    package static let largeSize = 16 * 1024
 
     private let total: Gauge
     /// Of these, what sessions keep for callers that come back.
@@ -108,14 +108,15 @@ package struct HeldBytes: ~Copyable {
 
     /// The holder holds `count` bytes from now on.
     ///
-    /// `letGo` is called, on any thread and perhaps before this returns, if it has to give them up.
+    /// `letGo` makes what is called, on any thread and perhaps before this returns, if the holder has to give them up; nil for
+    /// one that cannot.
     @inline(__always)
-    package mutating func set(_ count: Int, _ letGo: () -> @Sendable () -> Void) {
+    package mutating func set(_ count: Int, _ letGo: () -> (@Sendable () -> Void)?) {
         guard count != self.count else { return }
         self.change(to: count, letGo)
     }
 
-    private mutating func change(to count: Int, _ letGo: () -> @Sendable () -> Void) {
+    private mutating func change(to count: Int, _ letGo: () -> (@Sendable () -> Void)?) {
         let grew = count > self.count
         // Whoever has let go of something can be told again.
         if !grew { self.holder?.isLettingGo.store(false, ordering: .relaxed) }
@@ -128,13 +129,13 @@ package struct HeldBytes: ~Copyable {
                 self.holder = nil
             }
         } else if count >= BufferLedger.largeSize {
-            self.holder = self.ledger.list(count, letGo())
+            self.holder = letGo().map { self.ledger.list(count, $0) }
         }
         if grew { self.ledger.enforce() }
     }
 
     /// The holder holds nothing any more.
-    package mutating func clear() { self.set(0) { {} } }
+    package mutating func clear() { self.set(0) { nil } }
 
     deinit {
         if self.count > 0 { self.ledger.add(-self.count, isForSession: self.isForSession) }

@@ -79,12 +79,17 @@ final class BatchExchange: DownstreamExchange, MessageSink {
     /// There is no room for the answers that wait: errors take their place.
     private func letGo() {
         guard self.responder != nil, !self.hasBegun else { return }
-        self.answers = self.answers.map { answer in
-            guard let envelope = AnswerReader.read(answer, depth: 64), let id = envelope.id else { return ByteBuffer() }
-            let error = GatewayError.noRoom(executed: .yes)
-            return ByteBuffer(bytes: ErrorAnswer.body(error, upstream: self.upstream.name, id: answer.bytes(id.range)))
-        }
-        .filter { $0.readableBytes > 0 }
+        self.answers = self.answers
+            .map { answer in
+                guard let envelope = AnswerReader.read(answer, depth: 64), let id = envelope.id else {
+                    return ByteBuffer()
+                }
+                let error = GatewayError.noRoom(executed: .yes)
+                return ByteBuffer(
+                    bytes: ErrorAnswer.body(error, upstream: self.upstream.name, id: answer.bytes(id.range))
+                )
+            }
+            .filter { $0.readableBytes > 0 }
         self.heldBytes -= self.held.count
         let left = self.answers.reduce(0) { $0 + $1.readableBytes }
         self.heldBytes += left

@@ -86,8 +86,8 @@ class CallerExchange: DownstreamExchange, Sweepable, StreamSource {
     /// The deadline is over.
     func timedOut() { preconditionFailure("a subclass knows what was sent") }
 
-    /// Whether the upstream can have run the message, if nothing more is heard of it.
-    var executedSoFar: GatewayError.Executed { preconditionFailure("a subclass knows what was sent") }
+    /// Gives the message up; returns whether the upstream can have run it, if nothing more is heard of it.
+    func giveUp() -> GatewayError.Executed { preconditionFailure("a subclass knows what was sent") }
 
     /// The slot of the last attempt; nil at an upstream without a pool.
     var usedSlot: Int? { nil }
@@ -243,7 +243,8 @@ class CallerExchange: DownstreamExchange, Sweepable, StreamSource {
 
     /// There is no room for what is held: `limits.bufferedBytes`.
     private func letGo() {
-        self.fail(.noRoom(executed: self.executedSoFar))
+        guard !self.isGone else { return }
+        self.fail(.noRoom(executed: self.giveUp()))
     }
 
     // MARK: Whole answers
@@ -286,7 +287,11 @@ class CallerExchange: DownstreamExchange, Sweepable, StreamSource {
         self.hasEvents = true
         self.beginReply(status: 200, length: nil, fields: fields)
         guard self.message.era == .handshake, let session, let responder else { return }
-        let stream = session.makeAnswerStream(on: self.loop, source: self)
+        let stream = session.makeAnswerStream(
+            on: self.loop,
+            source: self,
+            overdueLimit: CallerStream.overdueLimit(self.gateway.limits)
+        )
         self.stream = stream
         stream.attach(responder)
     }

@@ -37,6 +37,8 @@ final class DeferredExchange: DownstreamExchange, Sweepable {
     }
 
     /// For those who find out what it waits for, on whatever event loop.
+    ///
+    /// As long as one of them holds on to it, it counts as one of those who wait.
     var bound: NIOLoopBound<DeferredExchange> { NIOLoopBound(self, eventLoop: self.loop.eventLoop) }
 
     /// The wait is over: `make` makes of the request what it is, unless its caller has left meanwhile.
@@ -89,4 +91,6 @@ final class DeferredExchange: DownstreamExchange, Sweepable {
     }
 
     func drain() { self.exchange?.drain() }
+
+    deinit { self.gateway.waiterEnded() }
 }

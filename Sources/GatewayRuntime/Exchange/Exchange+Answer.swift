@@ -299,11 +299,17 @@ extension Exchange {
         self.retryOrFail(.status(status, hadSession: self.sentSessionID != nil), failure)
     }
 
-    private func statusFailure(_ status: Int) -> GatewayError {
+    /// What a status of 400 and above says of whether the message ran.
+    func executed(_ status: Int) -> GatewayError.Executed {
+        if status == 429 { return .no }
         let ending = RetryRules.Ending.status(status, hadSession: self.sentSessionID != nil)
-        return GatewayError(
+        return RetryRules.decide(ending, message: self.message.messageClass).executed
+    }
+
+    private func statusFailure(_ status: Int) -> GatewayError {
+        GatewayError(
             .upstreamStatus,
-            executed: RetryRules.decide(ending, message: self.message.messageClass).executed,
+            executed: self.executed(status),
             "the server answered HTTP \(status)",
             cause: "http_\(status / 100)xx",
             status: status,

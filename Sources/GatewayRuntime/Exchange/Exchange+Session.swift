@@ -124,7 +124,7 @@ extension Exchange {
     /// The caller's session ends; told so, the caller opens a new one (protocol §1.1).
     func sessionOver() {
         if let session {
-            if case .shared(let caller) = session.binding { caller.session(self.slot).lost() }
+            if case .shared(let caller) = session.binding { caller.session(self.slot).lost(self.upstreamSession) }
             self.gateway.end(session, on: self.loop)
         }
         self.refuse(status: 404, code: -32_600, "session not found: initialize again", outcome: .sessionLost)

@@ -271,8 +271,10 @@ final class Exchange: CallerExchange, UpstreamReceiver {
         self.buffered(0)
     }
 
-    override var executedSoFar: GatewayError.Executed {
+    override func giveUp() -> GatewayError.Executed {
         switch self.phase {
+        case .holding(.refusal): .no
+        case .holding(.failure(let status)): self.executed(status)
         case .holding, .relaying, .draining, .done: .yes
         case .waiting, .attempting: self.connection == nil ? .no : .unknown
         case .events, .resuming: .unknown

@@ -76,7 +76,7 @@ final class ListenExchange: UpstreamReceiver, StreamSource {
         self.session = session
         self.loop = loop
         self.own = OwnConnection(of: upstream)
-        self.reader = EventReader(eventBytes: gateway.limits.eventBytes, in: gateway.buffers) {}
+        self.reader = EventReader(eventBytes: gateway.limits.eventBytes, in: gateway.buffers)
         guard session?.isLegacy != true else { return }
         self.stream = CallerStream(
             number: 0,
@@ -84,7 +84,8 @@ final class ListenExchange: UpstreamReceiver, StreamSource {
             isResumable: session != nil,
             isPrimed: session?.isPrimed == true,
             source: self,
-            share: session?.share
+            share: session?.share,
+            overdueLimit: CallerStream.overdueLimit(gateway.limits)
         )
         let listen = NIOLoopBound(self, eventLoop: loop.eventLoop)
         self.reader = EventReader(eventBytes: gateway.limits.eventBytes, in: gateway.buffers) {
@@ -362,7 +363,8 @@ final class ListenExchange: UpstreamReceiver, StreamSource {
         self.phase = .done
         self.timer?.cancel()
         self.absence?.cancel()
-        self.reader.reset()
+        // The reader knows whom to tell, and so would keep this object.
+        self.reader = EventReader(eventBytes: 0, in: self.gateway.buffers)
         self.waiting = nil
         self.stream = nil
         self.connection?.cancel()

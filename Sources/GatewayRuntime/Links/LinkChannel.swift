@@ -21,6 +21,8 @@ protocol LinkChannel: AnyObject {
     func close()
     /// Ends it at once, since what it says makes no sense.
     func kill()
+    /// Ends it at once, so that the next one uses another credential.
+    func endRefused()
 }
 
 /// What became of a message.
@@ -38,6 +40,8 @@ protocol LinkChannelDelegate: AnyObject {
     func channelReceived(_ message: ByteBuffer)
     /// No more messages at this moment.
     func channelPaused()
+    /// It goes on, but its credential is refused for calls.
+    func channelRefused()
     /// The last call; `error` says of calls in flight what happened, except whether they ran.
     func channelClosed(_ error: GatewayError)
 }

@@ -33,6 +33,8 @@ final class LinkExchange: CallerExchange {
     /// The number of its caller in the link; nil for a request that stands alone.
     private let caller: Int?
     private var phase = Phase.waiting
+    /// Taken by the link when it sends the message, or here when that is given up before.
+    private let claim = SendClaim()
     /// Its number in the link, once it is on its way.
     private var call: Int64?
     /// The slot of the credential that the link uses for it.
@@ -75,7 +77,10 @@ final class LinkExchange: CallerExchange {
 
     override var usedSlot: Int? { self.slot }
 
-    override var executedSoFar: GatewayError.Executed { self.call == nil ? .no : .unknown }
+    override func giveUp() -> GatewayError.Executed {
+        if case .waiting = self.phase { return .no }
+        return self.claim.take() ? .no : .unknown
+    }
 
     var settings: LinkSettings { self.upstream.linkSettings }
 
@@ -85,8 +90,8 @@ final class LinkExchange: CallerExchange {
         self.phase = .sent
         self.attempts += 1
         let exchange = NIOLoopBound(self, eventLoop: self.loop.eventLoop)
-        self.link.execute { [message = self.message, caller = self.caller] link in
-            link.send(message, of: caller, for: exchange)
+        self.link.execute { [message = self.message, caller = self.caller, claim = self.claim] link in
+            link.send(message, of: caller, for: exchange, claim)
         }
     }
 
@@ -218,6 +223,8 @@ final class LinkExchange: CallerExchange {
     private func withdraw(reason: StaticString) {
         let isTold = self.message.method != .initialize
         guard let call else {
+            // What waits to be sent is not sent any more.
+            _ = self.claim.take()
             self.phase = .over
             return
         }
@@ -259,7 +266,7 @@ final class LinkExchange: CallerExchange {
             self.call = nil
             return self.refuse(status: 200, code: -32_800, "cancelled", outcome: .clientGone)
         }
-        guard let call else { return self.fail(Self.timeout(executed: .no)) }
+        guard let call else { return self.fail(Self.timeout(executed: self.giveUp())) }
         // Only the link knows whether the upstream has it: it may have got it this moment.
         self.call = nil
         self.deadline = .distantFuture

@@ -168,12 +168,23 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
             if let self, case .success(let answer) = result, [401, 403, 404].contains(answer.status) {
                 return self.refused(attempts, with: answer.status, completion)
             }
-            pool?.release(&attempts)
-            var error = GatewayError(refusedWith: status)
-            error.isOfMessageAlone = true
-            completion(.failed(error))
+            guard let self, let pool, pool.rules.retries(on: status) else {
+                pool?.release(&attempts)
+                var error = GatewayError(refusedWith: status)
+                error.isOfMessageAlone = true
+                return completion(.failed(error))
+            }
+            // The credential may do for a ping and not for tools: the next calls go in a session with the next one, when
+            // those are over that this one still serves.
+            _ = pool.refused(&attempts, with: status)
+            self.isRefused = true
+            completion(.failed(.rejected(status: status, slot: self.slot)))
+            self.delegate?.channelRefused()
         }
     }
+
+    /// Its session is over, since its credential is refused for what callers want.
+    func endRefused() { self.end(Self.refused) }
 
     /// A message was refused: the next goes in a session with the next credential.
     private func refused(

@@ -87,6 +87,9 @@ final class StdioChannel: LinkChannel, StdioChildDelegate {
 
     func kill() { self.child?.kill() }
 
+    /// A program shows nobody a credential of ours.
+    func endRefused() { self.kill() }
+
     // MARK: Child
 
     func childStarted() { self.delegate?.channelOpened() }

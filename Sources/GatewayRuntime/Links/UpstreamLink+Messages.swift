@@ -21,6 +21,7 @@ extension UpstreamLink {
         _ message: CallerMessage,
         of caller: Int?,
         for exchange: NIOLoopBound<LinkExchange>,
+        _ claim: SendClaim,
         isAgain: Bool = false
     ) {
         guard case .open = self.state, let channel else {
@@ -28,7 +29,7 @@ extension UpstreamLink {
                 if let error {
                     exchange.execute { $0.failed(error) }
                 } else {
-                    self.send(message, of: caller, for: exchange, isAgain: isAgain)
+                    self.send(message, of: caller, for: exchange, claim, isAgain: isAgain)
                 }
             }
         }
@@ -37,7 +38,10 @@ extension UpstreamLink {
             return exchange.execute { $0.failed(gone) }
         }
         switch message.envelope.kind {
-        case .request: self.request(message, caller, exchange, channel, isAgain: isAgain)
+        case .request:
+            // Its call may have been given up while the link was opened.
+            guard isAgain || claim.take() else { return }
+            self.request(message, caller, exchange, claim, channel, isAgain: isAgain)
         case .notification: self.notify(message, caller, exchange, channel)
         case .result, .error: self.respond(message, caller, exchange, channel)
         }
@@ -47,6 +51,7 @@ extension UpstreamLink {
         _ message: CallerMessage,
         _ caller: Int?,
         _ exchange: NIOLoopBound<LinkExchange>,
+        _ claim: SendClaim,
         _ channel: any LinkChannel,
         isAgain: Bool
     ) {
@@ -86,7 +91,7 @@ extension UpstreamLink {
                     return
                 }
                 if error.status == 404, !isAgain, !error.isOfMessageAlone {
-                    return self.sendAgain(message, caller, exchange)
+                    return self.sendAgain(message, caller, exchange, claim)
                 }
                 exchange.execute { $0.failed(error) }
             }
@@ -94,10 +99,15 @@ extension UpstreamLink {
     }
 
     /// The upstream forgot the session of its stream: it is opened anew, and the message sent there (protocol §2 C19).
-    private func sendAgain(_ message: CallerMessage, _ caller: Int?, _ exchange: NIOLoopBound<LinkExchange>) {
+    private func sendAgain(
+        _ message: CallerMessage,
+        _ caller: Int?,
+        _ exchange: NIOLoopBound<LinkExchange>,
+        _ claim: SendClaim
+    ) {
         exchange.execute { $0.attempts += 1 }
         self.channel?.close()
-        self.send(message, of: caller, for: exchange, isAgain: true)
+        self.send(message, of: caller, for: exchange, claim, isAgain: true)
     }
 
     /// In a shared session some requests are about what is kept here; true if the caller has its answer.
@@ -220,6 +230,7 @@ extension UpstreamLink {
         self.slowCallers.remove(call)
         self.resumeReading()
         guard self.calls.removeValue(forKey: call) != nil else { return false }
+        defer { self.endIfDrained() }
         if mayStillRun { return self.bridge.withdraw(call) }
         return self.bridge.answered(.integer(call)) != .unknown
     }
@@ -266,6 +277,7 @@ extension UpstreamLink {
             self.slowCallers.remove(call)
             self.resumeReading()
             guard let exchange = self.calls.removeValue(forKey: call) else { return }
+            defer { self.endIfDrained() }
             var edits = [MessageEdit(id.range, literal)]
             if self.sharing == .stateless, let range = AnswerReader.subscriptionID(of: envelope, in: message) {
                 edits.append(MessageEdit(range, literal))

@@ -25,6 +25,8 @@ final class UpstreamLink {
         case idle
         case opening
         case open
+        /// Its channel serves the calls that it has; the next ones wait for another channel.
+        case draining
         /// Its channel was told to end, and has not yet.
         case ending
         case over
@@ -49,7 +51,19 @@ final class UpstreamLink {
     var calls: [Int64: NIOLoopBound<LinkExchange>] = [:]
     private var ownCalls: [Int64: OwnCall] = [:]
     /// What is on its way to callers on other event loops.
-    private(set) lazy var transit = LinkTransit { [handle = self.handle] in handle.execute { $0.resumeReading() } }
+    private(set) lazy var transit = LinkTransit {
+        [link = NIOLoopBound(Unowned(self), eventLoop: self.loop.eventLoop)] in
+        link.execute { $0.link?.resumeReading() }
+    }
+
+    /// The link for those whom it holds itself.
+    private final class Unowned {
+        weak var link: UpstreamLink?
+
+        init(_ link: UpstreamLink) {
+            self.link = link
+        }
+    }
     /// When the machine was told last that time passed.
     private var lastAged = NIODeadline.now()
     var written: Set<Int64> = []
@@ -64,6 +78,7 @@ final class UpstreamLink {
     private var waiters: [Waiter] = []
     private var closing: [() -> Void] = []
     private var reopening: Scheduled<Void>?
+    private var draining: Scheduled<Void>?
     private var starts = 0
     private var lastStart = Duration.seconds(-1)
     /// Failures to open it since it was open.
@@ -109,7 +124,7 @@ final class UpstreamLink {
         switch self.state {
         case .open: return waiter(nil)
         case .over: return waiter(self.settings.gone)
-        case .opening, .ending: self.waiters.append(waiter)
+        case .opening, .draining, .ending: self.waiters.append(waiter)
         case .idle:
             self.waiters.append(waiter)
             guard self.settings.isProcess else { return self.openAgain() }
@@ -334,7 +349,26 @@ final class UpstreamLink {
         self.channel?.kill()
     }
 
+    func channelRefused() {
+        guard case .open = self.state else { return }
+        self.state = .draining
+        let link = self.handle
+        self.draining = self.loop.eventLoop.scheduleTask(in: Self.drainTime) { link.value.channel?.endRefused() }
+        self.endIfDrained()
+    }
+
+    /// Ends a channel with a refused credential when its last call is over.
+    func endIfDrained() {
+        guard case .draining = self.state, self.calls.isEmpty else { return }
+        self.channel?.endRefused()
+    }
+
+    /// How long the calls of a channel with a refused credential may hold up those that want the next one.
+    private static let drainTime = TimeAmount.seconds(10)
+
     func channelClosed(_ error: GatewayError) {
+        self.draining?.cancel()
+        self.draining = nil
         let wasOpening = if case .opening = self.state { true } else { false }
         let error = self.openingFailure ?? error
         if var credential = self.channel?.credential {
@@ -360,7 +394,8 @@ final class UpstreamLink {
         guard self.settings.isProcess else {
             self.failures = wasOpening ? self.failures + 1 : 0
             let pause = Self.shortestPause * (1 << min(self.failures, 10))
-            if isWanted { self.reopen(after: min(pause, self.upstream.configuration.reconnectInterval)) }
+            guard isWanted || !self.waiters.isEmpty else { return }
+            self.reopen(after: min(pause, self.upstream.configuration.reconnectInterval))
             return
         }
         // What we had no descriptors for is no failure of the child.
@@ -425,6 +460,8 @@ final class UpstreamLink {
     private func closed() {
         self.onClosed?()
         self.onClosed = nil
+        self.callers = [:]
+        self.owner?.initialize = nil
         if self.sweepIndex >= 0 { self.loop.sweeper.remove(self) }
         let closing = self.closing
         self.closing = []
@@ -456,8 +493,10 @@ final class UpstreamLink {
             let error = self.error(self.settings.gone, for: call)
             self.calls.removeValue(forKey: call)?.execute { $0.failed(error) }
             self.written.remove(call)
+            self.slowCallers.remove(call)
             self.channel?.send(ClientMessage.cancelled(Array("\(call)".utf8), reason: "session ended")) { _ in }
         }
+        self.resumeReading()
         for id in departure.unanswered { self.channel?.send(ClientMessage.methodNotFound(id)) { _ in } }
         guard case .open = self.state else { return }
         for uri in departure.unsubscribed {
@@ -522,7 +561,7 @@ final class UpstreamLink {
 
     /// Time passes for calls that were withdrawn and never answered.
     func age(now: NIODeadline) {
-        guard now - self.lastAged >= TimeAmount(SessionBridge.ageInterval) else { return }
+        guard now - self.lastAged >= TimeAmount(self.upstream.configuration.timeout) else { return }
         self.lastAged = now
         self.bridge.grewOlder()
     }

@@ -24,11 +24,11 @@ struct EventReader: ~Copyable {
     private var decoder: SSEDecoder
     private var bytes: UnconsumedBytes
     private var held: HeldBytes
-    /// Told, on any thread, that there is no room for what is held.
-    private let letGo: @Sendable () -> Void
+    /// Told, on any thread, that there is no room for what is held; nil: it cannot let go.
+    private let letGo: (@Sendable () -> Void)?
     private var isOverflowing = false
 
-    init(eventBytes: Int, in ledger: BufferLedger, letGo: @escaping @Sendable () -> Void) {
+    init(eventBytes: Int, in ledger: BufferLedger, letGo: (@Sendable () -> Void)? = nil) {
         self.decoder = SSEDecoder(maximumEventBytes: eventBytes)
         self.bytes = UnconsumedBytes(limit: eventBytes + Self.readBurst)
         self.held = HeldBytes(in: ledger)

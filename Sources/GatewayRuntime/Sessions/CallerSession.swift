@@ -168,6 +168,7 @@ package final class CallerSession: Sendable {
             return state
         }
         before.listener?.end()
+        for stream in before.streams.values { stream.execute { $0.giveUp() } }
         for body in before.onClose { body() }
         return (before.binding, before.isCounted)
     }
@@ -207,7 +208,7 @@ package final class CallerSession: Sendable {
     var isPrimed: Bool { self.revision.map { $0 >= .november2025 } ?? false }
 
     /// A stream that answers one of its POSTs.
-    func makeAnswerStream(on loop: GatewayLoop, source: (any StreamSource)?) -> CallerStream {
+    func makeAnswerStream(on loop: GatewayLoop, source: (any StreamSource)?, overdueLimit: Int) -> CallerStream {
         let number = self.state.withLock { state in
             defer { state.nextStream += 1 }
             return state.nextStream
@@ -219,6 +220,7 @@ package final class CallerSession: Sendable {
             isPrimed: self.isPrimed,
             source: source,
             share: self.share,
+            overdueLimit: overdueLimit,
             keep: { [weak self] in self?.keepFinished(number) ?? false },
             onEnd: { [weak self] in self?.state.withLock { $0.streams[number] = nil } }
         )

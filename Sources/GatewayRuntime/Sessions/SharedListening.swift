@@ -30,7 +30,7 @@ final class SharedListening: UpstreamReceiver {
         self.session = session
         self.own = OwnConnection(of: session.upstream)
         self.loop = loop
-        self.reader = EventReader(eventBytes: session.upstream.eventBytes, in: session.upstream.buffers) {}
+        self.reader = EventReader(eventBytes: session.upstream.eventBytes, in: session.upstream.buffers)
         let listening = NIOLoopBound(self, eventLoop: loop.eventLoop)
         self.reader = EventReader(eventBytes: session.upstream.eventBytes, in: session.upstream.buffers) {
             listening.eventLoop.execute { listening.value.giveUpEvent() }
@@ -50,6 +50,8 @@ final class SharedListening: UpstreamReceiver {
     func end() {
         self.isOver = true
         self.dropConnection()
+        // The reader knows whom to tell, and so would keep this object.
+        self.reader = EventReader(eventBytes: 0, in: self.session.upstream.buffers)
     }
 
     private func dropConnection() {

@@ -182,9 +182,9 @@ final class SharedSession: Sendable {
     /// The upstream session could not be kept: the next caller opens another.
     ///
     /// The upstream may know it all the same, so it is told of the end.
-    func lost() {
+    func lost(_ lost: HTTPUpstreamSession?) {
         let session: HTTPUpstreamSession? = self.state.withLock { state in
-            guard case .open(let session, _) = state.opening else { return nil }
+            guard case .open(let session, _) = state.opening, session === lost else { return nil }
             state.opening = .closed
             return session
         }

@@ -1,6 +1,7 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
+import GatewayModel
 import GatewaySession
 import NIOCore
 
@@ -50,7 +51,7 @@ final class CallerStream {
         isPrimed: Bool = false,
         source: (any StreamSource)?,
         share: ReplayShare? = nil,
-        overdueLimit: Int = CallerStream.overdueLimit,
+        overdueLimit: Int,
         keep: @escaping () -> Bool = { false },
         onEnd: @escaping () -> Void = {}
     ) {
@@ -104,8 +105,8 @@ final class CallerStream {
         self.overdue += event.readableBytes
     }
 
-    /// Bytes that may pile up for a caller that does not read, where nothing else is said.
-    static let overdueLimit = 1024 * 1024
+    /// Bytes that may pile up for a caller that does not read: one event as large as it may be, and a little.
+    static func overdueLimit(_ limits: Limits) -> Int { limits.eventBytes + 1024 * 1024 }
     /// Bytes that were sent since the connection took some last.
     private var overdue = 0
 
@@ -169,6 +170,7 @@ final class CallerStream {
     func attach(_ outlet: any StreamOutlet, after event: Int? = nil) {
         self.expiry?.cancel()
         self.expiry = nil
+        if self.wasLost { self.share?.found(self) }
         let before = self.outlet
         let isAnother = self.wasAttached
         self.outlet = outlet
@@ -250,6 +252,7 @@ final class CallerStream {
         self.expiry?.cancel()
         self.expiry = nil
         self.source = nil
+        if self.wasLost { self.share?.found(self) }
         self.forgetKept()
         self.onEnd()
     }

@@ -18,8 +18,8 @@ final class ReplayShare: Sendable {
 
     private struct State: ~Copyable {
         var held: HeldBytes
-        /// Streams that lost their connection, by their number, oldest first; some may have got another, or ended, since.
-        var lost = Deque<NIOLoopBound<WeakStream>>()
+        /// Streams that lost their connection and have got no other, by their number, oldest first.
+        var lost = Deque<(number: Int, stream: NIOLoopBound<WeakStream>)>()
         /// Whether the process had no room for what is kept: streams with a connection keep less from now on.
         var isPressed = false
     }
@@ -60,16 +60,24 @@ final class ReplayShare: Sendable {
 
     /// A stream lost its connection and waits for its caller.
     func lost(_ stream: CallerStream) {
+        let number = stream.number
         let bound = NIOLoopBound(WeakStream(stream), eventLoop: stream.loop.eventLoop)
         let oldest: NIOLoopBound<WeakStream>? = self.state.withLock { state in
-            state.lost.append(bound)
-            return state.lost.count > Self.lostLimit ? state.lost.popFirst() : nil
+            state.lost.removeAll { $0.number == number }
+            state.lost.append((number, bound))
+            return state.lost.count > Self.lostLimit ? state.lost.popFirst()?.stream : nil
         }
         Self.giveUp(oldest)
     }
 
+    /// A stream waits for its caller no longer.
+    func found(_ stream: CallerStream) {
+        let number = stream.number
+        self.state.withLock { $0.lost.removeAll { $0.number == number } }
+    }
+
     /// Gives up the stream that has waited longest for its caller.
-    func makeRoom() { Self.giveUp(self.state.withLock { $0.lost.popFirst() }) }
+    func makeRoom() { Self.giveUp(self.state.withLock { $0.lost.popFirst() }?.stream) }
 
     /// Gives up every stream that waits for its caller: the process has no room for what the session keeps.
     private func giveUpAll() {
@@ -78,7 +86,7 @@ final class ReplayShare: Sendable {
             state.isPressed = true
             return state.lost
         }
-        for stream in lost { Self.giveUp(stream) }
+        for entry in lost { Self.giveUp(entry.stream) }
     }
 
     private static func giveUp(_ stream: NIOLoopBound<WeakStream>?) {

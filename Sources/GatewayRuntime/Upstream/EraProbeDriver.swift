@@ -213,6 +213,7 @@ private final class EventStreamProbe: LinkChannelDelegate {
 
     func channelReceived(_ message: ByteBuffer) {}
     func channelPaused() {}
+    func channelRefused() {}
 
     func channelClosed(_ error: GatewayError) {
         self.end(error)

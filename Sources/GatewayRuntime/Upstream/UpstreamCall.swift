@@ -59,7 +59,7 @@ final class UpstreamCall: UpstreamReceiver, Sweepable {
         self.http = http
         self.own = OwnConnection(of: upstream)
         self.own.isWanted = true
-        self.reader = EventReader(eventBytes: Self.answerLimit, in: upstream.buffers) {}
+        self.reader = EventReader(eventBytes: Self.answerLimit, in: upstream.buffers)
         self.method = method
         self.target = target
         self.slot = slot
