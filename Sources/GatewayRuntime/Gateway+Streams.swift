@@ -183,6 +183,8 @@ extension Gateway {
         let bound = NIOLoopBound(stream, eventLoop: loop.eventLoop)
         session.opened(bound, limit: overdueLimit)
         let connection = StreamConnection(gateway: self, upstream: upstream, session: session, responder: responder)
+        let standing = NIOLoopBound(connection, eventLoop: loop.eventLoop)
+        session.onEndWhenIdle { standing.execute { $0.drain() } }
         connection.attach(to: bound, after: nil)
         let path = "\(self.listener.basePath)/\(upstream.configuration.route)/message?sessionId=\(session.id.text)"
         stream.send(raw: ByteBuffer(string: "event: endpoint\ndata: \(path)\n\n"))

@@ -68,6 +68,8 @@ package final class CallerSession: Sendable {
         /// Streams that are over and kept, oldest first.
         var finished: [Int] = []
         var messages: LegacyReturn?
+        /// Ends its stream, and it with that, when its calls are over.
+        var onEndWhenIdle: (@Sendable () -> Void)?
         var onClose: [@Sendable () -> Void] = []
         /// Whether the gauge of sessions counts it.
         var isCounted = false
@@ -200,6 +202,14 @@ package final class CallerSession: Sendable {
             state.messages = LegacyReturn(stream, limit: limit)
         }
     }
+
+    /// What is to be done so that the session of a caller of the old transport ends when its calls are over.
+    func onEndWhenIdle(_ body: @escaping @Sendable () -> Void) {
+        self.state.withLock { if !$0.isOver { $0.onEndWhenIdle = body } }
+    }
+
+    /// The session of a caller of the old transport is of no more use: it ends when its calls have their answers.
+    func endWhenIdle() { self.state.withLock { $0.onEndWhenIdle }?() }
 
     // MARK: Streams
 
