@@ -20,6 +20,9 @@ package protocol SessionPrincipal: Hashable, Sendable {
 /// At a cap the longest idle session of the *same* owner that has no call or stream makes room; never another's (faults
 /// S7.5), except where an owner has more than its share of what a place has (``makeRoom(for:)``). A session in use never
 /// expires.
+///
+/// A use begins and ends at the cost of one look-up, for that happens with every request. Which session has been idle
+/// longest is only looked for where one has to go, among those of the owners concerned.
 package struct SessionTable<Principal: SessionPrincipal, Payload: Sendable>: Sendable {
     /// A session that ended without its caller asking for it.
     package struct Ended: Sendable {
@@ -43,23 +46,11 @@ package struct SessionTable<Principal: SessionPrincipal, Payload: Sendable>: Sen
         var wasUsed = false
         /// When the last use ended, from any fixed origin.
         var lastUsed: Duration
-        /// Its neighbours among the sessions of its owner and place that have no use, which are in the order in which their
-        /// last uses ended.
-        var older: SessionID?
-        var younger: SessionID?
-    }
-
-    /// The sessions of one owner in one place.
-    private struct Group: Sendable {
-        var count = 0
-        /// The ends of the list of those that have no use; nil if there are none.
-        var oldest: SessionID?
-        var youngest: SessionID?
     }
 
     private var entries: [SessionID: Entry] = [:]
     private var counts: [Principal.Owner: Int] = [:]
-    private var places: [Principal.Place: [Principal.Owner: Group]] = [:]
+    private var places: [Principal.Place: [Principal.Owner: Set<SessionID>]] = [:]
     private let capacity: Int
     private let idleLimit: Duration
     private let unusedLimit: Duration
@@ -88,21 +79,20 @@ package struct SessionTable<Principal: SessionPrincipal, Payload: Sendable>: Sen
     ) -> Opening {
         var evicted: Ended?
         if self.entries.count >= self.capacity || self.counts[principal.owner, default: 0] >= ownerLimit ?? .max {
-            evicted = self.removeIdlest(of: principal.owner)
+            evicted = self.idlest(of: principal.owner).flatMap { self.remove($0) }
             guard evicted != nil else { return .refused }
         }
         self.entries[id] = Entry(principal: principal, payload: payload, lastUsed: now)
         self.counts[principal.owner, default: 0] += 1
-        self.places[principal.place, default: [:]][principal.owner, default: Group()].count += 1
-        self.link(id)
+        self.places[principal.place, default: [:]][principal.owner, default: []].insert(id)
         return .opened(evicted: evicted)
     }
 
     /// A call or stream of `principal` begins on a session; nil if there is none such for this principal.
     package mutating func begin(_ id: SessionID, principal: Principal) -> Payload? {
-        guard let entry = self.entries[id], entry.principal == principal else { return nil }
-        if entry.uses == 0 { self.unlink(id) }
-        guard let index = self.entries.index(forKey: id) else { return nil }
+        guard let index = self.entries.index(forKey: id), self.entries.values[index].principal == principal else {
+            return nil
+        }
         self.entries.values[index].uses += 1
         self.entries.values[index].wasUsed = true
         return self.entries.values[index].payload
@@ -115,8 +105,6 @@ package struct SessionTable<Principal: SessionPrincipal, Payload: Sendable>: Sen
         guard let index = self.entries.index(forKey: id), self.entries.values[index].uses > 0 else { return }
         self.entries.values[index].uses -= 1
         self.entries.values[index].lastUsed = now
-        let isIdle = self.entries.values[index].uses == 0
-        if isIdle { self.link(id) }
     }
 
     /// Calls and streams that run on a session; 0 if it is not there.
@@ -124,18 +112,13 @@ package struct SessionTable<Principal: SessionPrincipal, Payload: Sendable>: Sen
 
     /// Ends a session whatever runs on it; nil if it is not there.
     package mutating func remove(_ id: SessionID) -> Ended? {
-        guard let entry = self.entries[id] else { return nil }
-        if entry.uses == 0 { self.unlink(id) }
-        self.entries[id] = nil
+        guard let entry = self.entries.removeValue(forKey: id) else { return nil }
         let (owner, place) = (entry.principal.owner, entry.principal.place)
         let left = self.counts[owner, default: 1] - 1
         self.counts[owner] = left == 0 ? nil : left
-        if let count = self.places[place]?[owner]?.count, count > 1 {
-            self.places[place]?[owner]?.count = count - 1
-        } else {
-            self.places[place]?[owner] = nil
-            if self.places[place]?.isEmpty == true { self.places[place] = nil }
-        }
+        self.places[place]?[owner]?.remove(id)
+        if self.places[place]?[owner]?.isEmpty == true { self.places[place]?[owner] = nil }
+        if self.places[place]?.isEmpty == true { self.places[place] = nil }
         return Ended(id: id, payload: entry.payload)
     }
 
@@ -145,15 +128,7 @@ package struct SessionTable<Principal: SessionPrincipal, Payload: Sendable>: Sen
     /// the owner with the most first: it stays ahead, and the asking one gets its share. If there is no such session, the
     /// asking owner's own that has been idle longest goes. Sessions in use stay.
     package mutating func makeRoom(for principal: Principal) -> Ended? {
-        guard let groups = self.places[principal.place] else { return nil }
-        let own = groups[principal.owner]
-        let isAhead = { (group: Group) in group.count >= (own?.count ?? 0) + 2 && group.oldest != nil }
-        let largest = groups.values.filter(isAhead)
-            .max { left, right in
-                if left.count != right.count { return left.count < right.count }
-                return self.lastUsed(left.oldest) > self.lastUsed(right.oldest)
-            }
-        return (largest?.oldest ?? own?.oldest).flatMap { self.remove($0) }
+        self.idlest(givingWayTo: principal).flatMap { self.remove($0) }
     }
 
     /// Ends a session that was never used since it was opened; nil if it was, or is not there.
@@ -175,57 +150,33 @@ package struct SessionTable<Principal: SessionPrincipal, Payload: Sendable>: Sen
         self.entries.keys.compactMap { self.remove($0) }
     }
 
-    /// Ends the session of an owner that has been idle longest, in whatever place; nil if all are in use, or there is none.
-    private mutating func removeIdlest(of owner: Principal.Owner) -> Ended? {
-        let oldest = self.places.values.compactMap { $0[owner]?.oldest }
-        return oldest.min { self.lastUsed($0) < self.lastUsed($1) }.flatMap { self.remove($0) }
+    // MARK: Who has to go
+
+    /// The session of an owner that has been idle longest, in whatever place; nil if all are in use, or there is none.
+    private func idlest(of owner: Principal.Owner) -> SessionID? {
+        self.idlest(among: self.places.values.compactMap { $0[owner] })
     }
 
-    private func lastUsed(_ id: SessionID?) -> Duration { id.flatMap { self.entries[$0]?.lastUsed } ?? .zero }
-
-    // MARK: Lists
-
-    /// Puts a session without a use where it belongs in the list of its owner and place: behind all others, unless the
-    /// clock went back.
-    private mutating func link(_ id: SessionID) {
-        guard let entry = self.entries[id] else { return }
-        let (owner, place) = (entry.principal.owner, entry.principal.place)
-        var older = self.places[place]?[owner]?.youngest
-        var younger: SessionID?
-        while let candidate = older, self.lastUsed(candidate) > entry.lastUsed {
-            younger = candidate
-            older = self.entries[candidate]?.older
+    private func idlest(givingWayTo principal: Principal) -> SessionID? {
+        guard let groups = self.places[principal.place] else { return nil }
+        let own = groups[principal.owner, default: []]
+        let ahead = Dictionary(grouping: groups.values.lazy.filter { $0.count >= own.count + 2 }, by: \.count)
+        for (_, largest) in ahead.sorted(by: { $0.key > $1.key }) {
+            if let idlest = self.idlest(among: largest) { return idlest }
         }
-        self.entries[id]?.older = older
-        self.entries[id]?.younger = younger
-        self.join(older, id, owner, place)
-        self.join(id, younger, owner, place)
+        return self.idlest(among: [own])
     }
 
-    /// Takes a session out of that list.
-    private mutating func unlink(_ id: SessionID) {
-        guard let entry = self.entries[id] else { return }
-        self.join(entry.older, entry.younger, entry.principal.owner, entry.principal.place)
-        self.entries[id]?.older = nil
-        self.entries[id]?.younger = nil
-    }
-
-    /// Makes two sessions neighbours; nil stands for the end of the list.
-    private mutating func join(
-        _ older: SessionID?,
-        _ younger: SessionID?,
-        _ owner: Principal.Owner,
-        _ place: Principal.Place
-    ) {
-        if let older {
-            self.entries[older]?.younger = younger
-        } else {
-            self.places[place]?[owner]?.oldest = younger
+    /// The session without a use whose last use ended first; nil if all are in use, or there is none.
+    private func idlest(among groups: [Set<SessionID>]) -> SessionID? {
+        var idlest: (id: SessionID, lastUsed: Duration)?
+        for ids in groups {
+            for id in ids {
+                guard let entry = self.entries[id], entry.uses == 0 else { continue }
+                if let found = idlest, found.lastUsed <= entry.lastUsed { continue }
+                idlest = (id, entry.lastUsed)
+            }
         }
-        if let younger {
-            self.entries[younger]?.older = older
-        } else {
-            self.places[place]?[owner]?.youngest = older
-        }
+        return idlest?.id
     }
 }
