@@ -16,8 +16,9 @@ final class DeferredExchange: DownstreamExchange, Sweepable {
     private let loop: GatewayLoop
     private let gateway: Gateway
     private let deadline: NIODeadline
-    /// What waits; its session was taken into use for it, and is given back if it never becomes an exchange. nil: it waits no
-    /// longer.
+    /// What waits; nil once it waits no longer.
+    ///
+    /// Its session was taken into use for it, and is given back if it never becomes an exchange.
     private var waiting: (call: Gateway.Call, responder: any DownstreamResponder)?
     private var exchange: (any DownstreamExchange)?
     private var held: HeldBytes

@@ -145,7 +145,7 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
         }
     }
 
-    /// A message of one caller was refused in the session of all: is it the message, or the session and its credential?
+    /// Finds out whether a message of one caller was refused for itself, or because of the session that all share.
     ///
     /// A ping tells: what is refused for its content must not end what others use.
     private func verify(
