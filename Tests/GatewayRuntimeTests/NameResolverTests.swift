@@ -168,7 +168,8 @@ import Testing
 
     @Test("No more names wait for a thread than are allowed to")
     func waitingBound() async throws {
-        let resolver = self.names.resolver(.init(threads: 1, reserve: 0, waiting: 2))
+        let clock = Clock()
+        let resolver = self.names.resolver(.init(threads: 1, reserve: 0, waiting: 2), now: clock.now)
         let hanging = resolver.resolve("hang", on: self.eventLoop)
         try await self.names.began("hang")
         let waiting = ["a", "b"].map { resolver.resolve($0, on: self.eventLoop) }
