@@ -97,7 +97,7 @@ extension Gateway {
             isPrimed: session.isPrimed,
             source: nil,
             share: session.share,
-            overdueLimit: CallerStream.overdueLimit(self.limits)
+            overdueLimit: CallerStream.unaskedLimit
         )
         let bound = NIOLoopBound(stream, eventLoop: loop.eventLoop)
         return session.listener(orElse: .init(stream: bound) { bound.execute { $0.finish() } }) ?? bound

@@ -21,7 +21,7 @@ import Darwin
         arguments: [
             ("exit 0", StdioChild.Ending.exited(code: 0)), ("exit 7", .exited(code: 7)),
             ("kill -SEGV $$", .signalled(11)),
-            ("kill -KILL $$", .signalled(9)), ("read line; exit 9", .exited(code: 9)),
+            ("kill -TERM $$", .signalled(15)), ("read line; exit 9", .exited(code: 9)),
         ]
     )
     func ends(_ script: String, _ ending: StdioChild.Ending) async throws {

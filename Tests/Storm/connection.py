@@ -164,7 +164,8 @@ class Connection(asyncio.Protocol):
     def leave(self, how: str) -> None:
         """fin or rst."""
         self.actor.connections.discard(self)
-        if self.transport.is_closing():
+        # It may have been given up before it stood.
+        if self.transport is None or self.transport.is_closing():
             return
         if how == "rst":
             linger = struct.pack("ii", 1, 0)

@@ -106,7 +106,9 @@ final class CallerStream {
     }
 
     /// Bytes that may pile up for a caller that does not read: one event as large as it may be, and a little.
-    static func overdueLimit(_ limits: Limits) -> Int { limits.eventBytes + 1024 * 1024 }
+    static func overdueLimit(_ limits: Limits) -> Int { limits.eventBytes + Self.unaskedLimit }
+    /// The same for a stream of what comes unasked, whose senders cannot be made to wait.
+    static let unaskedLimit = 1024 * 1024
     /// Bytes that were sent since the connection took some last.
     private var overdue = 0
 
