@@ -590,23 +590,3 @@ final class DownstreamResponse: DownstreamResponder {
 
     func reset() { self.connection?.resetByExchange() }
 }
-
-extension HTTP1ServerConnection.Limits {
-    init(_ limits: Limits) {
-        self.init()
-        self.headTimeout = limits.headTimeout
-        self.bodyTimeout = limits.bodyTimeout
-        self.bodyRate = limits.bodyRate
-        self.bodyBytes = limits.bodyBytes
-        self.idleTimeout = limits.idleTimeout
-        self.slowReader = limits.slowReader
-        self.requestsPerConnection = limits.requestsPerConnection
-    }
-}
-
-extension Duration {
-    /// The time since the machine started.
-    init(since deadline: NIODeadline) {
-        self = .nanoseconds(Int64(clamping: deadline.uptimeNanoseconds))
-    }
-}
