@@ -22,6 +22,11 @@ extension SessionBridge {
             var id: MessageIDValue?
             var literal: [UInt8]
             var token: [UInt8]?
+            /// `subscriptions/listen`: it lasts as long as its caller likes, and nothing is done for it meanwhile.
+            var isListening = false
+
+            /// Whether the upstream may be at work on it for a caller.
+            var isWork: Bool { self.caller != nil && !self.isListening }
         }
 
         private struct Withdrawn {
@@ -95,19 +100,22 @@ extension SessionBridge {
         // MARK: What callers send
 
         /// A request of a caller; `literal` and `token` are its id and progress token as written.
+        ///
+        /// `isListening`: it is a `subscriptions/listen`, which never makes its caller one that the upstream works for.
         package mutating func requested(
             by caller: Int,
             id: MessageIDValue,
             literal: [UInt8],
-            token: [UInt8]?
+            token: [UInt8]?,
+            isListening: Bool = false
         ) -> Admission {
             let key = CallerMessageID(caller: caller, id: id)
             guard self.callIDs[key] == nil else { return .duplicate }
             let call = self.takeNumber()
-            self.calls[call] = Call(caller: caller, id: id, literal: literal, token: token)
+            self.calls[call] = Call(caller: caller, id: id, literal: literal, token: token, isListening: isListening)
             self.callIDs[key] = call
             self.callers[caller]?.calls.append(call)
-            self.unanswered[caller, default: 0] += 1
+            if !isListening { self.unanswered[caller, default: 0] += 1 }
             return .forward(call: call)
         }
 
@@ -166,7 +174,7 @@ extension SessionBridge {
         /// until there is an answer, or until the upstream session is lost.
         package mutating func withdraw(_ call: Int64) -> Bool {
             guard let entry = self.remove(call) else { return false }
-            guard let caller = entry.caller else { return true }
+            guard entry.isWork, let caller = entry.caller else { return true }
             if self.sharing == .exclusive || self.isInDoubt {
                 self.settle(caller)
             } else if self.withdrawn.count < SessionBridge.withdrawnLimit {
@@ -192,7 +200,7 @@ extension SessionBridge {
             }
             guard let call = self.remove(number) else { return .unknown }
             guard let caller = call.caller else { return .own(call: number) }
-            self.settle(caller)
+            if call.isWork { self.settle(caller) }
             return .answer(call: number, id: call.literal)
         }
 
@@ -244,10 +252,15 @@ extension SessionBridge {
             return caller
         }
 
-        /// The one call that the upstream can be at work on; nil if there are more, or none.
+        /// The one call that the upstream can be at work on for a caller; nil if there are more, or none.
         private var onlyCall: Int64? {
-            guard !self.isInDoubt, self.withdrawn.isEmpty, self.calls.count == 1 else { return nil }
-            return self.calls.keys.first
+            guard !self.isInDoubt, self.withdrawn.isEmpty else { return nil }
+            var only: Int64?
+            for (number, call) in self.calls where call.isWork {
+                guard only == nil else { return nil }
+                only = number
+            }
+            return only
         }
 
         /// Takes back a question that could not be delivered; the id as the upstream wrote it, or nil if it is over.
@@ -344,7 +357,7 @@ extension SessionBridge {
             self.withdrawn.removeAll()
             self.isInDoubt = false
             self.unanswered = self.calls.values.reduce(into: [:]) { counts, call in
-                if let caller = call.caller { counts[caller, default: 0] += 1 }
+                if call.isWork, let caller = call.caller { counts[caller, default: 0] += 1 }
             }
         }
 

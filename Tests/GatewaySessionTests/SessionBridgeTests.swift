@@ -225,6 +225,26 @@ import Testing
         #expect(machine.logged(.error) == .call(two))
     }
 
+    @Test("A log message finds its call beside a ping of the gateway and a caller that only listens")
+    func logsBesideOwnCalls() {
+        var machine = SessionBridge.StateMachine(sharing: .shared)
+        machine.becameStateless()
+        let ping = machine.requestedByGateway()
+        #expect(machine.logged(.error) == .nobody(isLogged: true))
+        let literal = Self.bytes("1")
+        let listening = machine.requested(by: -1, id: .integer(1), literal: literal, token: nil, isListening: true)
+        #expect(machine.logged(.error) == .nobody(isLogged: true))
+        let call = Self.call(&machine, -2, 1) ?? 0
+        #expect(machine.logged(.error) == .call(call))
+        guard case .forward(let listen) = listening else { return #expect(Bool(false), "it was not let in") }
+        let isWithdrawn = machine.withdraw(listen)
+        #expect(isWithdrawn)
+        #expect(machine.logged(.error) == .call(call))
+        #expect(machine.answered(.integer(ping)) == .own(call: ping))
+        #expect(machine.answered(.integer(listen)) == .unknown)
+        #expect(machine.logged(.error) == .call(call))
+    }
+
     // MARK: Questions
 
     @Test("On a shared session a question goes to the only caller with calls in flight, if it can answer it")

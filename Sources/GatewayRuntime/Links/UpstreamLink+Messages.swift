@@ -64,7 +64,8 @@ extension UpstreamLink {
             by: caller ?? self.takeStatelessCaller(),
             id: value,
             literal: message.bytes(id.range),
-            token: token
+            token: token,
+            isListening: message.isListening
         )
         guard case .forward(let call) = admission else {
             return exchange.execute {
