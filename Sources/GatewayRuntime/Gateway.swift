@@ -428,7 +428,6 @@ package final class Gateway: Sendable {
     package func count(rejected reason: RejectionReason) { self.rejections.increment(reason) }
 
     func finished(_ exchange: CallerExchange, outcome: CallOutcome) {
-        if exchange.message.isListening { self.streamEnded() } else { self.leavePlace() }
         let upstream = exchange.upstream
         let elapsed = NIODeadline.now() - exchange.startedAt
         upstream.metrics.requests.increment(exchange.message.method, outcome)

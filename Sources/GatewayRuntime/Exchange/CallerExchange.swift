@@ -34,6 +34,8 @@ class CallerExchange: DownstreamExchange, Sweepable, StreamSource {
     final private(set) var sentStatus = 0
     final private(set) var sentBytes = 0
     private var hasPlace = false
+    /// Whether it counts among the calls, or the streams, that are under way.
+    private var isUnderWay = true
     private(set) final var isGone = false
 
     final var sweepIndex = -1
@@ -157,6 +159,7 @@ class CallerExchange: DownstreamExchange, Sweepable, StreamSource {
     /// Ends the answer with an error: by `send` if nothing of it went out; as the last event of a stream; or by breaking it,
     /// where it is something else.
     private func endReply(_ error: [UInt8], _ send: (any DownstreamResponder) -> Void) {
+        self.leavePlaces()
         if !self.hasStarted || self.isMessageWise {
             if let responder { send(responder) }
         } else if self.hasEvents {
@@ -196,10 +199,19 @@ class CallerExchange: DownstreamExchange, Sweepable, StreamSource {
         self.reportHeld(0)
         self.held.clear()
         self.responder = nil
-        if self.hasPlace { self.upstream.admission.leave() }
-        if let ticket { self.upstream.admission.leaveLine(ticket) }
+        self.leavePlaces()
         if let session { self.gateway.sessions.end(session) }
         self.gateway.finished(self, outcome: self.outcome)
+    }
+
+    /// Gives back its places, before its caller can know that the call is over: the next one may come at once, on another
+    /// event loop.
+    private func leavePlaces() {
+        guard self.isUnderWay else { return }
+        self.isUnderWay = false
+        if self.message.isListening { self.gateway.streamEnded() } else { self.gateway.leavePlace() }
+        if self.hasPlace { self.upstream.admission.leave() }
+        if let ticket { self.upstream.admission.leaveLine(ticket) }
     }
 
     final func finish(_ outcome: CallOutcome) {
@@ -252,12 +264,14 @@ class CallerExchange: DownstreamExchange, Sweepable, StreamSource {
     final func reply(status: Int, body: ByteBuffer?, fields: (inout ByteBuffer) -> Void) {
         // Whoever answers several messages together holds it from now on.
         self.reportHeld(0)
+        self.leavePlaces()
         self.sentStatus = status
         self.sentBytes += body?.readableBytes ?? 0
         self.responder?.respond(status: status, body: body, fields: fields)
     }
 
     final func reply(status: Int, json: [UInt8], fields: (inout ByteBuffer) -> Void = { _ in }) {
+        self.leavePlaces()
         self.sentStatus = status
         self.sentBytes += json.count
         self.responder?.respond(status: status, json: json, fields: fields)
@@ -362,6 +376,7 @@ class CallerExchange: DownstreamExchange, Sweepable, StreamSource {
 
     /// Ends an answer in parts.
     final func finishReply() {
+        self.leavePlaces()
         if let stream { stream.finish() } else { self.responder?.finish() }
     }
 
