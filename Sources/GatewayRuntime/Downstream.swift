@@ -81,7 +81,7 @@ package protocol MessageSink: AnyObject {
     /// Whether messages can be sent on without piling up.
     var isWritable: Bool { get }
     func send(_ message: ByteBuffer)
-    /// How many bytes of answers may be held until they are complete, beside those that are.
+    /// How many bytes of answers may be held until they are complete, beside those that are; negative: too many are.
     var room: Int { get }
     /// So many more bytes of answers are held until they are complete; negative: fewer.
     func holds(_ change: Int)

@@ -85,7 +85,7 @@ async def test_memory_of_large_batches(start, kind):
     """With answers of 15 MB and the usual bound a batch costs what one answer costs."""
     gateway = start(15_000_000, "16MiB")
     caller = await Caller.open(gateway, kind, version="2025-03-26")
-    growth = Growth(gateway, 200)
+    growth = Growth(gateway, 80)
     wire = await caller.send(json.dumps(batch_of(15_000_000)[:20]).encode())
     async with wire:
         head = asyncio.create_task(wire.head())

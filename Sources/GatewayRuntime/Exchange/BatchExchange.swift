@@ -112,7 +112,9 @@ final class BatchExchange: DownstreamExchange, MessageSink {
         self.responder = nil
         if self.hasBegun { return responder.finish() }
         guard !self.answers.isEmpty else { return responder.respond(status: 202, body: nil) { _ in } }
-        var body = ByteBuffer(staticString: "[")
+        let size = self.answers.reduce(1) { $0 + $1.readableBytes + 1 }
+        var body = ByteBufferAllocator().buffer(capacity: size)
+        body.writeStaticString("[")
         for (index, answer) in self.answers.enumerated() {
             if index > 0 { body.writeStaticString(",") }
             body.writeImmutableBuffer(answer)
@@ -127,7 +129,8 @@ final class BatchExchange: DownstreamExchange, MessageSink {
 
     var isWritable: Bool { self.responder?.isWritable ?? true }
 
-    var room: Int { max(self.limit - self.heldBytes, 0) }
+    /// Below zero where more is held than there may be: it is the next to take more that has too much then.
+    var room: Int { self.limit - self.heldBytes }
 
     func holds(_ change: Int) { self.heldBytes += change }
 
