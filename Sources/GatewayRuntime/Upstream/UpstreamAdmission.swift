@@ -20,12 +20,19 @@ final class UpstreamAdmission: Sendable {
         let admitted: @Sendable (Bool) -> Void
     }
 
+    private struct Line {
+        /// In the order of their deadlines, which is that in which they came.
+        var waiters: Deque<Waiter> = []
+        /// Whether a timer runs that ends the wait of the first, if it is still there.
+        var isTimed = false
+    }
+
     private let capacity: Int
     private let queueLimit: Int
     private let queueWait: TimeAmount
     private let running = Atomic<Int>(0)
     private let waiting = Atomic<Int>(0)
-    private let queue = Mutex(Deque<Waiter>())
+    private let line = Mutex(Line())
     private let tickets = Atomic<UInt64>(0)
 
     init(capacity: Int, queue: Int, queueWait: TimeAmount) {
@@ -53,14 +60,15 @@ final class UpstreamAdmission: Sendable {
         let ticket = self.tickets.add(1, ordering: .relaxed).newValue
         let deadline = NIODeadline.now() + self.queueWait
         let waiter = Waiter(ticket: ticket, eventLoop: eventLoop, deadline: deadline, admitted: admitted)
-        let isQueued = self.queue.withLock { queue in
-            guard queue.count < self.queueLimit else { return false }
-            queue.append(waiter)
-            self.waiting.store(queue.count, ordering: .releasing)
-            return true
+        let isTimed: Bool? = self.line.withLock { line in
+            guard line.waiters.count < self.queueLimit else { return nil }
+            line.waiters.append(waiter)
+            self.waiting.store(line.waiters.count, ordering: .releasing)
+            defer { line.isTimed = true }
+            return line.isTimed
         }
-        guard isQueued else { return nil }
-        eventLoop.scheduleTask(in: self.queueWait) { self.expire() }
+        guard let isTimed else { return nil }
+        if !isTimed { eventLoop.scheduleTask(deadline: deadline) { self.expire() } }
         // A place may have come free between the caller's look and its getting in line.
         self.admitWaiting()
         return ticket
@@ -68,9 +76,9 @@ final class UpstreamAdmission: Sendable {
 
     /// Takes a waiter out of the line that wants no place any more; it may have been told of one already.
     func leaveLine(_ ticket: UInt64) {
-        self.queue.withLock { queue in
-            queue.removeAll { $0.ticket == ticket }
-            self.waiting.store(queue.count, ordering: .releasing)
+        self.line.withLock { line in
+            line.waiters.removeAll { $0.ticket == ticket }
+            self.waiting.store(line.waiters.count, ordering: .releasing)
         }
     }
 
@@ -85,10 +93,10 @@ final class UpstreamAdmission: Sendable {
 
     private func admitWaiting() {
         while true {
-            let next: Waiter? = self.queue.withLock { queue in
-                guard !queue.isEmpty, self.take() else { return nil }
-                let waiter = queue.removeFirst()
-                self.waiting.store(queue.count, ordering: .releasing)
+            let next: Waiter? = self.line.withLock { line in
+                guard !line.waiters.isEmpty, self.take() else { return nil }
+                let waiter = line.waiters.removeFirst()
+                self.waiting.store(line.waiters.count, ordering: .releasing)
                 return waiter
             }
             guard let next else { return }
@@ -98,15 +106,17 @@ final class UpstreamAdmission: Sendable {
 
     private func expire() {
         let now = NIODeadline.now()
-        let late = self.queue.withLock { queue in
+        let (late, next) = self.line.withLock { line in
             var late: [Waiter] = []
-            while let first = queue.first, first.deadline <= now {
+            while let first = line.waiters.first, first.deadline <= now {
                 late.append(first)
-                queue.removeFirst()
+                line.waiters.removeFirst()
             }
-            self.waiting.store(queue.count, ordering: .releasing)
-            return late
+            self.waiting.store(line.waiters.count, ordering: .releasing)
+            line.isTimed = !line.waiters.isEmpty
+            return (late, line.waiters.first)
         }
+        if let next { next.eventLoop.scheduleTask(deadline: next.deadline) { self.expire() } }
         for waiter in late { waiter.eventLoop.execute { waiter.admitted(false) } }
     }
 }
