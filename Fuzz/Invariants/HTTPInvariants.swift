@@ -37,16 +37,24 @@ private func check(_ condition: Bool, _ text: StaticString) throws(Violation) {
 private typealias Verdict = Result<Int?, HTTP1Error>
 
 /// Feeds a request as far as each of `cuts`.
-private func parseRequest(_ bytes: [UInt8], _ cuts: some Sequence<Int>) -> (HTTP1RequestParser, Verdict) {
-    var parser = HTTP1RequestParser()
+private func parseRequest(_ bytes: [UInt8], _ cuts: some Sequence<Int>) -> ReadRequest {
+    var read = ReadRequest()
     do throws(HTTP1Error) {
         for cut in cuts {
-            if let length = try parser.parse(bytes.span.extracting(0..<cut)) { return (parser, .success(length)) }
+            guard let length = try read.parser.parse(bytes.span.extracting(0..<cut)) else { continue }
+            read.verdict = .success(length)
+            break
         }
     } catch {
-        return (parser, .failure(error))
+        read.verdict = .failure(error)
     }
-    return (parser, .success(nil))
+    return read
+}
+
+/// A parser with the bytes that it was given, and its verdict on them.
+private struct ReadRequest: ~Copyable {
+    var parser = HTTP1RequestParser()
+    var verdict = Verdict.success(nil)
 }
 
 /// Feeds a response as far as each of `cuts`.
@@ -54,16 +62,23 @@ private func parseResponse(
     _ bytes: [UInt8],
     _ cuts: some Sequence<Int>,
     _ method: HTTP1Method
-) -> (HTTP1ResponseParser, Verdict) {
-    var parser = HTTP1ResponseParser(requestMethod: method)
+) -> ReadResponse {
+    var read = ReadResponse(parser: HTTP1ResponseParser(requestMethod: method))
     do throws(HTTP1Error) {
         for cut in cuts {
-            if let length = try parser.parse(bytes.span.extracting(0..<cut)) { return (parser, .success(length)) }
+            guard let length = try read.parser.parse(bytes.span.extracting(0..<cut)) else { continue }
+            read.verdict = .success(length)
+            break
         }
     } catch {
-        return (parser, .failure(error))
+        read.verdict = .failure(error)
     }
-    return (parser, .success(nil))
+    return read
+}
+
+private struct ReadResponse: ~Copyable {
+    var parser: HTTP1ResponseParser
+    var verdict = Verdict.success(nil)
 }
 
 /// What a chunked body decodes to: data and length, or the error, with at most `step` bytes arriving at a time.
@@ -132,52 +147,75 @@ private let guardian = RequestGuard(
 private let routes = try? RouteTable(basePath: "", servers: [(index: 0, route: "echo"), (index: 1, route: "a/b")])
 
 private func checkRequest(_ bytes: [UInt8], cut: Int) throws(Violation) {
-    let (parser, verdict) = parseRequest(bytes, [bytes.count])
-    let (dripped, drippedVerdict) = parseRequest(bytes, 0...bytes.count)
-    let (_, splitVerdict) = parseRequest(bytes, [cut, bytes.count])
-    try check(verdict == drippedVerdict && verdict == splitVerdict, "a request read in two ways")
-    guard case .success(let found) = verdict, let length = found else { return }
+    let whole = parseRequest(bytes, [bytes.count])
+    let dripped = parseRequest(bytes, 0...bytes.count)
+    let split = parseRequest(bytes, [cut, bytes.count])
+    try check(whole.verdict == dripped.verdict && whole.verdict == split.verdict, "a request read in two ways")
+    guard case .success(let found) = whole.verdict, let length = found else { return }
     try check(length <= bytes.count && length <= HTTP1HeadLimits.request.headBytes, "a head that is too long")
-    try check(parser.fields == dripped.fields && parser.framing == dripped.framing, "fields read in two ways")
-    try check(parser.target == dripped.target && parser.path == dripped.path, "a target read in two ways")
-    try checkFields(parser.fields, bytes, length: length)
-    try check(parser.target.upperBound < length && !parser.target.isEmpty, "a target out of place")
-    try check(parser.path.clamped(to: parser.target) == parser.path, "a path outside of the target")
-    try check(parser.query.map { $0.upperBound == parser.target.upperBound } ?? true, "a query out of place")
-    try check(parser.framing != .untilClose, "a request until the end of the connection")
-    try check(parser.method != .other && parser.method != .connect, "a method that is not implemented")
-    if let host = parser.host {
+    try check(
+        whole.parser.fields == dripped.parser.fields && whole.parser.framing == dripped.parser.framing,
+        "fields read in two ways"
+    )
+    try check(
+        whole.parser.target == dripped.parser.target && whole.parser.path == dripped.parser.path,
+        "a target read in two ways"
+    )
+    try checkFields(whole.parser.fields, bytes, length: length)
+    try check(whole.parser.target.upperBound < length && !whole.parser.target.isEmpty, "a target out of place")
+    try check(whole.parser.path.clamped(to: whole.parser.target) == whole.parser.path, "a path outside of the target")
+    try check(
+        whole.parser.query.map { $0.upperBound == whole.parser.target.upperBound } ?? true,
+        "a query out of place"
+    )
+    try check(whole.parser.framing != .untilClose, "a request until the end of the connection")
+    try check(whole.parser.method != .other && whole.parser.method != .connect, "a method that is not implemented")
+    if let host = whole.parser.host {
         let verdict = guardian.admitsHost(bytes.span.extracting(host), isLocalAddressLoopback: true)
         try check(verdict != .malformed, "a Host that only the parser accepts")
     }
-    _ = routes?.route(bytes.span.extracting(parser.path))
+    _ = routes?.route(bytes.span.extracting(whole.parser.path))
     let line =
-        Array("\(parser.method.rawValue) ".utf8) + bytes[parser.target] + Array(" HTTP/1.\(parser.minorVersion)".utf8)
-    let plain = rewritten(line, parser.fields, bytes)
+        Array("\(whole.parser.method.rawValue) ".utf8) + bytes[whole.parser.target]
+        + Array(" HTTP/1.\(whole.parser.minorVersion)".utf8)
+    let plain = rewritten(line, whole.parser.fields, bytes)
     let limits = HTTP1HeadLimits(headBytes: 2 * plain.count, fields: 100, targetBytes: 2048)
     var again = HTTP1RequestParser(limits: limits)
     let second = try? again.parse(plain.span)
     try check(second == plain.count, "a request that is refused when it is written plainly")
-    try check(again.framing == parser.framing && again.keepsAlive == parser.keepsAlive, "a framing that changed")
+    try check(
+        again.framing == whole.parser.framing && again.keepsAlive == whole.parser.keepsAlive,
+        "a framing that changed"
+    )
 }
 
 private func checkResponse(_ bytes: [UInt8], cut: Int, method: HTTP1Method) throws(Violation) {
-    let (parser, verdict) = parseResponse(bytes, [bytes.count], method)
-    let (dripped, drippedVerdict) = parseResponse(bytes, 0...bytes.count, method)
-    let (_, splitVerdict) = parseResponse(bytes, [cut, bytes.count], method)
-    try check(verdict == drippedVerdict && verdict == splitVerdict, "a response read in two ways")
-    guard case .success(let found) = verdict, let length = found else { return }
+    let whole = parseResponse(bytes, [bytes.count], method)
+    let dripped = parseResponse(bytes, 0...bytes.count, method)
+    let split = parseResponse(bytes, [cut, bytes.count], method)
+    try check(whole.verdict == dripped.verdict && whole.verdict == split.verdict, "a response read in two ways")
+    guard case .success(let found) = whole.verdict, let length = found else { return }
     try check(length <= bytes.count && length <= HTTP1HeadLimits.response.headBytes, "a head that is too long")
-    try check(parser.fields == dripped.fields && parser.framing == dripped.framing, "fields read in two ways")
-    try checkFields(parser.fields, bytes, length: length)
-    try check((100...999).contains(parser.status), "a status that is none")
-    try check(!(parser.keepsAlive && parser.framing == .untilClose), "a connection that ends and stays")
-    let plain = rewritten(Array("HTTP/1.\(parser.minorVersion) \(parser.status)".utf8), parser.fields, bytes)
+    try check(
+        whole.parser.fields == dripped.parser.fields && whole.parser.framing == dripped.parser.framing,
+        "fields read in two ways"
+    )
+    try checkFields(whole.parser.fields, bytes, length: length)
+    try check((100...999).contains(whole.parser.status), "a status that is none")
+    try check(!(whole.parser.keepsAlive && whole.parser.framing == .untilClose), "a connection that ends and stays")
+    let plain = rewritten(
+        Array("HTTP/1.\(whole.parser.minorVersion) \(whole.parser.status)".utf8),
+        whole.parser.fields,
+        bytes
+    )
     let limits = HTTP1HeadLimits(headBytes: 2 * plain.count, fields: 256, targetBytes: 1)
     var again = HTTP1ResponseParser(limits: limits, requestMethod: method)
     let second = try? again.parse(plain.span)
     try check(second == plain.count, "a response that is refused when it is written plainly")
-    try check(again.framing == parser.framing && again.keepsAlive == parser.keepsAlive, "a framing that changed")
+    try check(
+        again.framing == whole.parser.framing && again.keepsAlive == whole.parser.keepsAlive,
+        "a framing that changed"
+    )
 }
 
 private func checkChunks(_ bytes: [UInt8], cut: Int) throws(Violation) {

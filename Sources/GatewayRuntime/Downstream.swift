@@ -8,15 +8,16 @@ package import NIOCore
 ///
 /// Reused for the next request of its connection, unless somebody still works on this one.
 package final class InboundRequest {
+    // Unchecked: a parser calls nobody while it changes (decision 0014).
     /// The head's fields; their ranges count from the reader index of `head`.
-    package var parser: HTTP1RequestParser
+    @exclusivity(unchecked) package var parser: HTTP1RequestParser
     package var head = ByteBuffer()
     package var body = ByteBuffer()
     /// The index of the inbound token that the caller presented; nil where none is asked for.
     package var token: Int?
     package var receivedAt = NIODeadline.uptimeNanoseconds(0)
 
-    package init(parser: HTTP1RequestParser) {
+    package init(parser: consuming HTTP1RequestParser) {
         self.parser = parser
     }
 
@@ -26,15 +27,6 @@ package final class InboundRequest {
         self.head = ByteBuffer()
         self.body = ByteBuffer()
         self.token = nil
-    }
-
-    /// A copy for an exchange that outlives the answer to its HTTP request; the bytes are shared.
-    init(copying request: InboundRequest) {
-        self.parser = request.parser
-        self.head = request.head
-        self.body = request.body
-        self.token = request.token
-        self.receivedAt = request.receivedAt
     }
 
     /// The media types that the caller takes.

@@ -236,7 +236,7 @@ extension Gateway {
         }
         let call = Call(
             message: message,
-            request: InboundRequest(copying: request),
+            request: request,
             upstream: upstream,
             principal: principal,
             session: session

@@ -34,14 +34,15 @@ final class DownstreamConnection: ChannelDuplexHandler, Sweepable {
     private static let inlineBody = 16 * 1024
 
     let loop: GatewayLoop
-    var sweepIndex = -1
+    @exclusivity(unchecked) var sweepIndex = -1
     private let handler: any RequestHandler
     private let onClose: () -> Void
     private let bodyBytes: Int
     private var facts = ConnectionFacts(isLocalAddressLoopback: false, isPeerLoopback: false)
     private var context: ChannelHandlerContext?
-    private var machine: HTTP1ServerConnection.StateMachine
-    private var request: InboundRequest
+    // Unchecked, here and below: what changes such a value calls nobody meanwhile (decision 0014).
+    @exclusivity(unchecked) private var machine: HTTP1ServerConnection.StateMachine
+    @exclusivity(unchecked) private var request: InboundRequest
     private var isRequestUsed = false
     private var exchange: (any DownstreamExchange)?
     /// The answer that is open.
@@ -49,9 +50,9 @@ final class DownstreamConnection: ChannelDuplexHandler, Sweepable {
     /// The one before, to be used again if nobody holds it any more.
     private var spareResponse: DownstreamResponse?
 
-    private var input: UnconsumedBytes
+    @exclusivity(unchecked) private var input: UnconsumedBytes
     private let inputLimit: Int
-    private var body: UnconsumedBytes
+    @exclusivity(unchecked) private var body: UnconsumedBytes
     private var isProcessing = false
     private var isReadHeld = false
     private var isInputClosed = false
@@ -59,7 +60,7 @@ final class DownstreamConnection: ChannelDuplexHandler, Sweepable {
     /// Calls to the channel, and what it fired inside them.
     private let callOuts: CallOuts
 
-    private var held: HeldBytes
+    @exclusivity(unchecked) private var held: HeldBytes
     /// Bytes given to the channel so far, and those that it had not sent when it was last asked.
     private var written: UInt64 = 0
     private var pending = 0

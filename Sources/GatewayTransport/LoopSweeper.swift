@@ -18,7 +18,8 @@ package final class LoopSweeper {
     package static let interval = TimeAmount.milliseconds(250)
 
     private let eventLoop: any EventLoop
-    private var entries: [any Sweepable] = []
+    // Unchecked: `add` and `remove` alone change it, and call nobody meanwhile (decision 0014).
+    @exclusivity(unchecked) private var entries: [any Sweepable] = []
     private var timer: RepeatedTask?
 
     package init(eventLoop: any EventLoop) {

@@ -37,10 +37,11 @@ package final class UpstreamConnection: ChannelDuplexHandler {
     /// A request up to this size is taken by a socket whose send buffer is empty in one write.
     private static let alwaysWritten = 16 * 1024
 
+    // Unchecked, here and below: a parser calls nobody while it changes (decision 0014).
     /// The answer's head: status, fields, framing.
     ///
     /// Valid while `upstreamAnswered` runs.
-    package private(set) var response = HTTP1ResponseParser(limits: .response)
+    @exclusivity(unchecked) package private(set) var response = HTTP1ResponseParser(limits: .response)
     /// The bytes that `response` describes.
     package private(set) var responseBytes = ByteBuffer()
     /// When the connection was last given back.
@@ -71,7 +72,7 @@ package final class UpstreamConnection: ChannelDuplexHandler {
     private var interimCount = 0
     private var remainingBody = 0
     private var isCloseDelimited = false
-    private var chunked: HTTP1ChunkedDecoder?
+    @exclusivity(unchecked) private var chunked: HTTP1ChunkedDecoder?
     private var isHeadPending = false
     /// The beginning of a head whose end has not come; the parser has a smaller bound for the head itself.
     private var pendingHead = UnconsumedBytes(limit: 1024 * 1024)

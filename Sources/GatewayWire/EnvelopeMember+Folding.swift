@@ -48,11 +48,25 @@ extension JSONString {
     /// ASCII letters are compared without case. Beyond ASCII, Unicode's simple case folding leads U+017F (ſ) to s and
     /// U+212A (the Kelvin sign) to k, as Go's encoding/json does; Java and JavaScript also lead U+0131 (ı) and U+0130
     /// (İ) to i when they compare in upper or in lower case.
+    @inline(__always)
     func folds(to plain: StaticString, in bytes: Span<UInt8>) -> Bool {
+        self.mayFold(to: plain, in: bytes) && self.isFolded(plain, in: bytes)
+    }
+
+    /// A look at the length and the first letter, which tells nearly every key from `plain`.
+    @inline(__always)
+    private func mayFold(to plain: StaticString, in bytes: Span<UInt8>) -> Bool {
+        guard !self.isEscaped else { return true }
+        // A letter takes three bytes at most.
+        let (length, count) = (self.content.count, plain.utf8CodeUnitCount)
+        guard length >= count, length <= 3 * count else { return false }
+        let first = bytes[self.content.lowerBound]
+        return first >= 0x80 || Self.lowercased(first) == Self.lowercased(plain.utf8Start.pointee)
+    }
+
+    @inline(never)
+    private func isFolded(_ plain: StaticString, in bytes: Span<UInt8>) -> Bool {
         let count = plain.utf8CodeUnitCount
-        // A letter takes three bytes at most, or more where it is written with an escape.
-        let length = self.content.count
-        guard length >= count, length <= 3 * count || self.isEscaped else { return false }
         var reader = JSONStringReader(self)
         var index = 0
         var isExact = true

@@ -16,7 +16,7 @@
 /// 3. At the end of the head: framing, Host, repeated Authorization or Content-Type (400), Expect (417).
 ///
 /// Methods that are registered but served nowhere are left to the router (405).
-package struct HTTP1RequestParser: Sendable {
+package struct HTTP1RequestParser: ~Copyable, Sendable {
     private enum Phase: UInt8 {
         case start
         /// The line feed of an empty line before the request line.

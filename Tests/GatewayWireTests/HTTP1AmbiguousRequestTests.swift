@@ -49,7 +49,7 @@ struct AmbiguousRequest: Decodable, Sendable, CustomTestStringConvertible {
     }
 
     /// What guard and routes say.
-    static func refusal(_ bytes: [UInt8], _ parser: HTTP1RequestParser) -> Int? {
+    static func refusal(_ bytes: [UInt8], _ parser: borrowing HTTP1RequestParser) -> Int? {
         let span = bytes.span
         let host =
             if let range = parser.host {

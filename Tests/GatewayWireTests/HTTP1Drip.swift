@@ -19,7 +19,7 @@ struct RequestSummary: Equatable {
     let hasUpgrade: Bool
     let fields: [HTTP1Field]
 
-    init(_ parser: HTTP1RequestParser, length: Int) {
+    init(_ parser: borrowing HTTP1RequestParser, length: Int) {
         self.length = length
         self.method = parser.method
         self.target = parser.target
@@ -45,7 +45,7 @@ struct ResponseSummary: Equatable {
     let keepsAlive: Bool
     let fields: [HTTP1Field]
 
-    init(_ parser: HTTP1ResponseParser, length: Int) {
+    init(_ parser: borrowing HTTP1ResponseParser, length: Int) {
         self.length = length
         self.status = parser.status
         self.minorVersion = parser.minorVersion

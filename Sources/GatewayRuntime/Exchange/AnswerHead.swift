@@ -31,17 +31,16 @@ struct AnswerHead {
     init() {}
 
     init(_ connection: UpstreamConnection) {
-        let response = connection.response
         let bytes = connection.responseBytes
-        self.status = response.status
-        switch response.framing {
+        self.status = connection.response.status
+        switch connection.response.framing {
         case .none: self.length = 0
         case .length(let length): self.length = length
         case .chunked: break
         case .untilClose: self.isCloseDelimited = true
         }
         let isRefusal = self.status == 401 || self.status == 403
-        for field in response.fields {
+        for field in connection.response.fields {
             if isRefusal { self.readRefusal(field, of: bytes) }
             switch field.name {
             case .contentType:

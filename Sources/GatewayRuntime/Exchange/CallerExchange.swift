@@ -38,14 +38,15 @@ class CallerExchange: DownstreamExchange, Sweepable, StreamSource {
     private var isUnderWay = true
     private(set) final var isGone = false
 
-    final var sweepIndex = -1
+    // Unchecked, here and below: what changes such a value calls nobody meanwhile (decision 0014).
+    @exclusivity(unchecked) final var sweepIndex = -1
 
     /// Whether the head of an answer went out, and whether events follow it.
     final private(set) var hasStarted = false
     private var hasEvents = false
     /// The answer as a stream that its caller can take up again; nil for other answers.
     private var stream: CallerStream?
-    private var held: HeldBytes
+    @exclusivity(unchecked) private var held: HeldBytes
     /// Since when the caller has taken nothing although bytes wait for it.
     final private(set) var blockedSince: NIODeadline?
     private var lastSent: NIODeadline

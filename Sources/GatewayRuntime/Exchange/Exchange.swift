@@ -102,8 +102,9 @@ final class Exchange: CallerExchange, UpstreamReceiver {
     var isOverUpstream = false
 
     // What came back.
+    // Unchecked: its methods call nobody (decision 0014).
     /// Bytes of the answer that are held: until it is whole, or an event of it is.
-    var collected: UnconsumedBytes
+    @exclusivity(unchecked) var collected: UnconsumedBytes
     var answer = AnswerHead()
     var eventDecoder: SSEDecoder
     var drained = 0

@@ -72,7 +72,7 @@ final class ListenExchange: UpstreamReceiver, StreamSource {
         self.gateway = gateway
         self.upstream = upstream
         self.http = http
-        self.request = InboundRequest(copying: request)
+        self.request = request
         self.session = session
         self.loop = loop
         self.own = OwnConnection(of: upstream)

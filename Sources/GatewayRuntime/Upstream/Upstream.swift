@@ -12,7 +12,7 @@ import NIOCore
 import Synchronization
 
 /// How an HTTP upstream is reached.
-package struct HTTPAccess: Sendable {
+package final class HTTPAccess: Sendable {
     package let configuration: HTTPUpstreamConfiguration
     /// The pool of credentials; nil without one.
     package let credentials: UpstreamCredentials?
