@@ -99,6 +99,11 @@ struct GatewayProcess {
             ready(address)
         }
         try await self.serve(gateway, listener, signals)
+        #if DEBUG
+        // The loops end last, and with them everything that anybody holds for a peer.
+        try? await group.shutdownGracefully()
+        assert(gateway.buffers.bytes == 0, "\(gateway.buffers.bytes) bytes were never given back")
+        #endif
     }
 
     /// The process that ends our children if we cannot, where there are any.

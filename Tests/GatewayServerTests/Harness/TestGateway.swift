@@ -10,6 +10,7 @@ import GatewayWire
 import Logging
 import NIOCore
 import NIOPosix
+import Testing
 
 /// How a test wants its gateway.
 struct GatewaySetup {
@@ -177,6 +178,7 @@ func withGateway(
     await gateway.close(within: Duration.milliseconds(200))
     await upstream.stop()
     try await group.shutdownGracefully()
+    #expect(gateway.buffers.bytes == 0, "what was held for peers is given back when everything is closed")
     await Places.shared.leave()
     try result.get()
 }
