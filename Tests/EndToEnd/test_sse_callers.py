@@ -194,6 +194,44 @@ async def test_over_streamable_http_upstreams(gateway_of, raw):
     await until("the upstream's session has ended", lambda: raw.control("/control/journal")["sessions"] == 0)
 
 
+@pytest.fixture
+def moody(gateway_of, raw):
+    """A gateway before an upstream that knows no session of the tool `lose`, with event loops enough that answers come from
+    others than that of the stream."""
+    entry = {"url": f"http://127.0.0.1:{raw.port}/moody", "protocol": "handshake"}
+    started = gateway_of({"moody": entry}, arguments=("--threads", "4"))
+    started.wait_until_ready()
+    raw.control("/control/clear")
+    return started
+
+
+async def test_a_lost_session_answers_before_it_ends(moody):
+    """A session that the upstream knows no longer ends when every call that was accepted has its answer, the one that found
+    it lost among them."""
+    for _ in range(30):
+        async with await SSECaller.open(moody, "moody") as caller:
+            tools = ["echo"] * 4 + ["lose"] + ["echo"] * 4
+            posts = (caller.post(call_of(tool, {"text": "x"}, id=n)) for n, tool in enumerate(tools, 1))
+            statuses = [answer.status for answer in await asyncio.gather(*posts)]
+            assert set(statuses) <= {202, 404}, statuses
+            accepted = [n for n, status in enumerate(statuses, 1) if status == 202]
+            for n in accepted:
+                await caller.wait_for(f"an answer to {n}, accepted were {accepted}", lambda: caller.reply(n), 10)
+            assert caller.reply(5)["error"]["code"] == -32600, caller.reply(5)
+            await caller.wait_for("its end", lambda: caller.ended)
+            assert not caller.answer.cut, "it ends in order"
+
+
+async def test_nothing_runs_in_a_session_that_has_ended(moody, raw):
+    """When the stream of such a session has ended, what is posted there is refused: its answer could go nowhere."""
+    async with await SSECaller.open(moody, "moody") as caller:
+        assert (await caller.post(call_of("lose", id="lost"))).status == 202
+        await caller.wait_for("its end", lambda: caller.ended)
+        late = await caller.post(call_of("echo", {"text": "late"}, id="late"))
+        assert late.status == 404, (late.status, late.body)
+    assert "late" not in [entry["id"] for entry in raw.control("/control/journal")["entries"]]
+
+
 async def test_slow_upstream_holds_nobody_up(gateway):
     """Posts are accepted while others wait for their answers, and answers come as they are ready."""
     async with await SSECaller.open(gateway, "child") as caller:
