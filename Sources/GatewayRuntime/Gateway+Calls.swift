@@ -15,7 +15,8 @@ extension Gateway {
         let request: InboundRequest
         let upstream: Upstream
         let principal: Principal
-        /// The session in which it came; it was taken into use, and whoever ends the call gives it back.
+        /// The session in which it came; it was taken into use, and whoever ends the call gives it back, after the answer: a
+        /// session without calls may end.
         var session: CallerSession?
     }
 
@@ -58,7 +59,7 @@ extension Gateway {
         if message.method == .toolsCall, let filter = call.upstream.configuration.toolFilter {
             let name = message.envelope.name.map(message.text)
             guard let name, filter.admits(name) else {
-                if let session = call.session { self.sessions.end(session) }
+                defer { if let session = call.session { self.sessions.end(session) } }
                 call.upstream.metrics.requests.increment(message.method, .refused)
                 self.refuseTool(name ?? "", message, responder)
                 return false
@@ -82,7 +83,7 @@ extension Gateway {
     /// Takes a place among the requests under way, or the streams; without one the call is refused.
     private func takePlace(for call: Call, isStream: Bool, _ responder: any DownstreamResponder) -> Bool {
         if !self.isDraining, isStream ? self.takeStream() : self.takePlace() { return true }
-        if let session = call.session { self.sessions.end(session) }
+        defer { if let session = call.session { self.sessions.end(session) } }
         let cause = self.isDraining ? "draining" : "in_flight"
         let text = self.isDraining ? "the gateway stops" : "the gateway is at its limit of calls; try again"
         let error = GatewayError(.overloaded, executed: .no, text, cause: cause)
@@ -95,7 +96,7 @@ extension Gateway {
         guard self.takePlace(for: call, isStream: false, responder) else { return nil }
         guard self.waiterBegan() else {
             self.leavePlace()
-            if let session = call.session { self.sessions.end(session) }
+            defer { if let session = call.session { self.sessions.end(session) } }
             let text = "too many calls wait for a server that is not up; try again later"
             let error = GatewayError(.overloaded, executed: .no, text, cause: "in_flight")
             self.refuse(error, call.message, call.upstream, responder)
@@ -167,7 +168,7 @@ extension Gateway {
         let upstream = call.upstream
         if upstream.eras.refusesHandshake {
             let rejection = EraRejection.statelessOnly(call.message.envelope)
-            if let session = call.session { self.sessions.end(session) }
+            defer { if let session = call.session { self.sessions.end(session) } }
             return self.refuse(rejection, call.message.envelope, call.message.body, upstream, responder, status: 200)
         }
         switch upstream.route {
@@ -314,7 +315,7 @@ extension Gateway {
         let isOpen =
             session.bind(bound, revision: ProtocolRevision(rawValue: version), home: home)
             && (session.isLegacy || self.open(session, on: responder.loop))
-        if let session = call.session { self.sessions.end(session) }
+        defer { if let session = call.session { self.sessions.end(session) } }
         guard isOpen else {
             self.endUpstream(bound, of: call.upstream, on: responder.loop)
             return self.refuseSessionLimit(message, call.upstream, responder)
@@ -344,7 +345,7 @@ extension Gateway {
         let upstream = call.upstream
         let isProcess = if case .stdio = upstream.transport { true } else { false }
         if isProcess, !self.takeChild(of: upstream, for: call.principal, on: responder.loop) {
-            if let session = call.session { self.sessions.end(session) }
+            defer { if let session = call.session { self.sessions.end(session) } }
             self.refuse(
                 GatewayError(
                     .overloaded,

@@ -145,7 +145,7 @@ extension Gateway {
         case .link(let link, let caller):
             return self.start(call, link, caller: caller, isShared: call.upstream.isShared, responder)
         case .none:
-            self.sessions.end(session)
+            defer { self.sessions.end(session) }
             self.count(rejected: .session)
             responder.respond(
                 status: 400,

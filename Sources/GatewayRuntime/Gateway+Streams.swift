@@ -184,7 +184,7 @@ extension Gateway {
         session.opened(bound, limit: overdueLimit)
         let connection = StreamConnection(gateway: self, upstream: upstream, session: session, responder: responder)
         let standing = NIOLoopBound(connection, eventLoop: loop.eventLoop)
-        session.onEndWhenIdle { standing.execute { $0.drain() } }
+        session.onEndWhenIdle { standing.execute { $0.endSessionWhenIdle() } }
         connection.attach(to: bound, after: nil)
         let path = "\(self.listener.basePath)/\(upstream.configuration.route)/message?sessionId=\(session.id.text)"
         stream.send(raw: ByteBuffer(string: "event: endpoint\ndata: \(path)\n\n"))

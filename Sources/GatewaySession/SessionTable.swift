@@ -44,6 +44,8 @@ package struct SessionTable<Principal: SessionPrincipal, Payload: Sendable>: Sen
         var uses = 0
         /// Whether there ever was one.
         var wasUsed = false
+        /// Whether no more may begin.
+        var isSealed = false
         /// When the last use ended, from any fixed origin.
         var lastUsed: Duration
     }
@@ -90,9 +92,9 @@ package struct SessionTable<Principal: SessionPrincipal, Payload: Sendable>: Sen
 
     /// A call or stream of `principal` begins on a session; nil if there is none such for this principal.
     package mutating func begin(_ id: SessionID, principal: Principal) -> Payload? {
-        guard let index = self.entries.index(forKey: id), self.entries.values[index].principal == principal else {
-            return nil
-        }
+        guard let index = self.entries.index(forKey: id), self.entries.values[index].principal == principal,
+            !self.entries.values[index].isSealed
+        else { return nil }
         self.entries.values[index].uses += 1
         self.entries.values[index].wasUsed = true
         return self.entries.values[index].payload
@@ -107,8 +109,16 @@ package struct SessionTable<Principal: SessionPrincipal, Payload: Sendable>: Sen
         self.entries.values[index].lastUsed = now
     }
 
-    /// Calls and streams that run on a session; 0 if it is not there.
-    package func uses(of id: SessionID) -> Int { self.entries[id]?.uses ?? 0 }
+    /// Lets nothing begin on a session any more, so that it can end with nothing under way; false if more than `uses` calls
+    /// and streams run on it.
+    ///
+    /// It stays, and so counts, until it is taken out.
+    package mutating func seal(_ id: SessionID, ifUsesAtMost uses: Int) -> Bool {
+        guard let index = self.entries.index(forKey: id) else { return true }
+        guard self.entries.values[index].uses <= uses else { return false }
+        self.entries.values[index].isSealed = true
+        return true
+    }
 
     /// Ends a session whatever runs on it; nil if it is not there.
     package mutating func remove(_ id: SessionID) -> Ended? {

@@ -110,6 +110,28 @@ import Testing
         #expect(table.removeUnused(id) == nil)
     }
 
+    @Test("A session is sealed when no more than so many use it, and then nothing begins in it until it is taken out")
+    mutating func sealing() {
+        var table = Table(capacity: 10, idleLimit: .seconds(60))
+        let id = self.id()
+        _ = table.open(id, principal: "a", ownerLimit: nil, payload: 7, now: .zero)
+        _ = table.begin(id, principal: "a")
+        _ = table.begin(id, principal: "a")
+        let isSealedTooEarly = table.seal(id, ifUsesAtMost: 1)
+        #expect(!isSealedTooEarly)
+        #expect(table.begin(id, principal: "a") == 7)
+        table.end(id, now: .zero)
+        table.end(id, now: .zero)
+        let isSealed = table.seal(id, ifUsesAtMost: 1)
+        #expect(isSealed)
+        #expect(table.begin(id, principal: "a") == nil)
+        #expect(table.count == 1)
+        #expect(table.expire(now: .seconds(60)).isEmpty)
+        #expect(table.remove(id)?.payload == 7)
+        let isGoneSealed = table.seal(id, ifUsesAtMost: 1)
+        #expect(isGoneSealed)
+    }
+
     @Test("A session expires when it was unused for the idle limit, and not while it is used")
     mutating func expiry() {
         var table = Table(capacity: 10, idleLimit: .seconds(30))

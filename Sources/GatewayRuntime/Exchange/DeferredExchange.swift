@@ -54,8 +54,8 @@ final class DeferredExchange: DownstreamExchange, Sweepable {
 
     func fail(_ error: GatewayError) {
         guard let (call, responder) = self.stopWaiting() else { return }
-        if let session = call.session { self.gateway.sessions.end(session) }
         self.gateway.refuse(error, call.message, call.upstream, responder)
+        if let session = call.session { self.gateway.sessions.end(session) }
     }
 
     private func stopWaiting() -> (call: Gateway.Call, responder: any DownstreamResponder)? {

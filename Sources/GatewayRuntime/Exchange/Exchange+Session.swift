@@ -125,13 +125,10 @@ extension Exchange {
     func sessionOver() {
         if let session {
             if case .shared(let caller) = session.binding { caller.session(self.slot).lost(self.upstreamSession) }
-            if session.isLegacy {
-                // Its stream is all that it has, and its other calls are answered there first.
-                session.endWhenIdle()
-            } else {
-                self.gateway.end(session, on: self.loop)
-            }
+            if !session.isLegacy { self.gateway.end(session, on: self.loop) }
         }
         self.refuse(status: 404, code: -32_600, "session not found: initialize again", outcome: .sessionLost)
+        // The stream of such a caller is all that it has: this answer, and those of its other calls, come there first.
+        if let session, session.isLegacy { session.endWhenIdle() }
     }
 }

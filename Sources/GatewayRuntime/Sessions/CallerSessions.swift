@@ -50,8 +50,10 @@ package final class CallerSessions: Sendable {
         self.table.withLock { $0.end(session.id, now: Self.now) }
     }
 
-    /// Calls and streams of a session that run.
-    func uses(of session: CallerSession) -> Int { self.table.withLock { $0.uses(of: session.id) } }
+    /// Lets nothing begin in a session any more of which nothing but its stream runs; false if there is more.
+    func seal(_ session: CallerSession) -> Bool {
+        self.table.withLock { $0.seal(session.id, ifUsesAtMost: 1) }
+    }
 
     func remove(_ session: CallerSession) -> Bool {
         self.table.withLock { $0.remove(session.id) } != nil

@@ -122,7 +122,7 @@ final class StreamConnection: DownstreamExchange, StreamOutlet, Sweepable {
     }
 
     func sweep(now: NIODeadline) {
-        self.finishIfIdle()
+        self.endIfIdle()
         if self.hasBegun, self.blockedSince == nil, now - self.lastSent >= CallerExchange.keepAliveInterval {
             self.send(CallerExchange.keepAlive)
             self.responder?.flush()
@@ -132,15 +132,37 @@ final class StreamConnection: DownstreamExchange, StreamOutlet, Sweepable {
     func drain() {
         // What such a caller is answered comes on its stream alone, so that stays for as long as there are calls.
         guard let session, session.isLegacy else { return self.finish() }
-        self.isDraining = true
-        self.finishIfIdle()
+        // The session stays for whoever ends all sessions.
+        self.endWhenIdle { $0.finish() }
     }
 
-    private var isDraining = false
+    /// The session of a caller of the old transport is of no more use: it ends, and its stream with it, when its calls have
+    /// their answers.
+    func endSessionWhenIdle() {
+        self.endWhenIdle { connection in
+            if let session = connection.session { connection.gateway.end(session, on: connection.loop) }
+        }
+    }
 
-    private func finishIfIdle() {
-        guard self.isDraining, let session, self.gateway.sessions.uses(of: session) <= 1 else { return }
-        self.finish()
+    /// What is to be done when nothing but the stream runs in the session.
+    private var onIdle: ((StreamConnection) -> Void)?
+
+    private func endWhenIdle(_ end: @escaping (StreamConnection) -> Void) {
+        self.onIdle = end
+        self.endIfIdle()
+    }
+
+    private func endIfIdle() {
+        // From here on nothing new is accepted that the stream would have to answer.
+        guard self.onIdle != nil, let session, self.gateway.sessions.seal(session) else { return }
+        // Later: an answer is given to this loop before its call gives the session back, and may still wait here.
+        let connection = NIOLoopBound(self, eventLoop: self.loop.eventLoop)
+        self.loop.eventLoop.execute {
+            let connection = connection.value
+            let end = connection.onIdle
+            connection.onIdle = nil
+            end?(connection)
+        }
     }
 
     private var isOver = false
