@@ -211,7 +211,12 @@ extension Gateway {
             let scan = try? EnvelopeScanner(maximumDepth: self.limits.jsonDepth).scan(body.readableBytesUInt8Span),
             case .message(let envelope) = scan,
             session.map({ self.sessions.begin($0.id, principal: principal) != nil }) ?? true
-        else { return self.refuseSession(nil, responder) }
+        else {
+            // An element before it found the session lost. One without an id is owed nothing.
+            if let id = element.idBytes(in: request.body) { return self.refuseSession(id, responder) }
+            responder.respond(status: 404, body: nil) { _ in }
+            return nil
+        }
         let message = CallerMessage(envelope: envelope, era: .handshake, body: body)
         let call = Call(message: message, request: request, upstream: upstream, principal: principal, session: session)
         if session == nil, case .http(let http) = upstream.transport { return self.start(call, http, responder) }

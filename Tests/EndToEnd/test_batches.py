@@ -160,3 +160,14 @@ async def test_batch_without_a_session(gateway, child):
     assert answer.header("mcp-session-id") is None
     assert answer.status == 400 or by_id(answer)[0]["error"]["code"] == INVALID
     assert not child.executed("text-1")
+
+
+async def test_session_that_ends_within(gateway_of, raw):
+    """Where the first element finds the session lost, the others are answered under their ids all the same."""
+    entry = {"url": f"http://127.0.0.1:{raw.port}/amnesia", "protocol": "handshake", "options": {"isolation": "shared"}}
+    gateway = gateway_of({"amnesia": entry})
+    gateway.wait_until_ready()
+    first, second = [await Caller.open(gateway, "amnesia", version="2025-03-26") for _ in range(2)]
+    assert (await first.post(echo(0))).status == 404, "it is lost for both"
+    replies = by_id(await second.post([echo(1), message("notifications/cancelled", {"requestId": 99}, id=None), echo(2), echo(3)]))
+    assert set(replies) == {1, 2, 3} and all(reply["error"]["code"] == INVALID for reply in replies.values()), replies
