@@ -972,7 +972,7 @@ class Old(Actor):
                 if not waiting.done():
                     waiting.set_result(None)
             if not self.over and self.world.goes_on:
-                self.step("its stream ended")
+                self.step(f"its stream ended: {stream.how_ended}")
 
     def asked(self, message: dict[str, Any]) -> None:
         if self.chance(0.85):

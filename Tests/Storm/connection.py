@@ -57,6 +57,8 @@ class Connection(asyncio.Protocol):
         self.transport: Any = None
         self.is_closed = False
         self.has_ended = False
+        self.how_ended = "in order"
+        """What the socket said, if that ended."""
         self._waiting: asyncio.Future[None] | None = None
         self._can_write: asyncio.Future[None] | None = None
         self._stopped = False
@@ -110,11 +112,14 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         self.has_ended = True
+        self.how_ended = "closed"
         self._wake()
         return False
 
-    def connection_lost(self, _: Exception | None) -> None:
+    def connection_lost(self, error: Exception | None) -> None:
         Connection.everyone.discard(self)
+        if not self.has_ended:
+            self.how_ended = repr(error)
         self.is_closed = self.has_ended = True
         self._wake()
         self.resume_writing()
