@@ -176,6 +176,15 @@ final class DownstreamConnection: ChannelDuplexHandler, Sweepable {
         self.updateHeld()
     }
 
+    /// Bytes that the caller has not taken, where some wait for it.
+    ///
+    /// The system holds some MiB for it, and asks for more only when a good part of that is gone: counted by what it asks
+    /// for, a caller that reads slowly but steadily would seem to take nothing for a long time.
+    private var untaken: Int {
+        guard self.pending > 0, let acknowledged = self.context?.channel.acknowledgedBytes else { return self.pending }
+        return max(self.pending, Int(clamping: self.written - min(acknowledged, self.written)))
+    }
+
     private func updateHeld() {
         self.held.set(self.input.count + self.body.count + self.pending) {
             let connection = NIOLoopBound(self, eventLoop: self.loop.eventLoop)
@@ -359,7 +368,7 @@ final class DownstreamConnection: ChannelDuplexHandler, Sweepable {
         if self.mayBePending { self.measurePending() }
         // An idle connection keeps nothing of the request that it served last.
         if self.isRequestUsed { self.renewRequest() }
-        switch self.machine.tick(written: self.written, pending: self.pending, now: Duration(since: now)) {
+        switch self.machine.tick(written: self.written, pending: self.untaken, now: Duration(since: now)) {
         case .nothing:
             break
         case .tooSlow:

@@ -282,7 +282,7 @@ extension HTTP1ServerConnection {
 
         /// A look at the deadlines.
         ///
-        /// `written` are all bytes that were given to the channel so far, and `pending` those that it has not sent.
+        /// `written` are all bytes that were given to the channel so far, and `pending` those that the caller has not taken.
         package mutating func tick(written: UInt64, pending: Int, now: Duration) -> Tick {
             guard !self.isClosed else { return .nothing }
             if self.isTooSlow(written: written, pending: pending, now: now) {

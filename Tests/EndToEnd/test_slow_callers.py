@@ -235,6 +235,21 @@ async def test_a_caller_that_reads_steadily(start, kind):
     await comes_to_rest(gateway)
 
 
+async def test_a_caller_that_reads_little_but_steadily(start):
+    """Nor is one too slow that takes 16 KiB in the time, wherever the bytes wait that it has not taken."""
+    gateway = start(slowReader=SLOW)
+    reader, _ = await large_answer(gateway, "json", 12 * MEGABYTE)
+    began = time.monotonic()
+    while time.monotonic() - began < 10:
+        try:
+            assert await reader.take(20_000)
+        except ConnectionError:
+            raise AssertionError(f"cut after {reader.received} bytes and {time.monotonic() - began:.1f} s") from None
+        await asyncio.sleep(0.1)
+    reader.wire.abort()
+    await comes_to_rest(gateway)
+
+
 async def is_cut(gateway, reader, within):
     """Waits until the gateway lets go of the connection; gives how long that took."""
     local = reader.wire.writer.get_extra_info("sockname")[1]
