@@ -266,24 +266,20 @@ final class LinkExchange: CallerExchange {
             self.call = nil
             return self.refuse(status: 200, code: -32_800, "cancelled", outcome: .clientGone)
         }
-        guard let call else { return self.fail(Self.timeout(executed: self.giveUp())) }
-        // Only the link knows whether the upstream has it: it may have got it this moment.
-        self.call = nil
-        self.deadline = .distantFuture
-        let isTold = self.message.method != .initialize
-        let exchange = NIOLoopBound(self, eventLoop: self.loop.eventLoop)
-        self.link.execute { link in
-            let isWritten = link.timedOut(call, isTold: isTold)
-            exchange.execute { $0.fail(Self.timeout(executed: isWritten ? .unknown : .no)) }
+        // The link has it, and sends it even if the upstream reads nothing now.
+        let executed = self.call == nil ? self.giveUp() : .unknown
+        if let call {
+            self.call = nil
+            let isTold = self.message.method != .initialize
+            self.link.execute { $0.timedOut(call, isTold: isTold) }
         }
-    }
-
-    private static func timeout(executed: GatewayError.Executed) -> GatewayError {
-        GatewayError(
-            .upstreamTimeout,
-            executed: executed,
-            "no complete answer within the timeout of this server",
-            cause: "response_timeout"
+        self.fail(
+            GatewayError(
+                .upstreamTimeout,
+                executed: executed,
+                "no complete answer within the timeout of this server",
+                cause: "response_timeout"
+            )
         )
     }
 }

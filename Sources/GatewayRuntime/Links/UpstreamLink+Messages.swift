@@ -203,13 +203,9 @@ extension UpstreamLink {
     }
 
     /// An upstream that does not answer several calls in a row is stuck (faults F83).
-    ///
-    /// Returns whether the upstream has all of the call.
-    func timedOut(_ call: Int64, isTold: Bool) -> Bool {
-        let isWritten = self.written.contains(call)
-        defer { self.restartIfStuck() }
+    func timedOut(_ call: Int64, isTold: Bool) {
         self.withdraw(call, reason: "timeout", isTold: isTold)
-        return isWritten
+        self.restartIfStuck()
     }
 
     private func restartIfStuck() {

@@ -489,9 +489,11 @@ final class UpstreamLink {
     func leave(_ caller: Int) {
         self.callers[caller] = nil
         let departure = self.bridge.left(caller)
+        // A line that waits for a program to read is written all the same, so that none of them is known not to run.
+        var error = self.settings.gone
+        error.executed = .unknown
         for call in departure.cancelled {
-            let error = self.error(self.settings.gone, for: call)
-            self.calls.removeValue(forKey: call)?.execute { $0.failed(error) }
+            self.calls.removeValue(forKey: call)?.execute { [error] in $0.failed(error) }
             self.written.remove(call)
             self.slowCallers.remove(call)
             self.channel?.send(ClientMessage.cancelled(Array("\(call)".utf8), reason: "session ended")) { _ in }
