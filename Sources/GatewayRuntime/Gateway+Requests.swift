@@ -191,7 +191,7 @@ extension Gateway {
             limit: self.limits.responseBufferBytes,
             upstream: upstream
         )
-        let isRunning = batch.start(elements.map { $0.idBytes(in: body) }) { index, responder in
+        let isRunning = batch.start(elements.map { ($0.isOwedAnswer, $0.idBytes(in: body)) }) { index, responder in
             self.postElement(elements[index], request, upstream, principal, session, responder)
         }
         return isRunning ? batch : nil
@@ -211,12 +211,8 @@ extension Gateway {
             let scan = try? EnvelopeScanner(maximumDepth: self.limits.jsonDepth).scan(body.readableBytesUInt8Span),
             case .message(let envelope) = scan,
             session.map({ self.sessions.begin($0.id, principal: principal) != nil }) ?? true
-        else {
-            // An element before it found the session lost. One without an id is owed nothing.
-            if let id = element.idBytes(in: request.body) { return self.refuseSession(id, responder) }
-            responder.respond(status: 404, body: nil) { _ in }
-            return nil
-        }
+            // An element before it found the session lost.
+        else { return self.refuseSession(element.idBytes(in: request.body), responder) }
         let message = CallerMessage(envelope: envelope, era: .handshake, body: body)
         let call = Call(message: message, request: request, upstream: upstream, principal: principal, session: session)
         if session == nil, case .http(let http) = upstream.transport { return self.start(call, http, responder) }

@@ -38,16 +38,16 @@ final class BatchExchange: DownstreamExchange, MessageSink {
 
     /// Takes up every element; `make` gives an exchange for one that is not answered at once.
     ///
-    /// `ids` are those that answers are owed to. Returns whether anything is still to come.
+    /// `owed` says whether an answer is owed to each, and to which id. Returns whether anything is still to come.
     func start(
-        _ ids: [[UInt8]?],
+        _ owed: [(isOwed: Bool, id: [UInt8]?)],
         _ make: (Int, any DownstreamResponder) -> (any DownstreamExchange)?
     ) -> Bool {
         guard let loop = self.responder?.loop else { return false }
         // One more, so that nothing ends before everything began.
-        self.left = ids.count + 1
-        for (index, id) in ids.enumerated() {
-            let responder = BatchElementResponder(self, id: id, loop: loop)
+        self.left = owed.count + 1
+        for (index, owed) in owed.enumerated() {
+            let responder = BatchElementResponder(self, isOwed: owed.isOwed, id: owed.id, loop: loop)
             if let exchange = make(index, responder) { self.exchanges.append(exchange) }
         }
         self.ended()
@@ -196,12 +196,14 @@ final class BatchExchange: DownstreamExchange, MessageSink {
 private final class BatchElementResponder: DownstreamResponder {
     let loop: GatewayLoop
     private let batch: BatchExchange
-    /// The id that an answer is owed to; nil: none is.
+    /// Whether the caller gets to see what is answered: not for a notification or a response, whatever became of it.
+    private let isOwed: Bool
     private let id: [UInt8]?
     private var hasAnswered = false
 
-    init(_ batch: BatchExchange, id: [UInt8]?, loop: GatewayLoop) {
+    init(_ batch: BatchExchange, isOwed: Bool, id: [UInt8]?, loop: GatewayLoop) {
         self.batch = batch
+        self.isOwed = isOwed
         self.id = id
         self.loop = loop
     }
@@ -212,7 +214,7 @@ private final class BatchElementResponder: DownstreamResponder {
     func respond(status: Int, body: ByteBuffer?, fields: (inout ByteBuffer) -> Void) {
         guard !self.hasAnswered else { return }
         self.hasAnswered = true
-        self.batch.answered(body.flatMap { $0.readableBytes > 0 ? $0 : nil }, id: self.id)
+        self.batch.answered(body.flatMap { self.isOwed && $0.readableBytes > 0 ? $0 : nil }, id: self.id)
     }
 
     // Answers come as messages only; one that broke off has none.
@@ -224,6 +226,14 @@ private final class BatchElementResponder: DownstreamResponder {
 }
 
 extension EnvelopeScanner.BatchElement {
+    /// Whether it is a request, or no message at all, which is answered under no id (JSON-RPC 2.0 §6).
+    var isOwedAnswer: Bool {
+        switch self.message {
+        case .success(let envelope): envelope.kind == .request
+        case .failure: true
+        }
+    }
+
     /// The id that an answer to it is owed to; nil for a notification, a response, and what is no message.
     func idBytes(in batch: ByteBuffer) -> [UInt8]? {
         guard case .success(let envelope) = self.message, envelope.kind == .request, let id = envelope.id else {
