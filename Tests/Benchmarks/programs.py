@@ -1,0 +1,124 @@
+# This source file is part of mcp-proxy.
+# SPDX-License-Identifier: Apache-2.0
+"""What a measurement starts, each program on its core, and the call that it sends."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+PROXY_CORE, LOAD_CORE = 0, 1
+VERSION = {"handshake": "2025-11-25", "stateless": "2026-07-28"}
+
+NGINX = """
+daemon off; master_process off; worker_processes 1; pid {directory}/{name}.pid; error_log {directory}/{name}.log error;
+worker_rlimit_nofile 20000;
+events {{ worker_connections 8192; }}
+{http}
+"""
+
+
+def fail(text):
+    print(f"{Path(sys.argv[0]).name}: {text}", file=sys.stderr)
+    sys.exit(1)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def pinned(core, argv):
+    return (["taskset", "-c", str(core)] if (os.cpu_count() or 1) > 1 else []) + [str(a) for a in argv]
+
+
+def reach(port, deadline=10):
+    """Waits until something listens on the port; the seconds that it took."""
+    began = time.monotonic()
+    while True:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return time.monotonic() - began
+        if time.monotonic() - began > deadline:
+            fail(f"nothing listens on port {port} after {deadline} s")
+        time.sleep(0.0005)
+
+
+class Program:
+    """A pinned process, its CPU time and its memory."""
+
+    def __init__(self, name, core, argv, port, directory, env=None):
+        self.name, self.port = name, port
+        self.errors = open(directory / f"{name}.stderr", "wb")
+        self.process = subprocess.Popen(pinned(core, argv), stdout=self.errors, stderr=self.errors, env=env)
+        self.first_accept = reach(port)
+
+    def cpu(self):
+        """Seconds of CPU time so far, user and system, of all threads that it has or had."""
+        return time.clock_gettime(~self.process.pid << 3 | 2)  # what clock_getcpuclockid(3) gives
+
+    def rss(self):
+        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) * 1024
+        return 0
+
+    def stop(self):
+        self.process.terminate()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.errors.close()
+
+
+def json_answer(size):
+    """A tools/call result for id 1 of exactly this many bytes: what comes before its filler, and after."""
+    head = '{"jsonrpc":"2.0","id":1,"result":{"content":[{"type":"text","text":"'
+    tail = '"}],"isError":false}}'
+    return head, tail, size - len(head) - len(tail)
+
+
+def start_nginx(name, core, port, http, directory):
+    configuration = directory / f"{name}.conf"
+    configuration.write_text(NGINX.format(directory=directory, name=name, http=http))
+    program = shutil.which("nginx") or "/usr/sbin/nginx"
+    return Program(name, core, [program, "-c", configuration, "-p", directory], port, directory)
+
+
+def temporary_paths(directory):
+    return " ".join(f"{kind}_temp_path {directory};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+
+
+def run_gateway(name, binary, configuration, port, directory, arguments=()):
+    """The gateway on the core of the proxies, with one event loop."""
+    threads = ["--threads", "1"] if "--threads" in subprocess.run(
+        [binary, "--help"], capture_output=True, text=True, check=False).stdout else []
+    env = {**os.environ, "MCP_PROXY_LOOPS": "1"}
+    argv = [binary, "--config", configuration, *threads, *arguments]
+    return Program(name, PROXY_CORE, argv, port, directory, env)
+
+
+def request_of(scenario):
+    """Header fields and body of the call that is sent over and over."""
+    era = "stateless" if scenario == "stateless" else "handshake"
+    params = {"name": "echo", "arguments": {"text": "hello there, how are you today?"}}
+    fields = {
+        "Content-Type": "application/json",
+        "Accept": "application/json, text/event-stream",
+        "MCP-Protocol-Version": VERSION[era],
+    }
+    if era == "stateless":
+        params["_meta"] = {
+            "io.modelcontextprotocol/protocolVersion": VERSION[era],
+            "io.modelcontextprotocol/clientCapabilities": {},
+        }
+        fields |= {"Mcp-Method": "tools/call", "Mcp-Name": "echo"}
+    body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}, separators=(",", ":"))
+    return fields, body
