@@ -99,7 +99,7 @@ def temporary_paths(directory):
 def run_gateway(name, binary, configuration, port, directory, arguments=()):
     """The gateway on the core of the proxies, with one event loop."""
     threads = ["--threads", "1"] if "--threads" in subprocess.run(
-        [binary, "--help"], capture_output=True, text=True, check=False).stdout else []
+        [binary, "serve", "--help"], capture_output=True, text=True, check=False).stdout else []
     env = {**os.environ, "MCP_PROXY_LOOPS": "1"}
     argv = [binary, "--config", configuration, *threads, *arguments]
     return Program(name, PROXY_CORE, argv, port, directory, env)
