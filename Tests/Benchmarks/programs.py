@@ -85,23 +85,24 @@ def json_answer(size):
     return head, tail, size - len(head) - len(tail)
 
 
-def start_nginx(name, core, port, http, directory):
+def start_nginx(name, core, port, http, directory, before=()):
+    """`before`: the program that starts it, with its arguments."""
     configuration = directory / f"{name}.conf"
     configuration.write_text(NGINX.format(directory=directory, name=name, http=http))
     program = shutil.which("nginx") or "/usr/sbin/nginx"
-    return Program(name, core, [program, "-c", configuration, "-p", directory], port, directory)
+    return Program(name, core, [*before, program, "-c", configuration, "-p", directory], port, directory)
 
 
 def temporary_paths(directory):
     return " ".join(f"{kind}_temp_path {directory};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
 
 
-def run_gateway(name, binary, configuration, port, directory, arguments=()):
-    """The gateway on the core of the proxies, with one event loop."""
+def run_gateway(name, binary, configuration, port, directory, arguments=(), before=()):
+    """The gateway on the core of the proxies, with one event loop; `before` as for nginx."""
     threads = ["--threads", "1"] if "--threads" in subprocess.run(
         [binary, "serve", "--help"], capture_output=True, text=True, check=False).stdout else []
     env = {**os.environ, "MCP_PROXY_LOOPS": "1"}
-    argv = [binary, "--config", configuration, *threads, *arguments]
+    argv = [*before, binary, "--config", configuration, *threads, *arguments]
     return Program(name, PROXY_CORE, argv, port, directory, env)
 
 
