@@ -13,14 +13,21 @@ package protocol Sweepable: AnyObject {
 
 /// One timer per event loop for all deadlines of its connections.
 ///
-/// A deadline fires at most one interval late. Confined to its event loop.
+/// A round looks at every entry once in an interval; a large one is made in slices, so that a crowd of connections makes
+/// nobody wait for the look at all of them. A deadline fires at most two intervals late. Confined to its event loop.
 package final class LoopSweeper {
     package static let interval = TimeAmount.milliseconds(250)
+    /// So many entries are looked at in one go, which takes a few tens of microseconds.
+    private static let sliceSize = 64
 
     private let eventLoop: any EventLoop
     // Unchecked: `add` and `remove` alone change it, and call nobody meanwhile (decision 0014).
     @exclusivity(unchecked) private var entries: [any Sweepable] = []
-    private var timer: RepeatedTask?
+    private var timer: Scheduled<Void>?
+    /// The entries that this round has not come to are those before this index: it goes from the last to the first, since an
+    /// entry that is removed has the last one put in its place.
+    private var left = 0
+    private var isSweeping = false
 
     package init(eventLoop: any EventLoop) {
         self.eventLoop = eventLoop
@@ -29,11 +36,7 @@ package final class LoopSweeper {
     package func add(_ entry: any Sweepable) {
         entry.sweepIndex = self.entries.count
         self.entries.append(entry)
-        guard self.timer == nil else { return }
-        let sweeper = NIOLoopBound(self, eventLoop: self.eventLoop)
-        self.timer = self.eventLoop.scheduleRepeatedTask(initialDelay: Self.interval, delay: Self.interval) { _ in
-            sweeper.value.sweep(now: .now())
-        }
+        if self.timer == nil, !self.isSweeping { self.sweepLater(in: Self.interval) }
     }
 
     package func remove(_ entry: any Sweepable) {
@@ -48,16 +51,30 @@ package final class LoopSweeper {
         if self.entries.isEmpty {
             self.timer?.cancel()
             self.timer = nil
+            self.left = 0
         }
     }
 
-    /// Entries may remove themselves, or others, while they are swept; whoever is missed has its turn next time.
+    private func sweepLater(in pause: TimeAmount) {
+        let sweeper = NIOLoopBound(self, eventLoop: self.eventLoop)
+        self.timer = self.eventLoop.scheduleTask(in: pause) { sweeper.value.sweep(now: .now()) }
+    }
+
+    /// Entries may remove themselves, or others, while they are swept.
     private func sweep(now: NIODeadline) {
-        var index = self.entries.count
-        while index > 0 {
-            index = min(index, self.entries.count) - 1
-            guard index >= 0 else { return }
-            self.entries[index].sweep(now: now)
+        self.timer = nil
+        self.isSweeping = true
+        if self.left == 0 { self.left = self.entries.count }
+        let slices = max(1, (self.entries.count + Self.sliceSize - 1) / Self.sliceSize)
+        let end = max(0, self.left - Self.sliceSize)
+        while self.left > end {
+            self.left = min(self.left, self.entries.count) - 1
+            guard self.left >= 0 else { break }
+            self.entries[self.left].sweep(now: now)
         }
+        self.left = max(self.left, 0)
+        self.isSweeping = false
+        guard !self.entries.isEmpty else { return }
+        self.sweepLater(in: .nanoseconds(Self.interval.nanoseconds / Int64(slices)))
     }
 }

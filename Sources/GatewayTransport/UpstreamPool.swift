@@ -92,11 +92,14 @@ package final class UpstreamPool: Sweepable {
         self.sweeper.remove(self)
     }
 
+    private static let closesAtATime = 64
+
     package func sweep(now: NIODeadline) {
         for (connection, deadline) in self.dialing.values where deadline <= now { connection.dialTimedOut() }
         // What closed by itself is still listed until now; looking for it then would cost more than skipping it here.
-        let idle = self.idle
-        for connection in idle where connection.idleSince + connection.idleLimit <= now { connection.close() }
+        // Not all of a crowd's at once: closing takes its time, in which nobody else is served.
+        let due = self.idle.lazy.filter { $0.isIdle && $0.idleSince + $0.idleLimit <= now }.prefix(Self.closesAtATime)
+        for connection in Array(due) { connection.close() }
         let before = self.idle.count
         self.idle.removeAll { !$0.isIdle }
         self.idleGauge?.subtract(before - self.idle.count)
