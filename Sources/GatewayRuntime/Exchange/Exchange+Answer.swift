@@ -152,21 +152,15 @@ extension Exchange {
         if self.collected.isEmpty, !hold.isFailure, !Self.beginsJSON(bytes) {
             return self.fail(self.protocolFailure("the answer is no JSON", "bad_json", executed: .yes))
         }
+        if case .upToThreshold = hold, self.collected.count + bytes.readableBytes >= self.holdThreshold {
+            return self.relayHeld(and: bytes)
+        }
         let isTaken = self.collected.append(bytes)
         self.buffered(self.collected.count)
         // There may be no room for it.
         guard !self.isGone else { return }
         let limit = isTaken ? self.holdLimit : 0
         switch hold {
-        case .upToThreshold where self.collected.count >= self.holdThreshold:
-            self.phase = .relaying
-            let fields = self.answer.fields
-            self.beginReply(status: self.answer.status, length: self.answer.length) { head in
-                head.writeImmutableBuffer(fields)
-            }
-            let held = self.collected.takeAll()
-            self.buffered(0)
-            self.relay(held)
         case .whole where self.collected.count > limit:
             self.fail(
                 self.protocolFailure(
@@ -184,6 +178,21 @@ extension Exchange {
         default:
             break
         }
+    }
+
+    /// The answer is longer than what is held back: from now on it goes out as it comes.
+    ///
+    /// What was held goes by itself: in one buffer with what came now it would be kept until the last byte of both is taken.
+    private func relayHeld(and bytes: ByteBuffer) {
+        self.phase = .relaying
+        let fields = self.answer.fields
+        self.beginReply(status: self.answer.status, length: self.answer.length) { head in
+            head.writeImmutableBuffer(fields)
+        }
+        let held = self.collected.takeAll()
+        self.buffered(0)
+        if held.readableBytes > 0 { self.relay(held) }
+        self.relay(bytes)
     }
 
     private static func beginsJSON(_ bytes: ByteBuffer) -> Bool {
