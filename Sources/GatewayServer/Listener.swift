@@ -17,6 +17,17 @@ package final class Listener: Sendable {
             """
     )
 
+    /// TCP_NOTSENT_LOWAT: what the system keeps of an answer beyond what the caller has room for.
+    ///
+    /// By itself it takes up to 4 MiB for a caller that reads nothing, which are counted nowhere, and in a container are its
+    /// memory.
+    private static let unsentBytes = ChannelOptions.Types.SocketOption.Value(128 * 1024)
+    #if os(Linux)
+    private static let unsentLimit = NIOBSDSocket.Option(rawValue: 25)
+    #else
+    private static let unsentLimit = NIOBSDSocket.Option(rawValue: 0x201)
+    #endif
+
     private let channel: any Channel
     private let connections: Connections
 
@@ -44,6 +55,7 @@ package final class Listener: Sendable {
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
             .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
             .childChannelOption(.allowRemoteHalfClosure, value: true)
+            .childChannelOption(.tcpOption(Self.unsentLimit), value: Self.unsentBytes)
             .childChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
                     guard let loop = loops.first(where: { $0.eventLoop === channel.eventLoop }),

@@ -52,6 +52,14 @@ package struct Dialer: Sendable {
         (try? SocketAddress(ipAddress: host, port: 0)) == nil ? host : nil
     }
 
+    /// What every connection to an upstream or a proxy begins with.
+    ///
+    /// A channel hands on as many pieces of 64 KiB as it may read in one go before it hears that reading stops, and keeps as
+    /// many buffers, idle or not. With one, thousands of answers that nobody takes cost 64 KiB each, not 256.
+    static func bootstrap(on eventLoop: any EventLoop) -> ClientBootstrap {
+        ClientBootstrap(group: eventLoop).channelOption(.maxMessagesPerRead, value: 1)
+    }
+
     /// Opens a connection on `eventLoop` for `connection`, which says when it is usable.
     func dial(on eventLoop: any EventLoop, for connection: UpstreamConnection) {
         if let route {
@@ -59,7 +67,7 @@ package struct Dialer: Sendable {
             return
         }
         let bound = NIOLoopBound(connection, eventLoop: eventLoop)
-        ClientBootstrap(group: eventLoop)
+        Self.bootstrap(on: eventLoop)
             .connectTimeout(self.timeout)
             .resolver(NameQueries(self.origin.host, from: self.names, on: eventLoop))
             .connect(host: self.origin.host, port: self.origin.port)

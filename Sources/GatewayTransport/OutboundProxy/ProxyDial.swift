@@ -181,7 +181,7 @@ final class ProxyDial {
         let tls = self.route.tls
         let dial = NIOLoopBound(self, eventLoop: self.eventLoop)
         let speeches = NIOLoopBound(speech, eventLoop: self.eventLoop)
-        ClientBootstrap(group: self.eventLoop)
+        Dialer.bootstrap(on: self.eventLoop)
             .connectTimeout(self.dialer.timeout)
             .resolver(NameQueries(proxy.host, from: self.dialer.names, on: self.eventLoop))
             .channelInitializer { channel in
