@@ -183,17 +183,35 @@ package final class Gateway: Sendable {
 
     private func expireSessions() async {
         let interval = min(max(self.limits.sessionIdle / 4, .milliseconds(250)), .seconds(15))
+        var memory = MemoryRelease(resident: ProcessMetrics.residentBytes ?? 0)
         while !Task.isCancelled {
             // Cancelled or not, the loop condition decides.
             try? await Task.sleep(for: interval)
             let expired = self.sessions.expire()
             await self.end(expired)
-            // What thousands of sessions needed is not kept for the next thousands.
-            if expired.count >= Self.manySessions { gateway_release_free_memory() }
+            self.releaseMemory(&memory, isOver: expired.count >= Self.manySessions)
         }
     }
 
     private static let manySessions = 256
+
+    /// What thousands of calls, or of sessions, needed is not kept for the next thousands.
+    ///
+    /// `isOver`: many sessions have just ended.
+    private func releaseMemory(_ memory: inout MemoryRelease, isOver: Bool) {
+        let load = {
+            let underWay = self.inFlight.load(ordering: .relaxed) + self.streams.load(ordering: .relaxed)
+            return self.buffers.bytes + underWay * Self.bytesOfCall
+        }
+        guard let resident = ProcessMetrics.residentBytes else { return }
+        let isDue = memory.isDue(resident: resident, load: load())
+        guard isDue || isOver else { return }
+        gateway_release_free_memory()
+        memory.released(resident: ProcessMetrics.residentBytes ?? resident, load: load())
+    }
+
+    /// What a call or a stream needs beside what is counted, about.
+    private static let bytesOfCall = 64 * 1024
     /// Sessions that are ended upstream at a time: a crowd that leaves together must not come back as a flood.
     private static let endsAtATime = 32
 

@@ -3,11 +3,14 @@
 
 /// What the process costs: memory, descriptors, processor time, and since when.
 package enum ProcessMetrics {
+    /// The memory of the process, in bytes; nil where the system does not say.
+    package static var residentBytes: Int? { Platform.Process.residentBytes() }
+
     /// Adds `mcp_proxy_process_*`, read at each scrape; on systems without `/proc` they stay away.
     package static func register(in registry: MetricsRegistry) {
         guard let start = Platform.Process.startTime() else { return }
         registry.callback(.processStartTime) { start }
-        registry.callback(.processResidentMemory) { Platform.Process.residentBytes().map(Double.init) }
+        registry.callback(.processResidentMemory) { self.residentBytes.map(Double.init) }
         registry.callback(.processOpenFDs) { Platform.Process.openDescriptors().map(Double.init) }
         registry.callback(.processCPU) { Platform.Process.cpuNanoseconds().map { Double($0) / 1e9 } }
     }

@@ -1,0 +1,38 @@
+// This source file is part of mcp-proxy.
+// SPDX-License-Identifier: Apache-2.0
+
+/// When memory that is free, but kept by the allocator, is given back to the system.
+///
+/// Giving it back takes the allocator's locks for some milliseconds, so it is done when it promises something: when the
+/// process grew, or when most of what it did is over.
+package struct MemoryRelease: Sendable {
+    /// What the process has to have grown by, in bytes.
+    package static let growth = 64 * 1024 * 1024
+
+    private let least: Int
+    /// What was left after the last time.
+    private var settled: Int
+    /// The greatest load since then.
+    private var greatestLoad = 0
+
+    /// `resident` is the memory that the process begins with, in bytes.
+    package init(resident: Int) {
+        self.least = resident
+        self.settled = resident
+    }
+
+    /// Whether to give memory back now; `load` is a measure of what the process holds and does, in bytes.
+    ///
+    /// To be followed by `released`, if so.
+    package mutating func isDue(resident: Int, load: Int) -> Bool {
+        self.greatestLoad = max(self.greatestLoad, load)
+        if resident - self.settled >= Self.growth { return true }
+        return load < self.greatestLoad / 2 && resident - self.least >= Self.growth
+    }
+
+    /// It was given back, and the process has so much now.
+    package mutating func released(resident: Int, load: Int) {
+        self.settled = resident
+        self.greatestLoad = load
+    }
+}
