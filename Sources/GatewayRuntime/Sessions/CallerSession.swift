@@ -169,8 +169,9 @@ package final class CallerSession: Sendable {
             defer { state = State(isOver: true) }
             return state
         }
+        before.listener?.stream.execute { $0.sessionEnded() }
         before.listener?.end()
-        for stream in before.streams.values { stream.execute { $0.giveUp() } }
+        for stream in before.streams.values { stream.execute { $0.sessionEnded() } }
         for body in before.onClose { body() }
         return (before.binding, before.isCounted)
     }
@@ -232,11 +233,13 @@ package final class CallerSession: Sendable {
             share: self.share,
             overdueLimit: overdueLimit,
             keep: { [weak self] in self?.keepFinished(number) ?? false },
-            onEnd: { [weak self] in self?.state.withLock { $0.streams[number] = nil } }
+            onEnd: { [weak self] _ in self?.state.withLock { $0.streams[number] = nil } }
         )
-        self.state.withLock { state in
+        let isOver = self.state.withLock { state in
             if !state.isOver { state.streams[number] = NIOLoopBound(stream, eventLoop: loop.eventLoop) }
+            return state.isOver
         }
+        if isOver { stream.sessionEnded() }
         return stream
     }
 

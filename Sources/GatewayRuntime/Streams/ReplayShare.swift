@@ -9,7 +9,7 @@ import Synchronization
 /// What one session keeps of its streams for a caller that lost a connection and comes back.
 ///
 /// Every stream has a bound of its own; this is the bound of all together, in bytes and in streams that wait for their
-/// caller. The streams that lost their connection first are given up first.
+/// caller, finished or not. Those that wait longest are given up first.
 final class ReplayShare: Sendable {
     /// Bytes that the streams of a session keep together.
     static let byteLimit = 4 * 1024 * 1024
@@ -18,8 +18,8 @@ final class ReplayShare: Sendable {
 
     private struct State: ~Copyable {
         var held: HeldBytes
-        /// Streams that lost their connection and have got no other, by their number, oldest first.
-        var lost = Deque<(number: Int, stream: NIOLoopBound<WeakStream>)>()
+        /// Streams that wait for their caller, those that wait longest first.
+        var lost = Deque<(id: ObjectIdentifier, stream: NIOLoopBound<WeakStream>)>()
         /// Whether the process had no room for what is kept: streams with a connection keep less from now on.
         var isPressed = false
     }
@@ -58,13 +58,13 @@ final class ReplayShare: Sendable {
         self.state.withLock { $0.held.count > ($0.isPressed ? BufferLedger.largeSize : Self.byteLimit) }
     }
 
-    /// A stream lost its connection and waits for its caller.
+    /// A stream waits for its caller from now on.
     func lost(_ stream: CallerStream) {
-        let number = stream.number
+        let id = ObjectIdentifier(stream)
         let bound = NIOLoopBound(WeakStream(stream), eventLoop: stream.loop.eventLoop)
         let oldest: NIOLoopBound<WeakStream>? = self.state.withLock { state in
-            state.lost.removeAll { $0.number == number }
-            state.lost.append((number, bound))
+            state.lost.removeAll { $0.id == id }
+            state.lost.append((id, bound))
             return state.lost.count > Self.lostLimit ? state.lost.popFirst()?.stream : nil
         }
         Self.giveUp(oldest)
@@ -72,8 +72,8 @@ final class ReplayShare: Sendable {
 
     /// A stream waits for its caller no longer.
     func found(_ stream: CallerStream) {
-        let number = stream.number
-        self.state.withLock { $0.lost.removeAll { $0.number == number } }
+        let id = ObjectIdentifier(stream)
+        self.state.withLock { $0.lost.removeAll { $0.id == id } }
     }
 
     /// Gives up the stream that has waited longest for its caller.

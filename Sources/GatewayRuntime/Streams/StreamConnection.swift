@@ -47,7 +47,7 @@ final class StreamConnection: DownstreamExchange, StreamOutlet, Sweepable {
         if stream.eventLoop === self.loop.eventLoop {
             let stream = stream.value
             self.onLeave = { [weak self] in if let self { stream.detach(self) } }
-            self.onWritable = { stream.outletBecameWritable() }
+            self.onWritable = { [weak self] in if let self { stream.outletBecameWritable(self) } }
             stream.attach(self, after: event)
         } else {
             let connection = NIOLoopBound(self, eventLoop: self.loop.eventLoop)
@@ -223,7 +223,7 @@ private final class RemoteOutlet: StreamOutlet, @unchecked Sendable {
         self.stream.execute { stream in
             let wasWritable = self.isWritable
             self.pending -= count
-            if !wasWritable, self.isWritable { stream.outletBecameWritable() }
+            if !wasWritable, self.isWritable { stream.outletBecameWritable(self) }
         }
     }
 
