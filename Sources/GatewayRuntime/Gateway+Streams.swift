@@ -85,22 +85,7 @@ extension Gateway {
             return listening.start(for: connection)
         }
         guard let session else { return connection.finish() }
-        connection.attach(to: self.makeListener(of: session, on: loop), after: nil)
-    }
-
-    /// A stream for what comes unasked over a stream of messages, or in a session that callers share.
-    private func makeListener(of session: CallerSession, on loop: GatewayLoop) -> NIOLoopBound<CallerStream> {
-        let stream = CallerStream(
-            number: 0,
-            loop: loop,
-            isResumable: true,
-            isPrimed: session.isPrimed,
-            source: nil,
-            share: session.share,
-            overdueLimit: CallerStream.unaskedLimit
-        )
-        let bound = NIOLoopBound(stream, eventLoop: loop.eventLoop)
-        return session.listener(orElse: .init(stream: bound) { bound.execute { $0.finish() } }) ?? bound
+        connection.attach(to: session.makeListener(on: loop), after: nil)
     }
 
     /// A DELETE: the end of a handshake session.

@@ -341,4 +341,48 @@ import Testing
         }
         #expect(over == [1, 2])
     }
+
+    static func session(_ probe: Probe) -> CallerSession {
+        var random = SystemRandomNumberGenerator()
+        return CallerSession(
+            id: SessionID(using: &random),
+            principal: Principal(upstream: 0, token: nil, forwarded: [], tokenOwner: nil),
+            buffers: probe.ledger
+        )
+    }
+
+    @Test("A caller that stayed away for too long can listen again")
+    func listensAgain() {
+        let probe = Probe()
+        let session = Self.session(probe)
+        let (first, second) = (Outlet(), Outlet())
+        let listener = session.makeListener(on: probe.loop)
+        listener.value.attach(first)
+        #expect(session.makeListener(on: probe.loop).value === listener.value)
+        listener.value.detach(first)
+        probe.eventLoop.advanceTime(by: .seconds(60))
+        #expect(session.listener == nil)
+        #expect(!session.deliver(ByteBuffer(string: "{}")))
+        session.makeListener(on: probe.loop).value.attach(second)
+        #expect(session.deliver(ByteBuffer(string: "{}")))
+        #expect(second.log == ["id: 0-1"])
+        _ = session.close()
+        #expect(second.log == ["id: 0-1", "finish"])
+    }
+
+    @Test("In a session that is over a stream is at its end at once, and waits for nobody")
+    func sessionOver() {
+        let probe = Probe()
+        let session = Self.session(probe)
+        _ = session.close()
+        let (listening, answered) = (Outlet(), Outlet())
+        session.makeListener(on: probe.loop).value.attach(listening)
+        #expect(listening.log == ["finish"])
+        let answer = session.makeAnswerStream(on: probe.loop, source: probe.source, overdueLimit: 100)
+        answer.attach(answered)
+        answer.send(ByteBuffer(string: "{}"))
+        answer.detach(answered)
+        #expect(answered.log == ["id: 1-1"])
+        #expect(probe.source.log == ["writable", "expired"] && probe.held == 0)
+    }
 }

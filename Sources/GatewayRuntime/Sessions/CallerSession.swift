@@ -243,6 +243,29 @@ package final class CallerSession: Sendable {
         return stream
     }
 
+    /// The stream that it listens on, made if there is none, where what comes unasked is brought by a stream of messages or
+    /// by a session that callers share.
+    func makeListener(on loop: GatewayLoop) -> NIOLoopBound<CallerStream> {
+        let stream = CallerStream(
+            number: 0,
+            loop: loop,
+            isResumable: true,
+            isPrimed: self.isPrimed,
+            source: nil,
+            share: self.share,
+            overdueLimit: CallerStream.unaskedLimit,
+            // The next GET gets another one.
+            onEnd: { [weak self] in self?.forgetListener($0) }
+        )
+        let bound = NIOLoopBound(stream, eventLoop: loop.eventLoop)
+        if let listener = self.listener(orElse: .init(stream: bound) { bound.execute { $0.finish() } }) {
+            return listener
+        }
+        // The session ended meanwhile: whoever attaches is at the end at once.
+        stream.finish()
+        return bound
+    }
+
     /// Keeps a stream that is over, in place of the oldest of those that are kept so.
     private func keepFinished(_ number: Int) -> Bool {
         let (isKept, oldest): (Bool, NIOLoopBound<CallerStream>?) = self.state.withLock { state in
