@@ -176,6 +176,38 @@ import Testing
         }
     }
 
+    @Test("One of the old transport that cannot be opened again ends with its stream")
+    func legacyOver() async throws {
+        let isFirst = Mutex(true)
+        // swift-format-ignore: OnlyOneTrailingClosureArgument
+        try await withGateway(script: { turn in
+            let wasFirst = isFirst.withLock { first in
+                defer { first = false }
+                return first
+            }
+            switch turn.request.method {
+            case "initialize" where wasFirst: turn.behave(session: "once")
+            case "notifications/initialized": turn.behave()
+            default: turn.answer(404, "", type: nil)
+            }
+        }) { gateway in
+            let client = try await gateway.connect()
+            client.send("GET /echo/sse HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n")
+            let opening = try await client.read(until: "\n\n\r\n")
+            let line = try #require(opening.split(whereSeparator: \.isNewline).first { $0.hasPrefix("data: ") })
+            let place = String(line.dropFirst("data: ".count))
+            for message in [Message.initialize, Message.call(id: "5")] {
+                let caller = try await gateway.connect()
+                expect(try await caller.exchange(TestGateway.post(message, to: place)).status, is: 202)
+                try await client.read(until: #""id":\#(message == Message.initialize ? 0 : 5)"#)
+                caller.close()
+            }
+            try await client.read(until: "0\r\n\r\n")
+            try await gateway.metric(#"mcp_proxy_sessions{server="echo"}"#, is: "0")
+            #expect(gateway.gateway.sessions.count == 0)
+        }
+    }
+
     // MARK: Limits
 
     @Test("At sessionsPerToken the longest idle session of the same token makes room, never one in use or another's")

@@ -92,9 +92,7 @@ final class StreamConnection: DownstreamExchange, StreamOutlet, Sweepable {
 
     func finish() {
         self.onLeave = nil
-        self.begin()
-        self.responder?.finish()
-        self.leave()
+        self.end()
     }
 
     func reset() {
@@ -131,9 +129,9 @@ final class StreamConnection: DownstreamExchange, StreamOutlet, Sweepable {
 
     func drain() {
         // What such a caller is answered comes on its stream alone, so that stays for as long as there are calls.
-        guard let session, session.isLegacy else { return self.finish() }
+        guard let session, session.isLegacy else { return self.end() }
         // The session stays for whoever ends all sessions.
-        self.endWhenIdle { $0.finish() }
+        self.endWhenIdle { $0.end() }
     }
 
     /// The session of a caller of the old transport is of no more use: it ends, and its stream with it, when its calls have
@@ -163,6 +161,13 @@ final class StreamConnection: DownstreamExchange, StreamOutlet, Sweepable {
             connection.onIdle = nil
             end?(connection)
         }
+    }
+
+    /// Ends the answer in order; a stream that did not ask for that hears that its connection is gone.
+    private func end() {
+        self.begin()
+        self.responder?.finish()
+        self.leave()
     }
 
     private var isOver = false
