@@ -390,6 +390,24 @@ import Testing
         }
     }
 
+    @Test("Where the upstream says that it has none, a second connection that had the stream already ends in order")
+    func refusedLate() async throws {
+        let gets = Inbox<[UpstreamTurn]>([])
+        try await withGateway(script: Self.script(gets)) { gateway in
+            let session = try #require(try await gateway.initialize())
+            let (one, two) = (try await gateway.connect(), try await gateway.connect())
+            one.send(Self.get(session))
+            let turn = try await Self.next(gets)
+            two.send(Self.get(session))
+            try await two.read(until: "id: 0-1\n")
+            turn.answer(405, "", type: nil, fields: ["Allow: POST"])
+            expect(try await one.answer().status, is: 405)
+            try await two.read(until: "0\r\n\r\n")
+            one.close()
+            two.close()
+        }
+    }
+
     @Test("At `streams` one more is refused with 503")
     func limit() async throws {
         let gets = Inbox<[UpstreamTurn]>([])

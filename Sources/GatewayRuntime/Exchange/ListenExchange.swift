@@ -243,10 +243,11 @@ final class ListenExchange: UpstreamReceiver, StreamSource {
 
     /// The upstream offers no such stream.
     private func refuse() {
-        let waiting = self.waiting
-        self.waiting = nil
+        let (stream, waiting) = (self.stream, self.waiting)
         if let stream, let session { session.forgetListener(stream) }
         self.finish()
+        // Another connection of the session may have it already.
+        stream?.finish()
         waiting?
             .refuse(status: 405, code: -32_000, "this server offers no GET stream") {
                 $0.writeStaticString("Allow: POST, DELETE\r\n")
