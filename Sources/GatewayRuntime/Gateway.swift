@@ -243,6 +243,7 @@ package final class Gateway: Sendable {
                             await self.endUpstream(self.close(session), of: upstream, timeout: TimeAmount(limit))
                         }
                     }
+                    for session in sessions.dropFirst(Self.closeLimit) { _ = self.close(session) }
                     for shared in self.sharedSessions.joined() {
                         guard let session = shared.close() else { continue }
                         ends.addTask { await self.end(session, of: shared.upstream, timeout: TimeAmount(limit)) }
