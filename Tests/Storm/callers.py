@@ -56,7 +56,7 @@ class Actor:
         self.number = number
         self.world = world
         self.ledger = world.ledger
-        self.random = random.Random(f"{world.seed} {number}")
+        self.reseed(world.seed)
         self.token = self.random.choice(world.tokens)
         self._steps: collections.deque[str] = collections.deque(maxlen=14)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -67,6 +67,9 @@ class Actor:
         self._last_id = 0
         self.over = False
         """Its session has ended, so that answers of what is under way may be missing."""
+
+    def reseed(self, seed: int) -> None:
+        self.random = random.Random(f"{seed} {self.number}")
 
     def __str__(self) -> str:
         return f"actor {self.number} ({type(self).__name__})"

@@ -220,7 +220,8 @@ class Storm:
         end = self.world.ends = time.monotonic() + self.arguments.seconds
         if self.arguments.seconds >= LONG:
             actors += [Patient] * 4
-        tasks = [asyncio.create_task(kind(number, self.world).run()) for number, kind in enumerate(actors, 1)]
+        people = [kind(number, self.world) for number, kind in enumerate(actors, 1)]
+        tasks = [asyncio.create_task(actor.run()) for actor in people]
         others = [asyncio.create_task(run()) for run in (self.reports, self.probes, self.kills, self.lags)]
         while time.monotonic() < end and self.gateway.process.poll() is None:
             failed = next((task for task in [*tasks, *others] if task.done()), None)
@@ -229,6 +230,12 @@ class Storm:
                 failed.result()
                 raise RuntimeError("a caller ended too early")
             await asyncio.sleep(0.25)
+            past = self.arguments.seconds - (end - time.monotonic())
+            seed = self.arguments.seed + int(past * self.arguments.seeds / self.arguments.seconds)
+            if seed != self.ledger.seed and time.monotonic() < end:
+                self.ledger.seed = seed
+                for actor in people:
+                    actor.reseed(seed)
         self.world.goes_on = False
         for task in others:
             task.cancel()
@@ -478,6 +485,7 @@ def show(storm: Storm) -> dict[str, Any]:
     outcome = {
         "seconds": storm.arguments.seconds,
         "seed": storm.arguments.seed,
+        "seeds": storm.arguments.seeds,
         "calls": dict(sorted(ledger.counts.items())),
         "outcomes": dict(ledger.reasons.most_common()),
         "callers that left or did otherwise": dict(ledger.left.most_common()),
@@ -501,6 +509,7 @@ def main(usage: str) -> int:
     parser = argparse.ArgumentParser("storm", description=usage, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("seconds", type=int)
     parser.add_argument("seed", type=int)
+    parser.add_argument("--seeds", type=int, default=1, help="so many, one after the other, from SEED on")
     parser.add_argument("--binary", type=Path)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--actors", type=int, default=90, help="how many callers there are beside each other")
