@@ -17,7 +17,7 @@ pytestmark = pytest.mark.gateway_only
 WAYS = ["close", "reset"]
 OPENED = 100
 WAITING = 20
-BATCHES = 30
+BATCHES = 15
 LOST = 300
 LOST_MOST = 16
 MOST = 60
@@ -154,7 +154,7 @@ async def test_batches(start, kind, way):
     gateway = start()
     caller = await Caller.open(gateway, "fast" if kind == "http" else kind, version="2025-03-26")
     padding = {"jsonrpc": "2.0", "id": 1000, "result": {"text": "x" * (3 << 20)}}
-    slow = [call_of("slow", {"seconds": 0.15, "ms": 150}, id=id) for id in range(100, 103)]
+    slow = [call_of("slow", {"seconds": 0.3, "ms": 300}, id=id) for id in range(100, 103)]
     batch = json.dumps([message("ping", id=1), padding, call_of("echo", {}, id=2), *slow]).encode()
     (await caller.send(batch)).reset()
     await comes_to_rest(gateway)

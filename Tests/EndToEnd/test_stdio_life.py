@@ -150,7 +150,7 @@ async def test_sigkill_of_the_gateway(gateway_of, child_of):
 
 
 @pytest.mark.long
-@pytest.mark.deadline(150)
+@pytest.mark.deadline(300)
 async def test_two_hundred_cycles(gateway_of, child_of):
     """A session with a child of its own, ended by DELETE, leaves nothing: no descriptor, thread, process or memory."""
     child = child_of("ok", options={"isolation": "session"})
