@@ -136,6 +136,8 @@ final class ScriptedUpstream: Sendable {
     /// What a test can wait for.
     struct Journal: Sendable {
         var requests: [ArrivedRequest] = []
+        /// Heads that the head script was asked about.
+        var heads = 0
         var connections = 0
         var open: Set<Int> = []
         /// Requests that no script took, for a test that answers by hand.
@@ -213,7 +215,11 @@ final class ScriptedUpstream: Sendable {
         var number = 0
         if isHeadOnly {
             guard let headScript else { return false }
-            number = self.requests.count
+            // Counted before anybody acts on it: what the script breaks off comes again at once, on another event loop.
+            self.journal.change { journal in
+                number = journal.heads
+                journal.heads += 1
+            }
             guard headScript(UpstreamTurn(request: request, number: number, channel: channel)) else { return false }
             self.journal.change { $0.requests.append(request) }
             return true
