@@ -3,6 +3,7 @@
 
 package import GatewayModel
 package import GatewayRuntime
+import GatewayTransport
 import Logging
 package import NIOCore
 import NIOPosix
@@ -56,6 +57,8 @@ package final class Listener: Sendable {
             .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
             .childChannelOption(.allowRemoteHalfClosure, value: true)
             .childChannelOption(.tcpOption(Self.unsentLimit), value: Self.unsentBytes)
+            // A call of the usual size fits, and thousands that send nothing whole cost as little as may be.
+            .childChannelOption(.recvAllocator, value: ReceiveBuffers(leastSize: 1024))
             .childChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
                     guard let loop = loops.first(where: { $0.eventLoop === channel.eventLoop }),

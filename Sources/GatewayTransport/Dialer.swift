@@ -54,10 +54,12 @@ package struct Dialer: Sendable {
 
     /// What every connection to an upstream or a proxy begins with.
     ///
-    /// A channel hands on as many pieces of 64 KiB as it may read in one go before it hears that reading stops, and keeps as
-    /// many buffers, idle or not. With one, thousands of answers that nobody takes cost 64 KiB each, not 256.
+    /// A channel hands on as many pieces of 64 KiB as it may read in one go before it hears that reading stops: with one,
+    /// thousands of answers that nobody takes cost 64 KiB each, not 256.
     static func bootstrap(on eventLoop: any EventLoop) -> ClientBootstrap {
-        ClientBootstrap(group: eventLoop).channelOption(.maxMessagesPerRead, value: 1)
+        ClientBootstrap(group: eventLoop)
+            .channelOption(.maxMessagesPerRead, value: 1)
+            .channelOption(.recvAllocator, value: ReceiveBuffers())
     }
 
     /// Opens a connection on `eventLoop` for `connection`, which says when it is usable.
