@@ -417,10 +417,11 @@ class CallerExchange: DownstreamExchange, Sweepable, StreamSource {
         // call goes on, and its answer waits for the caller where it has a stream. For the stateless era going away is
         // cancelling (protocol §2 S6).
         guard self.message.era == .stateless else {
-            if isClosed {
-                if let stream, let responder { stream.detach(responder) }
-                self.unblock()
-            }
+            guard isClosed else { return }
+            // The rest of an answer that is no stream of events is for nobody: it is not read to its end.
+            if self.hasStarted, !self.hasEvents, responder?.messages == nil { return self.finish(.clientGone) }
+            if let stream, let responder { stream.detach(responder) }
+            self.unblock()
             return
         }
         self.cancelled()
