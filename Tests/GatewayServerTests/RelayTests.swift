@@ -187,6 +187,24 @@ import Testing
 
     // MARK: Who leaves
 
+    @Test("An answer whose caller left in the middle is not read to its end, and gives its place back")
+    func leavesInTheMiddle() async throws {
+        try await withGateway(script: nil) { gateway in
+            let client = try await gateway.connect()
+            client.send(TestGateway.post(Message.call()))
+            let turn = try await gateway.upstream.turn()
+            let part = "{" + String(repeating: "x", count: 200_000)
+            turn.send("HTTP/1.1 200 X\r\nContent-Type: application/json\r\nContent-Length: 1000000\r\n\r\n" + part)
+            _ = try await client.read(until: "xxx")
+            client.close()
+            try await gateway.upstream.closed(turn.request.connection)
+            try await gateway.metric(
+                #"mcp_proxy_requests_total{server="echo",method="tools/call",outcome="client_gone"}"#,
+                is: "1"
+            )
+        }
+    }
+
     @Test("A stateless caller that leaves ends its call upstream at once")
     func statelessLeaves() async throws {
         // swift-format-ignore: OnlyOneTrailingClosureArgument
