@@ -40,12 +40,16 @@ let coreTargets: [Target] = [
     module("GatewayModel", ["GatewayWire", "GatewayPolicy"]),
     module("GatewayConfiguration", ["GatewayWire", "GatewayPolicy", "GatewayModel"]),
     module("GatewayObservability", ["GatewayWire", "GatewayModel", logging, collections]),
-    tests(of: "GatewayWire"),
-    tests(of: "GatewayPolicy"),
-    tests(of: "GatewaySession", ["GatewayWire"]),
+    .target(name: "GatewayTestRandom", path: "Tests/GatewayTestRandom", swiftSettings: settings),
+    tests(of: "GatewayWire", ["GatewayTestRandom"]),
+    tests(of: "GatewayPolicy", ["GatewayTestRandom"]),
+    tests(of: "GatewaySession", ["GatewayTestRandom", "GatewayWire"]),
     tests(of: "GatewayModel", ["GatewayWire"]),
     tests(of: "GatewayConfiguration", ["GatewayWire", "GatewayPolicy", "GatewayModel"], resources: ["Inputs"]),
-    tests(of: "GatewayObservability", ["GatewayWire", "GatewayPolicy", "GatewayModel", logging]),
+    tests(
+        of: "GatewayObservability",
+        ["GatewayTestRandom", "GatewayWire", "GatewayPolicy", "GatewayModel", logging]
+    ),
 ]
 
 let nioCore = Target.Dependency.product(name: "NIOCore", package: "swift-nio")
@@ -102,7 +106,7 @@ let gatewayTargets: [Target] = [
         path: "Tests/GatewayTesting",
         swiftSettings: settings
     ),
-    tests(of: "GatewayBytes", [nioCore]),
+    tests(of: "GatewayBytes", ["GatewayTestRandom", nioCore]),
     tests(
         of: "GatewayStdio",
         ["GatewayTesting", "GatewayWire", "GatewayModel", "GatewayObservability", nioCore, nioPosix, logging]

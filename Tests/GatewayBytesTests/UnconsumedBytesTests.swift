@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import GatewayBytes
+import GatewayTestRandom
 import NIOCore
 import Testing
 
@@ -98,22 +99,5 @@ import Testing
         #expect(waiting.slice(3..<6) == nil)
         waiting.consume(100)
         #expect(waiting.isEmpty)
-    }
-}
-
-/// A generator with a seed, so that a failing schedule can be run again.
-private struct SplitMix: RandomNumberGenerator {
-    private var state: UInt64
-
-    init(seed: UInt64) {
-        self.state = seed
-    }
-
-    mutating func next() -> UInt64 {
-        self.state &+= 0x9e37_79b9_7f4a_7c15
-        var mixed = self.state
-        mixed = (mixed ^ (mixed >> 30)) &* 0xbf58_476d_1ce4_e5b9
-        mixed = (mixed ^ (mixed >> 27)) &* 0x94d0_49bb_1331_11eb
-        return mixed ^ (mixed >> 31)
     }
 }

@@ -1,6 +1,7 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
+import GatewayTestRandom
 import Testing
 
 @testable import GatewayObservability
@@ -78,20 +79,5 @@ import Testing
     @Test("Patterns that begin alike share their nodes")
     func compact() {
         #expect(PatternAutomaton([Array("abcd".utf8), Array("abce".utf8)]).size == 6)
-    }
-}
-
-/// A small generator whose numbers follow from its seed (Steele, Lea, Flood, OOPSLA 2014).
-struct SplitMix: RandomNumberGenerator {
-    private var state: UInt64
-
-    init(seed: UInt64) { self.state = seed }
-
-    mutating func next() -> UInt64 {
-        self.state &+= 0x9e37_79b9_7f4a_7c15
-        var value = self.state
-        value = (value ^ (value >> 30)) &* 0xbf58_476d_1ce4_e5b9
-        value = (value ^ (value >> 27)) &* 0x94d0_49bb_1331_11eb
-        return value ^ (value >> 31)
     }
 }

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import GatewayPolicy
+import GatewayTestRandom
 import Testing
 
 /// Requests that overlap (credentials.md §4.4): every step of every request is written down, so that the order is the

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import GatewayPolicy
+import GatewayTestRandom
 import Testing
 
 @Suite("Credential pins") struct CredentialPinsTests {

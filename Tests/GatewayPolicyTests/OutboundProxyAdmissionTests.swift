@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import GatewayPolicy
+import GatewayTestRandom
 import Testing
 
 @Suite("Admission to an outbound proxy") struct OutboundProxyAdmissionTests {

@@ -2,12 +2,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import GatewaySession
+import GatewayTestRandom
 import Testing
 
 @Suite("Random streams") struct RandomStreamTests {
     @Test("Whatever happens in whatever order, the promises to a caller are kept", arguments: 0..<60 as Range<UInt64>)
     func randomWalk(seed: UInt64) {
-        var random = SessionBridgeTests.SplitMix(seed)
+        var random = SplitMix(seed: seed)
         for _ in 0..<50 {
             var walk = StreamWalk(
                 isResumable: Int.random(in: 0..<6, using: &random) > 0,
@@ -20,7 +21,7 @@ import Testing
 
     @Test("Random moves lead everywhere, and callers take up what they missed on the way")
     func leadsEverywhere() {
-        var random = SessionBridgeTests.SplitMix(1)
+        var random = SplitMix(seed: 1)
         var stages: [StreamStage: Int] = [:]
         var (replayed, rests) = (0, 0)
         for _ in 0..<3_000 {
@@ -100,7 +101,7 @@ struct StreamWalk: ~Copyable {
 
     // MARK: Moves
 
-    mutating func move(_ random: inout SessionBridgeTests.SplitMix) {
+    mutating func move(_ random: inout SplitMix) {
         guard self.violation == nil else { return }
         let size = Int.random(in: 1...120, using: &random)
         switch Int.random(in: 0..<40, using: &random) {

@@ -1,6 +1,7 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
+import GatewayTestRandom
 import GatewayWire
 import Testing
 
@@ -467,7 +468,7 @@ import Testing
 
     @Test("Whatever comes and goes, subscriptions are what a plain model says", arguments: 0..<30 as Range<UInt64>)
     func randomSubscriptions(seed: UInt64) {
-        var random = SplitMix(seed)
+        var random = SplitMix(seed: seed)
         let limits = Subscriptions.Limits(urisOfCaller: 4, bytesOfCaller: 9, uris: 8, bytes: 20, pairs: 14)
         var subscriptions = Subscriptions(limits: limits)
         var model: [Int: Set<[UInt8]>] = [:]
@@ -511,7 +512,7 @@ import Testing
 
     @Test("Whatever happens in whatever order, messages go to whom they concern alone", arguments: 0..<50)
     func randomWalk(seed: UInt64) {
-        var random = SplitMix(seed)
+        var random = SplitMix(seed: seed)
         var machine = SessionBridge.StateMachine(sharing: .shared)
         var model: [Int64: ModelCall] = [:]
         var callers: Set<Int> = []
@@ -584,21 +585,6 @@ import Testing
             }
             let inFlight = model.values.filter { !$0.isWithdrawn }.count
             #expect(machine.callCount == inFlight && machine.callerCount == callers.count)
-        }
-    }
-
-    /// A small generator whose sequence depends on the seed alone.
-    struct SplitMix: RandomNumberGenerator {
-        private var state: UInt64
-
-        init(_ seed: UInt64) { self.state = seed }
-
-        mutating func next() -> UInt64 {
-            self.state &+= 0x9e37_79b9_7f4a_7c15
-            var value = self.state
-            value = (value ^ (value >> 30)) &* 0xbf58_476d_1ce4_e5b9
-            value = (value ^ (value >> 27)) &* 0x94d0_49bb_1331_11eb
-            return value ^ (value >> 31)
         }
     }
 }

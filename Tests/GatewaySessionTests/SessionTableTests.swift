@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import GatewaySession
+import GatewayTestRandom
 import Testing
 
 @Suite("Session table") struct SessionTableTests {
@@ -272,7 +273,7 @@ import Testing
 
     @Test("Whatever happens, the table is what a plain model says", arguments: 0..<10 as Range<UInt64>)
     mutating func randomWalk(seed: UInt64) {
-        var random = SessionBridgeTests.SplitMix(seed)
+        var random = SplitMix(seed: seed)
         var table = Table(capacity: 20, idleLimit: .seconds(70))
         var model: [SessionID: ModelSession] = [:]
         var now = Duration.zero

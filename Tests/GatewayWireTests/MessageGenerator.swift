@@ -1,6 +1,7 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
+import GatewayTestRandom
 import GatewayWire
 import Testing
 
@@ -16,11 +17,11 @@ struct MessageGenerator {
         var payload: String?
     }
 
-    private var state: UInt64
+    private var random: SplitMix
 
     init(seed: UInt64) {
         // Another factor than that of the steps: else one seed would give what the one before gives, moved by one.
-        self.state = seed &* 0xd134_2543_de82_ef95 &+ 1
+        self.random = SplitMix(seed: seed &* 0xd134_2543_de82_ef95 &+ 1)
     }
 
     /// A valid message of any kind.
@@ -106,12 +107,5 @@ struct MessageGenerator {
 }
 
 extension MessageGenerator: RandomNumberGenerator {
-    /// SplitMix64.
-    mutating func next() -> UInt64 {
-        self.state &+= 0x9e37_79b9_7f4a_7c15
-        var mixed = self.state
-        mixed = (mixed ^ (mixed >> 30)) &* 0xbf58_476d_1ce4_e5b9
-        mixed = (mixed ^ (mixed >> 27)) &* 0x94d0_49bb_1331_11eb
-        return mixed ^ (mixed >> 31)
-    }
+    mutating func next() -> UInt64 { self.random.next() }
 }
