@@ -7,7 +7,7 @@
 /// process grew, or when most of what it did is over.
 package struct MemoryRelease: Sendable {
     /// What the process has to have grown by, in bytes.
-    package static let growth = 64 * 1024 * 1024
+    private static let growth = 64 * 1024 * 1024
 
     private let least: Int
     /// What was left after the last time.

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import GatewayObservability
-import GatewayWire
+package import GatewayWire
 
 /// What became of a caller's message: the `outcome` label (contract §5).
 package enum CallOutcome: String, CaseIterable, Sendable {
@@ -86,6 +86,19 @@ package enum RejectionReason: String, CaseIterable, Sendable, MetricLabel {
     case version
     case notImplemented = "not_implemented"
     case statusAccess = "status_access"
+
+    /// The reason for which a head was refused.
+    package init(_ error: HTTP1Error) {
+        self =
+            switch error.status {
+            case 414: .targetSize
+            case 417: .expectation
+            case 431: .headSize
+            case 501: .notImplemented
+            case 505: .version
+            default: .framing
+            }
+    }
 
     private static let positions = GatewayRuntime.positions(of: RejectionReason.self)
     package var metricIndex: Int { Self.positions[self] ?? 0 }

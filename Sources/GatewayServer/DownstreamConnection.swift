@@ -317,15 +317,7 @@ final class DownstreamConnection: ChannelDuplexHandler, Sweepable {
 
     /// Framing in doubt: the answer, and then nothing more from this connection (faults S6.1).
     private func reject(_ error: HTTP1Error) {
-        let reason: RejectionReason =
-            switch error.status {
-            case 414: .targetSize
-            case 417: .expectation
-            case 431: .headSize
-            case 501: .notImplemented
-            case 505: .version
-            default: .framing
-            }
+        let reason = RejectionReason(error)
         self.handler.rejected(reason)
         self.answerAndClose(Rejection(reason, error.status, error.text))
     }

@@ -62,9 +62,10 @@ class Program:
         """Seconds of CPU time so far, user and system, of all threads that it has or had."""
         return time.clock_gettime(~self.process.pid << 3 | 2)  # what clock_getcpuclockid(3) gives
 
-    def rss(self):
+    def rss(self, what="VmRSS"):
+        """Its memory in bytes; with `VmHWM` the most that it ever had."""
         for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
+            if line.startswith(f"{what}:"):
                 return int(line.split()[1]) * 1024
         return 0
 

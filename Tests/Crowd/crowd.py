@@ -255,13 +255,6 @@ def descriptors(pid):
     return os.stat(f"/proc/{pid}/fd").st_size or len(os.listdir(f"/proc/{pid}/fd"))
 
 
-def high_water(pid):
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    return 0
-
-
 def waiting(pid):
     """Seconds that its threads wanted to run and another program did: with many of them the figures are the machine's."""
     return sum(int(task.read_text().split()[1]) for task in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
@@ -479,7 +472,7 @@ def main(usage):
                 entry = run_round(number, options, gateway, honest, crowd, before, options.keep)
                 results["rounds"].append(entry)
                 show(number, entry)
-            results["most memory"] = high_water(gateway.process.pid)
+            results["most memory"] = gateway.rss("VmHWM")
         finally:
             for program in reversed(programs):
                 program.stop()

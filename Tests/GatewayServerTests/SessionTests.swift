@@ -12,6 +12,17 @@ import Synchronization
 import Testing
 
 @Suite("A handshake session", .timeLimit(.minutes(1))) struct SessionTests {
+    /// True the first time that it is asked.
+    private static func once() -> @Sendable () -> Bool {
+        let isFirst = Mutex(true)
+        return {
+            isFirst.withLock { first in
+                defer { first = false }
+                return first
+            }
+        }
+    }
+
     static func fields(_ session: String?, token: String? = nil) -> [String] {
         (session.map { ["Mcp-Session-Id: \($0)"] } ?? []) + (token.map { ["Authorization: Bearer \($0)"] } ?? [])
     }
@@ -153,13 +164,10 @@ import Testing
 
     @Test("One that cannot be opened again ends, and its caller is told to initialize", arguments: [true, false])
     func over(refusesInitialize: Bool) async throws {
-        let isFirst = Mutex(true)
+        let isFirst = Self.once()
         // swift-format-ignore: OnlyOneTrailingClosureArgument
         try await withGateway(script: { turn in
-            let wasFirst = isFirst.withLock { first in
-                defer { first = false }
-                return first
-            }
+            let wasFirst = isFirst()
             switch turn.request.method {
             case "initialize" where wasFirst || !refusesInitialize: turn.behave(session: "again")
             case "notifications/initialized": turn.behave()
@@ -178,13 +186,10 @@ import Testing
 
     @Test("One of the old transport that cannot be opened again ends with its stream")
     func legacyOver() async throws {
-        let isFirst = Mutex(true)
+        let isFirst = Self.once()
         // swift-format-ignore: OnlyOneTrailingClosureArgument
         try await withGateway(script: { turn in
-            let wasFirst = isFirst.withLock { first in
-                defer { first = false }
-                return first
-            }
+            let wasFirst = isFirst()
             switch turn.request.method {
             case "initialize" where wasFirst: turn.behave(session: "once")
             case "notifications/initialized": turn.behave()

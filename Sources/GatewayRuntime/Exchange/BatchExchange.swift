@@ -46,8 +46,8 @@ final class BatchExchange: DownstreamExchange, MessageSink {
         guard let loop = self.responder?.loop else { return false }
         // One more, so that nothing ends before everything began.
         self.left = owed.count + 1
-        for (index, owed) in owed.enumerated() {
-            let responder = BatchElementResponder(self, isOwed: owed.isOwed, id: owed.id, loop: loop)
+        for (index, element) in owed.enumerated() {
+            let responder = BatchElementResponder(self, isOwed: element.isOwed, id: element.id, loop: loop)
             if let exchange = make(index, responder) { self.exchanges.append(exchange) }
         }
         self.ended()

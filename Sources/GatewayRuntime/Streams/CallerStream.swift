@@ -24,7 +24,7 @@ final class CallerStream {
     /// The stream of its session: 0 is the one of a GET, the others answer a POST.
     let number: Int
     let loop: GatewayLoop
-    // Of the machine only its own methods are called while it changes, and those call nobody: two accesses never overlap.
+    // Unchecked: a machine calls nobody while it changes (decision 0014).
     @exclusivity(unchecked) private var machine: ResumableStream.StateMachine<ByteBuffer>
     /// The connection that the machine knows of.
     private var outlet: (any StreamOutlet)?
