@@ -211,8 +211,10 @@ extension Gateway {
             let scan = try? EnvelopeScanner(maximumDepth: self.limits.jsonDepth).scan(body.readableBytesUInt8Span),
             case .message(let envelope) = scan,
             session.map({ self.sessions.begin($0.id, principal: principal) != nil }) ?? true
+        else {
             // An element before it found the session lost.
-        else { return self.refuseSession(element.idBytes(in: request.body), responder) }
+            return self.refuseSession(element.idBytes(in: request.body), responder)
+        }
         let message = CallerMessage(envelope: envelope, era: .handshake, body: body)
         let call = Call(message: message, request: request, upstream: upstream, principal: principal, session: session)
         if session == nil, case .http(let http) = upstream.transport { return self.start(call, http, responder) }

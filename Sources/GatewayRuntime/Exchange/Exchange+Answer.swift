@@ -184,6 +184,8 @@ extension Exchange {
     ///
     /// What was held goes by itself: in one buffer with what came now it would be kept until the last byte of both is taken.
     private func relayHeld(and bytes: ByteBuffer) {
+        // A caller that left before gets none of it, and nobody else can.
+        guard self.responder != nil else { return self.finish(.clientGone) }
         self.phase = .relaying
         let fields = self.answer.fields
         self.beginReply(status: self.answer.status, length: self.answer.length) { head in

@@ -113,6 +113,15 @@ struct TestGateway: Sendable {
         )
     }
 
+    /// Waits until every caller's connection is closed.
+    func hasNoCallers() async throws {
+        for _ in 0..<200 where self.listener.connectionCount > 0 {
+            // Nobody says when the listener has heard of an end.
+            try await Task.sleep(for: .milliseconds(10))
+        }
+        #expect(self.listener.connectionCount == 0)
+    }
+
     /// `initialize` as a caller; gives the session id.
     func initialize(fields: [String] = []) async throws -> String? {
         try await self.post(Message.initialize, fields: fields)["mcp-session-id"]
