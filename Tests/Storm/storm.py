@@ -119,8 +119,7 @@ class Gateway:
         path.chmod(0o600)
         self.log = directory / "gateway.log"
         self._output = self.log.open("wb")
-        level = "info" if seconds <= 300 else "warning"
-        argv = [program, "--config", path, "--log-format", "json", "--log-level", level]
+        argv = [program, "--config", path, "--log-format", "json"]
         self.process = subprocess.Popen(
             [str(part) for part in argv],
             stdin=subprocess.DEVNULL,
