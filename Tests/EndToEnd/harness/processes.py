@@ -20,7 +20,8 @@ from typing import Any, Callable, Iterator, TypeVar
 ROOT = Path(__file__).resolve().parents[3]
 PEERS = ROOT / "Tests" / "Peers"
 FIXTURES = ROOT / "Tests" / "Fixtures"
-PYTHON = {"2x": ROOT / ".venv" / "bin" / "python", "1x": ROOT / ".venv1" / "bin" / "python"}
+ENVIRONMENTS = {"2x": ".venv", "1x": ".venv1", "clients": ".venvc"}
+PYTHON = {name: ROOT / directory / "bin" / "python" for name, directory in ENVIRONMENTS.items()}
 
 T = TypeVar("T")
 _PR_SET_PDEATHSIG = 1
