@@ -30,6 +30,7 @@ ENVIRONMENTS = {
     "haystack": (".venvf/clients-2x", "requirements-field-clients-2x.txt", "mcp-haystack"),
     "langchain": (".venvf/clients-1x", "requirements-field-clients-1x.txt", "langchain-mcp-adapters"),
     "mcp-use": (".venvf/clients-1x", "requirements-field-clients-1x.txt", "mcp-use"),
+    "mcp-proxy": (".venvf/clients-1x", "requirements-field-clients-1x.txt", "mcp-proxy"),
     "smolagents": (".venvf/clients-1x", "requirements-field-clients-1x.txt", "smolagents"),
     "autogen": (".venvf/clients-1x", "requirements-field-clients-1x.txt", "autogen-ext"),
     "semantic-kernel": (".venvf/clients-1x", "requirements-field-clients-1x.txt", "semantic-kernel"),

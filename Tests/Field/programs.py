@@ -10,6 +10,8 @@ from harness.processes import ROOT
 
 COUNTED = 'echo $$ >>"$0"; exec "$@"'
 """Becomes the program, after it wrote down which process that is."""
+STEADY = {"PYTHONHASHSEED": "0"}
+"""Some describe a tool by a set of names, in the order of this process."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Program:
             "command": "/bin/sh",
             "args": ["-c", COUNTED, str(directory / "starts"), program, *arguments],
             "cwd": str(directory),
-            "env": {"HOME": str(directory), "PYTHONDONTWRITEBYTECODE": "1", **variables},
+            "env": {"HOME": str(directory), "PYTHONDONTWRITEBYTECODE": "1", **STEADY, **variables},
         }
 
 
@@ -60,6 +62,9 @@ PROGRAMS = {
     "fetch": Program(NOW, "mcp-server-fetch"),
     "git": Program(NOW, "mcp-server-git"),
     "time": Program(NOW, "mcp-server-time", ("--local-timezone", "Europe/Lisbon")),
+    "time, by uv run": Program(
+        ".venvu", "uv", ("run", "--no-project", "--no-config", "--offline", f"{ROOT}/{NOW}/bin/mcp-server-time")
+    ),
     "excel": Program(NEW, "excel-mcp-server", ("stdio",)),
     "duckduckgo": Program(NEW, "duckduckgo-mcp-server"),
     "aws-documentation": Program(NEW, "awslabs.aws-documentation-mcp-server"),

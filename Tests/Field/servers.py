@@ -9,8 +9,11 @@ revision, that caller sees what it says there; where not it is told which revisi
 import argparse
 import asyncio
 import concurrent.futures
+import contextlib
 import itertools
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any, Awaitable, Callable
 
@@ -26,7 +29,7 @@ PATIENCE = 30
 """Seconds that a server has to start and to answer; a machine with others on it is slow."""
 SILENCE = 20
 """Seconds after which a server that was asked in the other era is taken to have nothing to say."""
-WRONG_ERA = -32022
+NO_SUCH_METHOD, WRONG_ERA = -32601, -32022
 Ask = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
 
 
@@ -49,6 +52,7 @@ class Directly:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
             limit=1 << 24,
+            start_new_session=True,
         )
         return cls(process, era)
 
@@ -71,8 +75,9 @@ class Directly:
         raise EOFError(f"it ended when it was asked for {method}")
 
     async def end(self) -> None:
-        if self.process.returncode is None:
-            self.process.kill()
+        """With what it started itself."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
         await self.process.wait()
 
 
@@ -155,6 +160,8 @@ def difference(wanted: dict[str, Any], found: dict[str, Any]) -> list[str]:
 
 
 def count(items: Any) -> str:
+    if items == NO_SUCH_METHOD:
+        return "none"
     return str(len(items)) if isinstance(items, list) else f"error {items}"
 
 
@@ -212,8 +219,9 @@ def run(directory: Path, options: argparse.Namespace) -> list[str]:
     """Prints the table; gives what failed."""
     names = options.only or list(PROGRAMS)
     columns = ["revision", *LISTS.values(), "2026", "processes", "then"]
+    width = {column: max(11, len(column) + 1) for column in columns}
     print("processes: started for two handshake callers; then: running when one of 2026-07-28 came as well\n")
-    print(f"{'server':24}" + "".join(f"{column:>18}" if len(column) > 9 else f"{column:>11}" for column in columns), flush=True)
+    print(f"{'server':24}" + "".join(f"{column:>{width[column]}}" for column in columns), flush=True)
     failures: list[str] = []
 
     def one(numbered: tuple[int, str]) -> tuple[dict[str, str], list[str]]:
@@ -225,7 +233,7 @@ def run(directory: Path, options: argparse.Namespace) -> list[str]:
 
     with concurrent.futures.ThreadPoolExecutor(options.side_by_side) as pool:
         for name, (row, wrong) in zip(names, pool.map(one, enumerate(names))):
-            cells = "".join(f"{row.get(c, '-'):>18}" if len(c) > 9 else f"{row.get(c, '-'):>11}" for c in columns)
+            cells = "".join(f"{row.get(column, '-'):>{width[column]}}" for column in columns)
             print(f"{name:24}{cells}{'  FAIL' if wrong else ''}", flush=True)
             failures += wrong
     return failures

@@ -15,6 +15,7 @@ import os
 import sys
 import traceback
 import warnings
+from pathlib import Path
 from typing import Any, Awaitable, Callable
 
 DEADLINE = 30
@@ -232,6 +233,23 @@ async def huggingface(url: str, headers: dict[str, str], text: str) -> Outcome:
         await connected.add_mcp_server(type=kind, url=url, headers=headers)
         result = await connected.sessions["echo"].call_tool("echo", {"text": text})
         return [tool["function"]["name"] for tool in connected.available_tools], result.content[0].text
+
+
+@client
+async def mcp_proxy(url: str, headers: dict[str, str], text: str) -> Outcome:
+    """The bridge for clients that know only stdio: a program between the SDK and the server."""
+    from mcp import ClientSession, StdioServerParameters
+    from mcp.client.stdio import stdio_client
+
+    transport = "sse" if url.endswith("/sse") else "streamablehttp"
+    fields = [part for field in headers.items() for part in ("--headers", *field)]
+    program = Path(sys.executable).with_name("mcp-proxy")
+    parameters = StdioServerParameters(command=str(program), args=["--transport", transport, *fields, url])
+    async with stdio_client(parameters) as (read, write), ClientSession(read, write) as connected:
+        await connected.initialize()
+        tools = await connected.list_tools()
+        result = await connected.call_tool("echo", {"text": text})
+        return [tool.name for tool in tools.tools], result.content[0].text
 
 
 async def run(name: str, command: dict[str, Any]) -> dict[str, Any]:
