@@ -14,6 +14,8 @@ from harness.gateway import binary
 from harness.processes import ROOT
 
 from . import clients, logs, servers
+from .programs import PROGRAMS
+from .webservers import WEBSERVERS
 
 PARTS = {"clients": clients.run, "servers": servers.run, "log": logs.run}
 
@@ -26,6 +28,9 @@ def main(description: str) -> int:
     parser.add_argument("--seconds", type=int, default=90, help="how long `log` listens to healthy servers (default: 90)")
     parser.add_argument("--side-by-side", type=int, default=os.cpu_count() or 1, help="how many at once (default: one a core)")
     options = parser.parse_intermixed_args()
+    known = {"clients": [*clients.ENVIRONMENTS], "servers": [*PROGRAMS, *WEBSERVERS], "log": [*PROGRAMS]}[options.part]
+    if strangers := set(options.only) - set(known):
+        parser.error(f"no {', '.join(sorted(strangers))} here; there is: {', '.join(known)}")
     if options.binary:
         os.environ["MCP_PROXY_BINARY"] = options.binary
     subprocess.run([ROOT / "scripts" / "setup", "--field"], check=True)

@@ -22,6 +22,7 @@ from harness.gateway import Gateway
 from harness.processes import environment, poll
 from harness.wire import HANDSHAKE, STATELESS, message, post
 
+from . import webservers
 from .programs import PROGRAMS, Program, configured, runs, starts
 
 LISTS = {"tools/list": "tools", "prompts/list": "prompts", "resources/list": "resources", "resources/templates/list": "resourceTemplates"}
@@ -217,7 +218,7 @@ def look_at(name: str, program: Program, directory: Path) -> tuple[dict[str, str
 
 def run(directory: Path, options: argparse.Namespace) -> list[str]:
     """Prints the table; gives what failed."""
-    names = options.only or list(PROGRAMS)
+    names = [name for name in PROGRAMS if not options.only or name in options.only]
     columns = ["revision", *LISTS.values(), "2026", "processes", "then"]
     width = {column: max(11, len(column) + 1) for column in columns}
     print("processes: started for two handshake callers; then: running when one of 2026-07-28 came as well\n")
@@ -236,4 +237,4 @@ def run(directory: Path, options: argparse.Namespace) -> list[str]:
             cells = "".join(f"{row.get(column, '-'):>{width[column]}}" for column in columns)
             print(f"{name:24}{cells}{'  FAIL' if wrong else ''}", flush=True)
             failures += wrong
-    return failures
+    return failures + webservers.run(directory, options)
