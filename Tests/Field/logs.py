@@ -39,7 +39,7 @@ CAUSES = {
     "port refused": r"refused",
     "name unknown": r"\bdns\b|resolve|not known",
     "401": r"401",
-    "html": r"html|login|page",
+    "html": r"html|login|page|content.type",
     "404": r"404",
     "authority unknown": r"authority|issuer",
     "certificate expired": r"expired",

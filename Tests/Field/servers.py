@@ -217,8 +217,14 @@ def look_at(name: str, program: Program, directory: Path) -> tuple[dict[str, str
 
 
 def run(directory: Path, options: argparse.Namespace) -> list[str]:
-    """Prints the table; gives what failed."""
+    """Prints the tables; gives what failed."""
     names = [name for name in PROGRAMS if not options.only or name in options.only]
+    return stdio(names, directory, options) + webservers.run(directory, options)
+
+
+def stdio(names: list[str], directory: Path, options: argparse.Namespace) -> list[str]:
+    if not names:
+        return []
     columns = ["revision", *LISTS.values(), "2026", "processes", "then"]
     width = {column: max(11, len(column) + 1) for column in columns}
     print("processes: started for two handshake callers; then: running when one of 2026-07-28 came as well\n")
@@ -237,4 +243,4 @@ def run(directory: Path, options: argparse.Namespace) -> list[str]:
             cells = "".join(f"{row.get(column, '-'):>{width[column]}}" for column in columns)
             print(f"{name:24}{cells}{'  FAIL' if wrong else ''}", flush=True)
             failures += wrong
-    return failures + webservers.run(directory, options)
+    return failures

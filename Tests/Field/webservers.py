@@ -118,6 +118,8 @@ def run(directory: Path, options: argparse.Namespace) -> list[str]:
     """Prints the table; gives what failed."""
     names = [name for name in WEBSERVERS if not options.only or name in options.only]
     failures: list[str] = []
+    if not names:
+        return failures
     clients = Clients()
     print(f"\n{'server over HTTP':32}" + "".join(f"{client:>14}" for client in TRANSPORTS))
     try:
