@@ -87,6 +87,7 @@ async def test_ids_and_priming(gateway, kind, version):
     assert len(set(ids)) == len(ids), ids
     primed = not events[0].get("data")
     assert primed == VERSIONS[version], events[0]
+    assert (events[0].get("retry") == "1000") == primed, events[0]
     assert all(event.get("data") for event in events[1:]), "clients before choke on events without data"
     assert steps_in(events) == [0, 1, 2, 3, 4]
     wire, standing = await caller.stream()
@@ -95,6 +96,7 @@ async def test_ids_and_priming(gateway, kind, version):
             first = await anext(wire.events(standing))
             assert first["id"] and not first.get("data"), first
             assert first["id"] not in ids, "unique in the session"
+            assert first["retry"] == "1000", "how long to wait before it asks again"
     assert b"up-0-" not in gateway.seen, "the upstream's ids are no caller's business"
 
 

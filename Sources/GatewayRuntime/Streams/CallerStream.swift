@@ -79,7 +79,7 @@ final class CallerStream {
 
     private func prime() {
         guard let id = self.nextID else { return }
-        var event = self.loop.buffer(capacity: 32)
+        var event = self.loop.buffer(capacity: 64)
         EventText.appendPriming(id: id, to: &event)
         self.send(event: event)
     }

@@ -23,11 +23,11 @@ enum EventText {
         }
     }
 
-    /// Appends an event with an id and no data, by which a caller can take the stream up before anything came
-    /// (2025-11-25, Transports, Resumability).
+    /// Appends an event with an id and no data, by which a caller can take the stream up before anything came, and the
+    /// pause in milliseconds that it makes before it does so (2025-11-25, Transports, Resumability).
     static func appendPriming(id: EventIDText, to buffer: inout ByteBuffer) {
         id.append(to: &buffer)
-        buffer.writeStaticString("data: \n\n")
+        buffer.writeStaticString("retry: 1000\ndata: \n\n")
     }
 }
 
