@@ -11,6 +11,14 @@ package enum Era: Hashable, Sendable {
     case stateless(ProtocolRevision?)
 }
 
+/// Which of the two ways of speaking a caller uses (protocol §1).
+package enum CallerEra: Hashable, Sendable {
+    /// Up to 2025-11-25: `initialize` comes first.
+    case handshake
+    /// From 2026-07-28 on: each request stands alone.
+    case stateless
+}
+
 /// Why a POST is refused before anything is sent upstream.
 package struct EraRejection: Error, Hashable, Sendable {
     package enum Code: Int, Hashable, Sendable {
@@ -26,11 +34,14 @@ package struct EraRejection: Error, Hashable, Sendable {
     package let message: String
     /// The version asked for, in the body, for the `data` of `unsupportedVersion`; nil with every other code.
     package let requested: JSONString?
+    /// The era that the server does not speak at all; nil if it is the version alone that is refused.
+    package let refusedEra: CallerEra?
 
-    package init(_ code: Code, _ message: String, requested: JSONString? = nil) {
+    package init(_ code: Code, _ message: String, requested: JSONString? = nil, refusedEra: CallerEra? = nil) {
         self.code = code
         self.message = message
         self.requested = requested
+        self.refusedEra = refusedEra
     }
 
     /// The HTTP status of the answer: 404 for an unknown method, else 400 (protocol.md §1.2).

@@ -70,12 +70,6 @@ package enum ErrorAnswer {
     }
 }
 
-/// Which of the two ways of speaking a caller uses (protocol §1).
-package enum CallerEra: Sendable {
-    case handshake
-    case stateless
-}
-
 extension ErrorAnswer {
     /// Every place for sessions is taken by one in use.
     static func tooManySessions(id: [UInt8]? = nil) -> [UInt8] {
@@ -106,11 +100,13 @@ extension ErrorAnswer {
     }
 
     /// The answer to a message whose era or headers are refused (protocol §1.2).
+    ///
+    /// `data.supported` of -32022 always names something that the caller may ask for instead (contract U9).
     static func body(_ rejection: EraRejection, eras: UpstreamEras, envelope: Envelope, in body: ByteBuffer) -> [UInt8]
     {
         var data: String?
         if rejection.code == .unsupportedVersion {
-            let supported = eras.supportedVersions.map(JSONText.quoted).joined(separator: ",")
+            let supported = eras.versions(insteadOf: rejection.refusedEra).map(JSONText.quoted).joined(separator: ",")
             let requested = rejection.requested.map { JSONText.quoted($0.decoded(in: body.readableBytesUInt8Span)) }
             data = #"{"supported":[\#(supported)]\#(requested.map { #","requested":\#($0)"# } ?? "")}"#
         }
@@ -130,7 +126,8 @@ extension EraRejection {
         EraRejection(
             .unsupportedVersion,
             "this server speaks the handshake era only",
-            requested: envelope.statelessVersion
+            requested: envelope.statelessVersion,
+            refusedEra: .stateless
         )
     }
 
@@ -139,7 +136,8 @@ extension EraRejection {
         EraRejection(
             .unsupportedVersion,
             "this server speaks the stateless era only",
-            requested: envelope.initializeVersion
+            requested: envelope.initializeVersion,
+            refusedEra: .handshake
         )
     }
 }

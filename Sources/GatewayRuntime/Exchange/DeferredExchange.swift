@@ -5,6 +5,7 @@ import GatewayModel
 import GatewayObservability
 import GatewayPolicy
 import GatewayTransport
+import GatewayWire
 import NIOCore
 
 /// A request that can only be dealt with when something is known or open, and then becomes an exchange of its own.

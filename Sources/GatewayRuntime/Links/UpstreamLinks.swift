@@ -3,6 +3,7 @@
 
 import GatewayModel
 import GatewaySession
+import GatewayWire
 import NIOCore
 
 /// The links of one upstream that all callers share: one for each era that it speaks.
