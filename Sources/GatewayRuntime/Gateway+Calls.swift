@@ -207,7 +207,7 @@ extension Gateway {
                         let slot = shared.count > 1 ? home.slot : nil
                         self.establish(call, home.result, responder, home: slot) { session in
                             let caller = SharedCaller(shared, capabilities: capabilities)
-                            _ = caller.number(in: home.slot, of: session)
+                            if let own = caller.session(home.slot) { _ = caller.number(in: own, of: session) }
                             return .shared(caller)
                         }
                         return nil
@@ -236,7 +236,8 @@ extension Gateway {
         guard let slot = pool.map({ $0.begin(&attempts) }) ?? 0 else {
             return completion(.failure(.exhausted(attempts?.statuses ?? [])))
         }
-        shared[min(slot, shared.count - 1)]
+        guard shared.indices.contains(slot) else { return completion(.failure(.noSuchSlot)) }
+        shared[slot]
             .whenOpen { [attempts] opened in
                 guard let pool else { return completion(Self.home(slot, opened)) }
                 var attempts = attempts

@@ -19,7 +19,7 @@ extension Gateway {
         switch session.binding {
         case .none, .link, .http(nil): return
         case .http(let sessions?):
-            let moved = sessions.session(slot)
+            guard let moved = sessions.session(slot) else { return }
             upstreamSession = moved
             func send(_ message: ByteBuffer) {
                 UpstreamCall.send(
@@ -38,9 +38,9 @@ extension Gateway {
             }
             if let severity { send(ClientMessage.setLevel(severity, id: Self.homeID)) }
         case .shared(let caller):
-            let shared = caller.session(slot)
+            guard let shared = caller.session(slot) else { return }
             upstreamSession = shared.session
-            shared.moved(caller.number(in: slot, of: session), subscriptions: subscriptions, severity: severity)
+            shared.moved(caller.number(in: shared, of: session), subscriptions: subscriptions, severity: severity)
         }
         session.movedHome()
         self.compareTools(of: session, upstream, http, upstreamSession, slot: slot, on: loop)

@@ -91,6 +91,14 @@ package struct GatewayError: Error, Sendable {
         return GatewayError(.credentialRejected, executed: .no, text, cause: "auth_\(status)", status: status)
     }
 
+    /// The message belongs to a credential that there is not, and goes out with no other.
+    static let noSuchSlot = GatewayError(
+        .credentialRejected,
+        executed: .no,
+        "the token that this message belongs to is not configured; initialize again",
+        cause: "no_such_slot"
+    )
+
     /// A caller subscribes to more than is kept for it.
     static let tooManySubscriptions = GatewayError(
         .overloaded,

@@ -42,7 +42,7 @@ extension Exchange {
         case .none, .link, .http(nil):
             self.connect()
         case .http(let sessions?):
-            let upstreamSession = sessions.session(self.slot)
+            guard let upstreamSession = sessions.session(self.slot) else { return self.fail(.noSuchSlot) }
             self.upstreamSession = upstreamSession
             if self.hasRouting, self.preparedSlot != self.slot {
                 self.outgoing = session.sending(self.message, to: self.slot)
@@ -71,7 +71,7 @@ extension Exchange {
 
     /// In a session that callers share, where ids are ours.
     private func enter(_ session: CallerSession, _ caller: SharedCaller) {
-        let shared = caller.session(self.slot)
+        guard let shared = caller.session(self.slot) else { return self.fail(.noSuchSlot) }
         if shared.isOpen { return self.enter(shared, session, caller) }
         // The one that its caller initialized could not be kept: the caller opens a new one (protocol §1.1).
         guard self.hasRouting, session.home != self.slot else { return self.sessionOver() }
@@ -104,7 +104,7 @@ extension Exchange {
                 message = CallerMessage(envelope: envelope, era: message.era, body: body)
             }
         }
-        switch shared.admit(message, of: caller.number(in: self.slot, of: session)) {
+        switch shared.admit(message, of: caller.number(in: shared, of: session)) {
         case .plain:
             self.outgoing = message.body
             self.connect()

@@ -84,10 +84,13 @@ extension Exchange {
     }
 
     func resume(on connection: UpstreamConnection) {
+        var head = self.loop.buffer(capacity: 512)
+        guard self.http.begin(.get, target: self.redirectTarget, slot: self.slot, on: connection, into: &head) else {
+            connection.release()
+            return self.fail(.noSuchSlot)
+        }
         self.connection = connection
         self.eventDecoder = SSEDecoder(maximumEventBytes: self.gateway.limits.eventBytes)
-        var head = self.loop.buffer(capacity: 512)
-        self.http.begin(.get, target: self.redirectTarget, slot: self.slot, on: connection, into: &head)
         if let id = self.sentSessionID { head.writeString("Mcp-Session-Id: \(id)\r\n") }
         if let revision = self.session?.revision { head.writeString(revision.headerLine) }
         self.request.appendForwarded(self.upstream.configuration.forwardHeaders, to: &head)

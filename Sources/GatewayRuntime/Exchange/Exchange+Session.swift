@@ -114,7 +114,7 @@ extension Exchange {
             SessionOpening.run(upstreamSession, self.http, of: self.upstream, on: self.loop) {
                 [binding = self.session?.binding] opened in
                 if case .open = opened, case .shared(let caller)? = binding {
-                    caller.session(upstreamSession.slot).renewed()
+                    caller.session(upstreamSession.slot)?.renewed()
                 }
                 waiter.resume(opened, true)
             }
@@ -124,7 +124,7 @@ extension Exchange {
     /// The caller's session ends; told so, the caller opens a new one (protocol §1.1).
     func sessionOver() {
         if let session {
-            if case .shared(let caller) = session.binding { caller.session(self.slot).lost(self.upstreamSession) }
+            if case .shared(let caller) = session.binding { caller.session(self.slot)?.lost(self.upstreamSession) }
             if !session.isLegacy { self.gateway.end(session, on: self.loop) }
         }
         self.refuse(status: 404, code: -32_600, "session not found: initialize again", outcome: .sessionLost)

@@ -146,9 +146,12 @@ final class Exchange: CallerExchange, UpstreamReceiver {
         case .resuming: return self.resume(on: connection)
         default: return connection.release()
         }
-        self.connection = connection
         var head = self.loop.buffer(capacity: 1024)
-        self.http.begin(.post, target: self.redirectTarget, slot: self.slot, on: connection, into: &head)
+        guard self.http.begin(.post, target: self.redirectTarget, slot: self.slot, on: connection, into: &head) else {
+            connection.release()
+            return self.fail(.noSuchSlot)
+        }
+        self.connection = connection
         self.appendFields(to: &head)
         let body = self.outgoing
         head.writeStaticString("Content-Length: ")

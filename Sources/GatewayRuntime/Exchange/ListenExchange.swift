@@ -132,11 +132,11 @@ final class ListenExchange: UpstreamReceiver, StreamSource {
             guard let slot = pool.begin(&self.credentials) else { return self.interrupted() }
             self.slot = slot
         }
-        guard case .http(let sessions?)? = self.session?.binding, sessions.session(self.slot).id == nil else {
-            return self.dial()
-        }
+        guard case .http(let sessions?)? = self.session?.binding else { return self.dial() }
+        guard let session = sessions.session(self.slot) else { return self.interrupted() }
+        if session.id != nil { return self.dial() }
         let listen = NIOLoopBound(self, eventLoop: self.loop.eventLoop)
-        SessionOpening.enter(sessions.session(self.slot), self.http, of: self.upstream, on: self.loop) {
+        SessionOpening.enter(session, self.http, of: self.upstream, on: self.loop) {
             opened,
             isFirst in
             let listen = listen.value
@@ -187,10 +187,13 @@ final class ListenExchange: UpstreamReceiver, StreamSource {
         case .done, .suspended: return connection.release()
         case .opening, .streaming, .interrupted: break
         }
+        var head = self.loop.buffer(capacity: 512)
+        guard self.http.begin(.get, slot: self.slot, on: connection, into: &head) else {
+            connection.release()
+            return self.interrupted()
+        }
         self.connection = connection
         self.reader.reset()
-        var head = self.loop.buffer(capacity: 512)
-        self.http.begin(.get, slot: self.slot, on: connection, into: &head)
         if let revision = self.session?.revision {
             head.writeString(revision.headerLine)
         } else if let version = self.request.value(.mcpProtocolVersion) {
@@ -199,7 +202,7 @@ final class ListenExchange: UpstreamReceiver, StreamSource {
             head.writeStaticString("\r\n")
         }
         self.request.appendForwarded(self.upstream.configuration.forwardHeaders, to: &head)
-        if case .http(let sessions?)? = self.session?.binding, let id = sessions.session(self.slot).id {
+        if case .http(let sessions?)? = self.session?.binding, let id = sessions.session(self.slot)?.id {
             head.writeString("Mcp-Session-Id: \(id)\r\n")
         }
         self.resumption.appendField(to: &head)

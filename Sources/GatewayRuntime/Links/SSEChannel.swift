@@ -266,13 +266,16 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
 
     func upstreamConnected(_ connection: UpstreamConnection) {
         guard case .opening = self.state else { return connection.release() }
+        var head = self.loop.buffer(capacity: 512)
+        guard self.http.begin(.get, slot: self.slot, on: connection, into: &head) else {
+            connection.release()
+            return self.end(.noSuchSlot)
+        }
         self.connection = connection
         let channel = NIOLoopBound(self, eventLoop: self.loop.eventLoop)
         self.reader = EventReader(eventBytes: self.eventBytes, in: self.buffers) {
             channel.eventLoop.execute { channel.value.end(.noRoom(executed: .unknown)) }
         }
-        var head = self.loop.buffer(capacity: 512)
-        self.http.begin(.get, slot: self.slot, on: connection, into: &head)
         head.writeString(self.fields)
         head.writeStaticString("\r\n")
         connection.send(head: head, body: nil, receiver: self)

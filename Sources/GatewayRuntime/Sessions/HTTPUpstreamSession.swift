@@ -112,8 +112,8 @@ final class HTTPUpstreamSessions: Sendable {
             }
     }
 
-    /// Slots are those of the upstream's pool, of which there are as many.
-    func session(_ slot: Int) -> HTTPUpstreamSession { self.slots[min(max(slot, 0), self.slots.count - 1)] }
+    /// nil for a slot that the upstream's pool does not have: no other's session stands in for it.
+    func session(_ slot: Int) -> HTTPUpstreamSession? { self.slots.indices.contains(slot) ? self.slots[slot] : nil }
 }
 
 extension ProtocolRevision {

@@ -17,15 +17,15 @@ final class SharedCaller: Sendable {
         self.numbers = Mutex([:])
     }
 
-    /// Slots are those of the upstream's pool, of which there are as many.
-    func session(_ slot: Int) -> SharedSession { self.sessions[min(max(slot, 0), self.sessions.count - 1)] }
+    /// nil for a slot that the upstream's pool does not have: no other's session stands in for it.
+    func session(_ slot: Int) -> SharedSession? { self.sessions.indices.contains(slot) ? self.sessions[slot] : nil }
 
-    /// The caller's number in a slot's session, which it uses from now on.
-    func number(in slot: Int, of session: CallerSession) -> Int {
+    /// The caller's number in the session of a slot, which it uses from now on.
+    func number(in shared: SharedSession, of session: CallerSession) -> Int {
         self.numbers.withLock { numbers in
-            if let number = numbers[slot] { return number }
-            let number = self.session(slot).join(session, capabilities: self.capabilities)
-            numbers[slot] = number
+            if let number = numbers[shared.slot] { return number }
+            let number = shared.join(session, capabilities: self.capabilities)
+            numbers[shared.slot] = number
             return number
         }
     }
@@ -36,6 +36,6 @@ final class SharedCaller: Sendable {
             defer { numbers = [:] }
             return numbers
         }
-        for (slot, number) in numbers { self.session(slot).leave(number) }
+        for (slot, number) in numbers { self.session(slot)?.leave(number) }
     }
 }

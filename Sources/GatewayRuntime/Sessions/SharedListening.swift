@@ -72,10 +72,12 @@ final class SharedListening: UpstreamReceiver {
         guard !self.isOver, self.connection == nil, let session = self.session.session, let id = session.id else {
             return connection.release()
         }
+        var head = self.loop.buffer(capacity: 512)
+        guard self.session.http.begin(.get, slot: session.slot, on: connection, into: &head) else {
+            return connection.release()
+        }
         self.connection = connection
         self.reader.reset()
-        var head = self.loop.buffer(capacity: 512)
-        self.session.http.begin(.get, slot: session.slot, on: connection, into: &head)
         head.writeString("Mcp-Session-Id: \(id)\r\n\(session.origin.fields)")
         self.resumption.appendField(to: &head)
         head.writeStaticString("\r\n")

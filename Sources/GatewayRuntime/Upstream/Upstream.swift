@@ -65,16 +65,19 @@ package final class HTTPAccess: Sendable {
 
     /// Starts a head with what all requests to the upstream carry, and the credential of a slot.
     ///
-    /// `target` replaces the configured one; `connection` is what the request goes on.
+    /// `target` replaces the configured one; `connection` is what the request goes on. Returns false, and writes nothing, for
+    /// a slot that there is not: no other credential stands in for it.
     func begin(
         _ method: RequestHeads.Method,
         target: String? = nil,
         slot: Int,
         on connection: UpstreamConnection,
         into head: inout ByteBuffer
-    ) {
+    ) -> Bool {
         let heads = connection.isForwarding ? self.forwardedHeads : self.heads
-        heads[min(max(slot, 0), heads.count - 1)].begin(method, target: target, into: &head)
+        guard heads.indices.contains(slot) else { return false }
+        heads[slot].begin(method, target: target, into: &head)
+        return true
     }
 }
 

@@ -155,9 +155,13 @@ final class UpstreamCall: UpstreamReceiver, Sweepable {
 
     func upstreamConnected(_ connection: UpstreamConnection) {
         guard self.completion != nil else { return connection.release() }
-        self.connection = connection
         var head = self.loop.buffer(capacity: 1024 + self.rest.readableBytes)
-        self.http.begin(self.method, target: self.target, slot: self.slot, on: connection, into: &head)
+        guard self.http.begin(self.method, target: self.target, slot: self.slot, on: connection, into: &head) else {
+            connection.release()
+            let text = "the token that this message belongs to is not configured"
+            return self.complete(.failure(TransportError(.cancelled, text, progress: .nothing)))
+        }
+        self.connection = connection
         head.writeImmutableBuffer(self.rest)
         connection.send(head: head, body: nil, receiver: self)
     }
