@@ -21,8 +21,9 @@ package protocol SessionPrincipal: Hashable, Sendable {
 /// S7.5), except where an owner has more than its share of what a place has (``makeRoom(for:)``). A session in use never
 /// expires.
 ///
-/// A use begins and ends at the cost of one look-up, for that happens with every request. Which session has been idle
-/// longest is only looked for where one has to go, among those of the owners concerned.
+/// A use begins and ends at the cost of one look-up, and whoever has to go is found at once, however many sessions there
+/// are: all of it happens under a lock that every request takes. The sessions of an owner that nobody uses stand in the
+/// order in which they became idle, all of them, and those of each place.
 package struct SessionTable<Principal: SessionPrincipal, Payload: Sendable>: Sendable {
     /// A session that ended without its caller asking for it.
     package struct Ended: Sendable {
@@ -38,24 +39,34 @@ package struct SessionTable<Principal: SessionPrincipal, Payload: Sendable>: Sen
     }
 
     private struct Entry: Sendable {
-        var principal: Principal
-        var payload: Payload
-        /// Calls and streams that run.
-        var uses = 0
-        /// Whether there ever was one.
-        var wasUsed = false
-        /// Whether no more may begin.
-        var isSealed = false
-        /// When the last use ended, from any fixed origin.
-        var lastUsed: Duration
+        let id: SessionID
+        let principal: Principal
+        let payload: Payload
     }
 
-    private var entries: [SessionID: Entry] = [:]
-    private var counts: [Principal.Owner: Int] = [:]
-    private var places: [Principal.Place: [Principal.Owner: Set<SessionID>]] = [:]
+    /// Sessions that are counted together.
+    private struct Group: Sendable {
+        /// The list of those that are idle.
+        let list: Int
+        var count = 0
+    }
+
+    /// Where each session stands in `entries` and `use`.
+    private var numbers: [SessionID: Int] = [:]
+    /// nil: the next session takes its place.
+    private var entries: [Entry?] = []
+    /// How each is used; apart, since every request changes it.
+    private var use: [SessionUse] = []
+    private var free: [Int] = []
+    private var owners: [Principal.Owner: Group] = [:]
+    private var places: [Principal.Place: [Principal.Owner: Group]] = [:]
+    private var idleOfOwner = IdleOrder()
+    private var idleInPlace = IdleOrder()
     private let capacity: Int
     private let idleLimit: Duration
     private let unusedLimit: Duration
+    /// Sessions and owners that were looked at so far to find out who has to go.
+    package private(set) var looks = 0
 
     /// A table for `capacity` sessions (`limits.sessions`), each gone after `idleLimit` (`limits.sessionIdle`).
     ///
@@ -67,9 +78,9 @@ package struct SessionTable<Principal: SessionPrincipal, Payload: Sendable>: Sen
         self.unusedLimit = min(idleLimit, .seconds(60))
     }
 
-    package var count: Int { self.entries.count }
+    package var count: Int { self.numbers.count }
 
-    /// Adds a session that was just established.
+    /// Adds a session that was just established; `now` never goes back.
     ///
     /// `ownerLimit` is nil where callers are not told apart, so that one bound would hit all of them.
     package mutating func open(
@@ -80,57 +91,58 @@ package struct SessionTable<Principal: SessionPrincipal, Payload: Sendable>: Sen
         now: Duration
     ) -> Opening {
         var evicted: Ended?
-        if self.entries.count >= self.capacity || self.counts[principal.owner, default: 0] >= ownerLimit ?? .max {
-            evicted = self.idlest(of: principal.owner).flatMap { self.remove($0) }
+        let owned = self.owners[principal.owner]
+        if self.count >= self.capacity || (owned?.count ?? 0) >= ownerLimit ?? .max {
+            self.looks += 1
+            evicted = owned.flatMap { self.idleOfOwner.first(of: $0.list) }.flatMap { self.remove(number: $0) }
             guard evicted != nil else { return .refused }
         }
-        self.entries[id] = Entry(principal: principal, payload: payload, lastUsed: now)
-        self.counts[principal.owner, default: 0] += 1
-        self.places[principal.place, default: [:]][principal.owner, default: []].insert(id)
+        let (ownerList, placeList) = self.join(principal)
+        let number = self.takeNumber()
+        self.numbers[id] = number
+        self.entries[number] = Entry(id: id, principal: principal, payload: payload)
+        self.use[number] = SessionUse(ownerList: ownerList, placeList: placeList, lastUsed: now)
+        self.becameIdle(number)
         return .opened(evicted: evicted)
     }
 
     /// A call or stream of `principal` begins on a session; nil if there is none such for this principal.
     package mutating func begin(_ id: SessionID, principal: Principal) -> Payload? {
-        guard let index = self.entries.index(forKey: id), self.entries.values[index].principal == principal,
-            !self.entries.values[index].isSealed
+        guard let number = self.numbers[id], let entry = self.entries[number], entry.principal == principal,
+            !self.use[number].isSealed
         else { return nil }
-        self.entries.values[index].uses += 1
-        self.entries.values[index].wasUsed = true
-        return self.entries.values[index].payload
+        if self.use[number].count == 0 { self.becameUsed(number) }
+        self.use[number].count += 1
+        self.use[number].wasUsed = true
+        return entry.payload
     }
 
     /// A call or stream that `begin` admitted is over.
     ///
     /// The session may be gone by now.
     package mutating func end(_ id: SessionID, now: Duration) {
-        guard let index = self.entries.index(forKey: id), self.entries.values[index].uses > 0 else { return }
-        self.entries.values[index].uses -= 1
-        self.entries.values[index].lastUsed = now
+        guard let number = self.numbers[id], self.use[number].count > 0 else { return }
+        self.use[number].count -= 1
+        self.use[number].lastUsed = now
+        if self.use[number].count == 0 { self.becameIdle(number) }
     }
+
+    /// Whether a call or stream runs on a session.
+    package func isUsed(_ id: SessionID) -> Bool { self.numbers[id].map { self.use[$0].count > 0 } ?? false }
 
     /// Lets nothing begin on a session any more, so that it can end with nothing under way; false if more than `uses` calls
     /// and streams run on it.
     ///
     /// It stays, and so counts, until it is taken out.
     package mutating func seal(_ id: SessionID, ifUsesAtMost uses: Int) -> Bool {
-        guard let index = self.entries.index(forKey: id) else { return true }
-        guard self.entries.values[index].uses <= uses else { return false }
-        self.entries.values[index].isSealed = true
+        guard let number = self.numbers[id] else { return true }
+        guard self.use[number].count <= uses else { return false }
+        self.use[number].isSealed = true
         return true
     }
 
     /// Ends a session whatever runs on it; nil if it is not there.
-    package mutating func remove(_ id: SessionID) -> Ended? {
-        guard let entry = self.entries.removeValue(forKey: id) else { return nil }
-        let (owner, place) = (entry.principal.owner, entry.principal.place)
-        let left = self.counts[owner, default: 1] - 1
-        self.counts[owner] = left == 0 ? nil : left
-        self.places[place]?[owner]?.remove(id)
-        if self.places[place]?[owner]?.isEmpty == true { self.places[place]?[owner] = nil }
-        if self.places[place]?.isEmpty == true { self.places[place] = nil }
-        return Ended(id: id, payload: entry.payload)
-    }
+    package mutating func remove(_ id: SessionID) -> Ended? { self.numbers[id].flatMap { self.remove(number: $0) } }
 
     /// Ends a session so that `principal` can have one in its place, where there is no room; nil if nobody has to go.
     ///
@@ -138,55 +150,123 @@ package struct SessionTable<Principal: SessionPrincipal, Payload: Sendable>: Sen
     /// the owner with the most first: it stays ahead, and the asking one gets its share. If there is no such session, the
     /// asking owner's own that has been idle longest goes. Sessions in use stay.
     package mutating func makeRoom(for principal: Principal) -> Ended? {
-        self.idlest(givingWayTo: principal).flatMap { self.remove($0) }
+        self.idlest(givingWayTo: principal).flatMap { self.remove(number: $0) }
     }
 
     /// Ends a session that was never used since it was opened; nil if it was, or is not there.
     package mutating func removeUnused(_ id: SessionID) -> Ended? {
-        guard let entry = self.entries[id], !entry.wasUsed else { return nil }
-        return self.remove(id)
+        guard let number = self.numbers[id], !self.use[number].wasUsed else { return nil }
+        return self.remove(number: number)
     }
 
     /// Takes out every session that was unused for the idle bound.
-    package mutating func expire(now: Duration) -> [Ended] {
-        let due = self.entries.filter { _, entry in
-            entry.uses == 0 && entry.lastUsed + (entry.wasUsed ? self.idleLimit : self.unusedLimit) <= now
+    package mutating func expire(now: Duration) -> [Ended] { self.expire(now: now, among: self.entries.indices) }
+
+    /// The same for some of the places that sessions have, `range` of `placeCount`: all at once would keep whoever waits.
+    package mutating func expire(now: Duration, among range: Range<Int>) -> [Ended] {
+        var ended: [Ended] = []
+        for number in range.clamped(to: self.entries.indices) {
+            let use = self.use[number]
+            guard use.count == 0, use.lastUsed + (use.wasUsed ? self.idleLimit : self.unusedLimit) <= now,
+                let gone = self.remove(number: number)
+            else { continue }
+            ended.append(gone)
         }
-        return due.keys.compactMap { self.remove($0) }
+        return ended
     }
 
+    /// The places that sessions have, those that are free included.
+    package var placeCount: Int { self.entries.count }
+
     /// Takes out everything, at the end of the process.
-    package mutating func removeAll() -> [Ended] {
-        self.entries.keys.compactMap { self.remove($0) }
+    package mutating func removeAll() -> [Ended] { self.entries.indices.compactMap { self.remove(number: $0) } }
+
+    // MARK: Places
+
+    private mutating func takeNumber() -> Int {
+        if let number = self.free.popLast() { return number }
+        self.entries.append(nil)
+        self.use.append(SessionUse(ownerList: 0, placeList: 0, lastUsed: .zero))
+        return self.entries.count - 1
+    }
+
+    /// Counts one more session of `principal`; returns the lists that it is in when it is idle.
+    private mutating func join(_ principal: Principal) -> (ownerList: Int, placeList: Int) {
+        var owned = self.owners[principal.owner] ?? Group(list: self.idleOfOwner.makeList())
+        owned.count += 1
+        self.owners[principal.owner] = owned
+        var here = self.places[principal.place]?[principal.owner] ?? Group(list: self.idleInPlace.makeList())
+        here.count += 1
+        self.places[principal.place, default: [:]][principal.owner] = here
+        return (owned.list, here.list)
+    }
+
+    private mutating func leave(_ principal: Principal) {
+        let (owner, place) = (principal.owner, principal.place)
+        if let owned = self.owners[owner] {
+            self.owners[owner]?.count -= 1
+            if owned.count == 1 {
+                self.owners[owner] = nil
+                self.idleOfOwner.removeList(owned.list)
+            }
+        }
+        guard let here = self.places[place]?[owner] else { return }
+        self.places[place]?[owner]?.count -= 1
+        guard here.count == 1 else { return }
+        self.places[place]?[owner] = nil
+        self.idleInPlace.removeList(here.list)
+        if self.places[place]?.isEmpty == true { self.places[place] = nil }
+    }
+
+    private mutating func remove(number: Int) -> Ended? {
+        guard let entry = self.entries[number] else { return nil }
+        self.becameUsed(number)
+        self.entries[number] = nil
+        self.numbers[entry.id] = nil
+        self.free.append(number)
+        self.leave(entry.principal)
+        return Ended(id: entry.id, payload: entry.payload)
     }
 
     // MARK: Who has to go
 
-    /// The session of an owner that has been idle longest, in whatever place; nil if all are in use, or there is none.
-    private func idlest(of owner: Principal.Owner) -> SessionID? {
-        self.idlest(among: self.places.values.compactMap { $0[owner] })
+    private mutating func becameIdle(_ number: Int) {
+        self.idleOfOwner.append(number, to: self.use[number].ownerList)
+        self.idleInPlace.append(number, to: self.use[number].placeList)
     }
 
-    private func idlest(givingWayTo principal: Principal) -> SessionID? {
+    private mutating func becameUsed(_ number: Int) {
+        self.idleOfOwner.remove(number)
+        self.idleInPlace.remove(number)
+    }
+
+    /// Looks at each owner in the place once: what is shared there is children, of which there are few.
+    private mutating func idlest(givingWayTo principal: Principal) -> Int? {
         guard let groups = self.places[principal.place] else { return nil }
-        let own = groups[principal.owner, default: []]
-        let ahead = Dictionary(grouping: groups.values.lazy.filter { $0.count >= own.count + 2 }, by: \.count)
-        for (_, largest) in ahead.sorted(by: { $0.key > $1.key }) {
-            if let idlest = self.idlest(among: largest) { return idlest }
+        let own = groups[principal.owner]
+        var most: (count: Int, number: Int, lastUsed: Duration)?
+        for group in groups.values where group.count >= (own?.count ?? 0) + 2 {
+            self.looks += 1
+            guard let number = self.idleInPlace.first(of: group.list) else { continue }
+            let lastUsed = self.use[number].lastUsed
+            if let most, (most.count, lastUsed) > (group.count, most.lastUsed) { continue }
+            most = (group.count, number, lastUsed)
         }
-        return self.idlest(among: [own])
+        return most?.number ?? own.flatMap { self.idleInPlace.first(of: $0.list) }
     }
+}
 
-    /// The session without a use whose last use ended first; nil if all are in use, or there is none.
-    private func idlest(among groups: [Set<SessionID>]) -> SessionID? {
-        var idlest: (id: SessionID, lastUsed: Duration)?
-        for ids in groups {
-            for id in ids {
-                guard let entry = self.entries[id], entry.uses == 0 else { continue }
-                if let found = idlest, found.lastUsed <= entry.lastUsed { continue }
-                idlest = (id, entry.lastUsed)
-            }
-        }
-        return idlest?.id
-    }
+/// How a session is used, and which lists of idle sessions it is in while it is idle.
+private struct SessionUse: Sendable {
+    /// The list of its owner, and that of its owner in its place.
+    let ownerList: Int
+    let placeList: Int
+    /// Calls and streams that run.
+    var count = 0
+    /// Whether there ever was one.
+    var wasUsed = false
+    /// Whether no more may begin.
+    var isSealed = false
+    /// When the last use ended, from any fixed origin.
+    var lastUsed: Duration
 }

@@ -45,8 +45,8 @@ import Testing
     mutating func eviction(ownerLimit: Int?) {
         var table = Table(capacity: ownerLimit == nil ? 2 : 10, idleLimit: .seconds(60))
         let (old, young) = (self.id(), self.id())
-        _ = table.open(young, principal: "a", ownerLimit: ownerLimit, payload: 1, now: .seconds(2))
         _ = table.open(old, principal: "a", ownerLimit: ownerLimit, payload: 2, now: .seconds(1))
+        _ = table.open(young, principal: "a", ownerLimit: ownerLimit, payload: 1, now: .seconds(2))
         guard
             case .opened(let evicted) = table.open(
                 self.id(),
@@ -261,6 +261,56 @@ import Testing
             _ = table.open(id, principal: Principal(owner), ownerLimit: nil, payload: 0, now: .seconds(100 + round))
         }
         #expect(counts == ["a": 4, "b": 4, "c": 4])
+    }
+
+    @Test("Who has to go at the cap is found without looking through the sessions", arguments: [100, 10_000])
+    mutating func evictsAtOnce(count: Int) {
+        var table = Table(capacity: count, idleLimit: .seconds(60))
+        // One owner has all of it, in many places, and half of its sessions are in use.
+        for number in 0..<count {
+            let (id, principal) = (self.id(), Principal("a", at: number % 7))
+            _ = table.open(id, principal: principal, ownerLimit: nil, payload: number, now: .zero)
+            if number % 2 == 0 { _ = table.begin(id, principal: principal) }
+        }
+        #expect(table.looks == 0)
+        for number in 0..<50 {
+            let opening = table.open(self.id(), principal: "a", ownerLimit: nil, payload: 0, now: .seconds(1))
+            guard case .opened(let evicted?) = opening else {
+                Issue.record("nobody had to go")
+                return
+            }
+            #expect(evicted.payload == 2 * number + 1)
+        }
+        #expect(table.looks == 50)
+    }
+
+    @Test("Who gives way in a place is found by looking at each owner there once, however many sessions it has")
+    mutating func makesRoomAtOnce() {
+        var table = Table(capacity: 10_000, idleLimit: .seconds(60))
+        for number in 0..<3_000 {
+            let principal = Principal(["a", "b", "c"][number % 3])
+            _ = table.open(self.id(), principal: principal, ownerLimit: nil, payload: number, now: .seconds(number))
+        }
+        #expect(table.makeRoom(for: "d")?.payload == 0)
+        #expect(table.looks == 3)
+    }
+
+    @Test("Sessions expire by parts as they do all at once")
+    mutating func expiresByParts() {
+        var table = Table(capacity: 1_000, idleLimit: .seconds(30))
+        for number in 0..<1_000 {
+            _ = table.open(self.id(), principal: "a", ownerLimit: nil, payload: number, now: .seconds(number))
+        }
+        #expect(table.placeCount == 1_000)
+        var ended: [Int] = []
+        for start in stride(from: 0, to: table.placeCount + 512, by: 256) {
+            ended += table.expire(now: .seconds(529), among: start..<(start + 256)).map(\.payload)
+        }
+        #expect(ended == Array(0..<500))
+        #expect(table.count == 500)
+        // Their places are taken again.
+        _ = table.open(self.id(), principal: "b", ownerLimit: nil, payload: 0, now: .seconds(1_000))
+        #expect(table.placeCount == 1_000)
     }
 
     /// What should be known of a session.

@@ -70,9 +70,17 @@ package final class CallerSessions: Sendable {
         self.table.withLock { $0.removeUnused(session.id) } != nil
     }
 
+    /// Takes out the sessions that were unused for too long, some at a time, so that no request waits for all of them.
     func expire() -> [CallerSession] {
-        self.table.withLock { $0.expire(now: Self.now) }.map(\.payload)
+        var expired: [CallerSession] = []
+        for start in stride(from: 0, to: self.table.withLock { $0.placeCount }, by: Self.looksAtATime) {
+            let range = start..<(start + Self.looksAtATime)
+            expired += self.table.withLock { $0.expire(now: Self.now, among: range) }.map(\.payload)
+        }
+        return expired
     }
+
+    private static let looksAtATime = 256
 
     func removeAll() -> [CallerSession] {
         self.table.withLock { $0.removeAll() }.map(\.payload)
