@@ -85,6 +85,10 @@ extension Gateway {
                     let rejection = EraRejection.handshakeOnly(message.envelope)
                     return self.refuse(rejection, message.envelope, message.body, call.upstream, responder)
                 }
+                if let rejection = call.upstream.parameters.rejection(of: call.message, call.request) {
+                    let message = call.message
+                    return self.refuse(rejection, message.envelope, message.body, call.upstream, responder)
+                }
                 return self.start(call, handle, caller: nil, isShared: true, responder)
             }
         }

@@ -184,6 +184,7 @@ final class LinkExchange: CallerExchange {
                 )
             }
             answer = filtered
+            if self.message.era == .stateless { self.upstream.parameters.learn(from: answer) }
         }
         if self.hasStarted || !self.acceptsJSON && !self.isMessageWise {
             self.beginEvents { head in

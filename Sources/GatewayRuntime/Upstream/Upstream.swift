@@ -110,6 +110,8 @@ package final class Upstream: Sendable {
     private let logger: Logger
     /// Requests that have a place, and those that wait for one, of all loops.
     let admission: UpstreamAdmission
+    /// What its tools want said in headers, where nobody but the gateway can check that it is.
+    let parameters = AdvertisedParameters()
     private let knowledge = Mutex(UpstreamEras())
     private let verdict = Atomic<UInt8>(UpstreamVerdict.none.rawValue)
     /// Which transport a server turned out to speak whose configuration names none.
