@@ -10,7 +10,8 @@ import NIOCore
 extension Gateway {
     /// A slot's credential was accepted to a session.
     func accepted(_ slot: Int, by session: CallerSession, _ http: HTTPAccess, on loop: GatewayLoop) {
-        guard session.withRouting({ $0.accepted(slot) }) == true else { return }
+        let (isNewHome, isBack) = session.withRouting { ($0.accepted(slot), $0.returned(slot)) } ?? (false, false)
+        guard isNewHome else { return isBack ? session.slotReturned(slot) : () }
         let upstream = self.upstreams[session.principal.upstream]
         self.logger.info("session moved", metadata: ["upstream": "\(upstream.name)", "to": "\(slot)"])
         let wishes = session.withRouting { ($0.subscriptions, $0.severity) }
@@ -21,7 +22,7 @@ extension Gateway {
         case .http(let sessions?):
             guard let moved = sessions.session(slot) else { return }
             upstreamSession = moved
-            func send(_ message: ByteBuffer) {
+            func send(_ message: ByteBuffer, _ completion: @escaping () -> Void) {
                 UpstreamCall.send(
                     http,
                     of: upstream,
@@ -31,12 +32,14 @@ extension Gateway {
                     session: moved.id,
                     fields: moved.origin.fields,
                     timeout: .seconds(30)
-                ) { _ in }
+                ) { _ in completion() }
             }
-            for uri in subscriptions {
-                send(ClientMessage.subscription(.resourcesSubscribe, id: Self.homeID, uri: uri))
+            PacedSending.run(subscriptions, on: loop) { uri, next in
+                let isWanted = session.withRouting { $0.isSubscribed(to: uri) && $0.home == slot }
+                guard isWanted == true else { return next() }
+                send(ClientMessage.subscription(.resourcesSubscribe, id: Self.homeID, uri: uri), next)
             }
-            if let severity { send(ClientMessage.setLevel(severity, id: Self.homeID)) }
+            if let severity { send(ClientMessage.setLevel(severity, id: Self.homeID)) {} }
         case .shared(let caller):
             guard let shared = caller.session(slot) else { return }
             upstreamSession = shared.session

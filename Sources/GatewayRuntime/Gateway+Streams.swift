@@ -66,6 +66,7 @@ extension Gateway {
         let after = wanted.flatMap { $0.stream == 0 ? $0.event : nil }
         if let session, let stream = session.listener { return connection.attach(to: stream, after: after) }
         if case .http(let http) = upstream.transport, session?.readsOwnStream != false {
+            if session?.hasNoStream == true { return connection.refuseStream() }
             let listening = ListenExchange(
                 gateway: self,
                 upstream: upstream,
@@ -74,15 +75,17 @@ extension Gateway {
                 session: session,
                 loop: loop
             )
-            if let session, let stream = listening.stream {
-                let bound = NIOLoopBound(listening, eventLoop: loop.eventLoop)
-                _ = session.listener(
-                    orElse: .init(stream: NIOLoopBound(stream, eventLoop: loop.eventLoop)) {
-                        bound.execute { $0.end() }
-                    }
-                )
+            guard let session, let stream = listening.stream else { return listening.start(for: connection) }
+            let own = NIOLoopBound(stream, eventLoop: loop.eventLoop)
+            let bound = listening.bound
+            let kept = session.listener(orElse: .init(stream: own) { bound.execute { $0.end() } })
+            if let kept, kept.eventLoop === loop.eventLoop, kept.value === stream {
+                return listening.start(for: connection)
             }
-            return listening.start(for: connection)
+            // The session is over, or another GET of it was first, on another event loop.
+            listening.discard()
+            if let kept { connection.attach(to: kept, after: after) } else { connection.finish() }
+            return
         }
         guard let session else { return connection.finish() }
         connection.attach(to: session.makeListener(on: loop), after: nil)

@@ -32,6 +32,8 @@ package final class Gateway: Sendable {
     let tokenOwners: [[Int]]
     private let inFlight = Atomic<Int>(0)
     private let streams = Atomic<Int>(0)
+    /// Streams that the gateway has at upstreams for callers beside the first of each.
+    private let slotStreams = Atomic<Int>(0)
     private let draining = Atomic<Bool>(false)
     /// Calls whose caller takes no more, so that their upstream is not read.
     private let suspendedCalls = Atomic<Int>(0)
@@ -421,6 +423,15 @@ package final class Gateway: Sendable {
         self.streams.subtract(1, ordering: .relaxed)
         return false
     }
+
+    /// One more stream at an upstream, for a slot other than its caller's home; false if there are `limits.streams` of them.
+    func takeSlotStream() -> Bool {
+        if self.slotStreams.add(1, ordering: .relaxed).newValue <= self.limits.streams { return true }
+        self.slotStreamEnded()
+        return false
+    }
+
+    func slotStreamEnded() { self.slotStreams.subtract(1, ordering: .relaxed) }
 
     func suspended(_ change: Int) { self.suspendedCalls.add(change, ordering: .relaxed) }
 

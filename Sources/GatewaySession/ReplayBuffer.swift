@@ -18,9 +18,11 @@ package struct ReplayBuffer<Event: Sendable>: Sendable {
     private var entries = Deque<Entry>()
     package private(set) var bytes = 0
     /// The number of the newest event; 0 before the first.
-    package private(set) var last = 0
+    package private(set) var last: Int
 
-    package init(events: Int = 64, bytes: Int = 256 * 1024) {
+    /// `last` is the number that the numbers of its events go on from.
+    package init(after last: Int = 0, events: Int = 64, bytes: Int = 256 * 1024) {
+        self.last = last
         self.countLimit = events
         self.byteLimit = bytes
     }

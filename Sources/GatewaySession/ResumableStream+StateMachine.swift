@@ -45,6 +45,9 @@ extension ResumableStream {
         /// The number of the next event; nil where events have none.
         package var nextEvent: Int? { self.settings.isResumable ? self.replay.next : nil }
 
+        /// The number of the last event; 0 before the first.
+        package var lastEvent: Int { self.replay.last }
+
         /// Bytes that are kept.
         package var keptBytes: Int { self.replay.bytes }
 

@@ -165,6 +165,9 @@ extension SessionBridge {
             self.subscriptions.remove(resource, of: caller)
         }
 
+        /// Whether somebody subscribes to it.
+        package func isSubscribed(_ resource: [UInt8]) -> Bool { self.subscriptions.contains(resource) }
+
         /// Everything that somebody subscribes to.
         package var resources: Set<[UInt8]> { self.subscriptions.uris }
 

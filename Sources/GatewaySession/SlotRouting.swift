@@ -18,6 +18,8 @@ package struct SlotRouting: Sendable {
     package private(set) var lastRefused: Int?
     /// Whether the home slot's credential was refused since it was last accepted.
     package var isHomeRefused: Bool { self.lastRefused != nil }
+    /// The slots that were refused to this caller and not accepted since.
+    private var refusedSlots: Set<Int> = []
     /// The level that the caller set; a new home is told of it.
     package private(set) var severity: LogSeverity?
     /// What the caller subscribed to, and the when of each, in steps.
@@ -53,6 +55,15 @@ package struct SlotRouting: Sendable {
     /// A slot's credential was refused to this caller.
     package mutating func refused(_ slot: Int) {
         if slot == self.home || self.isHomeRefused { self.lastRefused = slot }
+        self.refusedSlots.insert(slot)
+    }
+
+    /// Whether a slot's credential was refused to this caller, and not accepted since.
+    package func isRefused(_ slot: Int) -> Bool { self.refusedSlots.contains(slot) }
+
+    /// A slot's credential was accepted; returns whether it was refused before.
+    package mutating func returned(_ slot: Int) -> Bool {
+        !self.refusedSlots.isEmpty && self.refusedSlots.remove(slot) != nil
     }
 
     /// A slot's credential was accepted; returns whether the session has a new home.
@@ -66,6 +77,9 @@ package struct SlotRouting: Sendable {
 
     /// What the caller subscribed to, in this order; a new home is told of it.
     package var subscriptions: [[UInt8]] { self.subscribedAt.sorted { $0.value < $1.value }.map(\.key) }
+
+    /// Whether the caller subscribes to it.
+    package func isSubscribed(to uri: [UInt8]) -> Bool { self.subscribedAt[uri] != nil }
 
     /// Whether one more subscription can be kept, or is: if not, the caller is told so, and the upstream hears nothing.
     package func canSubscribe(to uri: [UInt8]) -> Bool {
@@ -90,6 +104,25 @@ package struct SlotRouting: Sendable {
     }
 
     package mutating func leveled(_ severity: LogSeverity) { self.severity = severity }
+
+    // MARK: Other slots
+
+    /// Whether the caller is to have a message that came on the stream of another slot than its home.
+    ///
+    /// What is about one call or question is, wherever it runs; a log message is unless the caller wants no such level, of
+    /// which the other slots were not told. What is about the server as a whole comes from home, once. `severity` is that of
+    /// a log message.
+    package func hearsAside(_ envelope: Envelope, severity: LogSeverity?) -> Bool {
+        switch (envelope.kind, envelope.method) {
+        case (.request, _): true
+        case (.notification, .progressNotification?), (.notification, .cancelledNotification?),
+            (.notification, .elicitationCompleteNotification?):
+            true
+        case (.notification, .messageNotification?):
+            (severity ?? .emergency) >= (self.severity ?? .debug)
+        case (.notification, _), (.result, _), (.error, _): false
+        }
+    }
 
     // MARK: Calls
 

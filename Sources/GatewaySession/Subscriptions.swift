@@ -36,6 +36,9 @@ struct Subscriptions {
     /// Everything that somebody subscribes to.
     var uris: Set<[UInt8]> { Set(self.subscribers.keys) }
 
+    /// Whether somebody subscribes to a URI.
+    func contains(_ uri: [UInt8]) -> Bool { self.subscribers[uri] != nil }
+
     /// Who subscribes to a URI.
     func callers(of uri: [UInt8]) -> [Int] { self.subscribers[uri].map { $0.sorted() } ?? [] }
 

@@ -26,11 +26,13 @@ With a certificate the same upstream is also served over TLS, on a port of its o
     POST /control/broadcast  sends a message on every GET stream, list_changed unless the body is another
     GET  /control/drop       ends every GET stream;  /control/hangup every stream of the old transport
     GET  /control/forget     forgets every session
+    GET  /control/restart    forgets every session and ends every GET stream, as a server that starts anew
 
 A session id that comes with another token than the one that opened it is kept in `strays`, which nothing empties.
 
 Tools: `echo` (the text), `sleep` (`ms`), `whoami` (the token's number of requests so far), `state` (input_required with a
-requestState, after `pad` characters), `task` (a task id; `flat`: at the top of the result), `ask` (asks the caller for its roots on the answer's stream, and says what it was told),
+requestState, after `pad` characters), `task` (a task id; `flat`: at the top of the result), `ask` (asks the caller for its roots on the answer's stream, or with `aside` on the GET stream of the session, where a
+question is lost if there is none, and says what it was told),
 `progress` (`count` notifications on a stream, `ms` apart), `break` (a stream that ends without the answer), `deny` (a
 JSON-RPC error that says unauthorized). With the argument `stream` others answer on a stream, too.
 """
@@ -285,8 +287,10 @@ class Upstream:
         else:
             # Every session counts its questions from 0, so that two of them use the same ids.
             waiting = self.answers[(session, "0")] = asyncio.get_running_loop().create_future()
-            self.event(writer, {"jsonrpc": "2.0", "id": 0, "method": "roots/list"})
-            await writer.drain()
+            question = {"jsonrpc": "2.0", "id": 0, "method": "roots/list"}
+            for stream in [w for w, s in self.streams.items() if s == session] if arguments.get("aside") else [writer]:
+                self.event(stream, question)
+                await stream.drain()
             text = json.dumps((await waiting).get("result"))
         self.event(writer, reply(message, {"content": [{"type": "text", "text": text}]}))
         writer.write(b"0\r\n\r\n")
@@ -348,13 +352,13 @@ class Upstream:
             said = json.loads(body) if body else {"jsonrpc": "2.0", "method": "notifications/tools/list_changed"}
             for writer in self.streams:
                 self.event(writer, said)
-        if action == "drop":
+        if action in ("drop", "restart"):
             for writer in self.streams:
                 writer.transport.abort()
         if action == "hangup":
             for stream in filter(None, self.legacy.values()):
                 stream[0].close()
-        if action == "forget":
+        if action in ("forget", "restart"):
             self.sessions.clear()
         if action == "go":
             self.gate.set()

@@ -311,7 +311,7 @@ import Testing
             #expect(first.request["mcp-protocol-version"] == "2025-11-25")
             first.beginEvents()
             first.chunk("retry: 10\nid: 42\nevent: message\ndata: \(Self.changed)\n\n")
-            try await client.read(until: "id: 0-1\ndata: \n\n")
+            try await client.read(until: "id: 0-1\nretry: 1000\ndata: \n\n")
             try await client.read(until: "id: 0-2\nevent: message\ndata: \(Self.changed)\n\n")
             first.endChunks()
             let second = try await Self.next(gets)
@@ -387,7 +387,11 @@ import Testing
             client.send(Self.get(session))
             try await Self.next(gets).answer(405, "", type: nil, fields: ["Allow: POST"])
             expect(try await client.answer().status, is: 405)
+            // For a moment nobody asks again.
             client.send(Self.get(session))
+            expect(try await client.answer().status, is: 405)
+            #expect(gets.now.isEmpty)
+            client.send(Self.get(try await gateway.initialize()))
             try await Self.next(gets).answer(503, "", type: nil)
             try await client.read(until: "\r\n\r\n")
             try await Self.next(gets).beginEvents()
@@ -395,7 +399,7 @@ import Testing
         }
     }
 
-    @Test("Where the upstream says that it has none, a second connection that had the stream already ends in order")
+    @Test("Where the upstream says that it has none, a second connection that had the stream already keeps it")
     func refusedLate() async throws {
         let gets = Inbox<[UpstreamTurn]>([])
         try await withGateway(script: Self.script(gets)) { gateway in
@@ -407,7 +411,11 @@ import Testing
             try await two.read(until: "id: 0-1\n")
             turn.answer(405, "", type: nil, fields: ["Allow: POST"])
             expect(try await one.answer().status, is: 405)
-            try await two.read(until: "0\r\n\r\n")
+            // Were it ended, its caller would ask again, and so on; so the upstream is asked.
+            let again = try await Self.next(gets)
+            again.beginEvents()
+            again.event(Self.changed)
+            try await two.read(until: Self.changed)
             one.close()
             two.close()
         }

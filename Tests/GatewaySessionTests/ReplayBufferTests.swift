@@ -29,6 +29,16 @@ import Testing
         #expect(buffer.next == 6)
     }
 
+    @Test("The numbers of a buffer can go on from those of another, of which nothing is kept")
+    func goesOn() {
+        var buffer = ReplayBuffer<Int>(after: 7)
+        #expect(buffer.last == 7 && buffer.next == 8)
+        for number in [0, 3, 7] { #expect(buffer.events(after: number).isEmpty) }
+        buffer.append(8, size: 1)
+        for number in [0, 3, 7] { #expect(buffer.events(after: number) == [8]) }
+        #expect(buffer.events(after: 8).isEmpty && buffer.events(after: 9).isEmpty)
+    }
+
     @Test("The oldest go first, in number and in bytes: one under, at and over each bound")
     func bounds() {
         var byCount = ReplayBuffer<Int>(events: 4, bytes: 1_000)

@@ -285,4 +285,56 @@ import Testing
         #expect(routing.withdrawn(.integer(0), literal: Array("0".utf8), by: 0) == nil)
         #expect(routing.slot(ofQuestion: .integer(0)) == nil)
     }
+
+    // MARK: Other slots
+
+    @Test("A slot that was refused counts as refused until it is accepted, which is said once")
+    func refusedSlots() {
+        var routing = SlotRouting(home: 0)
+        #expect(!routing.isRefused(1))
+        let wasNever = routing.returned(1)
+        #expect(!wasNever)
+        routing.refused(1)
+        routing.refused(2)
+        #expect(routing.isRefused(1) && routing.isRefused(2) && !routing.isRefused(0))
+        let isBack = routing.returned(1)
+        let isBackAgain = routing.returned(1)
+        #expect(isBack && !isBackAgain)
+        #expect(!routing.isRefused(1) && routing.isRefused(2))
+    }
+
+    @Test(
+        "From another slot than the home a caller hears what is about one call or question, and what is about all once",
+        arguments: [
+            (#"{"id":0,"method":"elicitation/create"}"#, true), (#"{"id":0,"method":"x/unknown"}"#, true),
+            (#"{"method":"notifications/progress"}"#, true), (#"{"method":"notifications/cancelled"}"#, true),
+            (#"{"method":"notifications/elicitation/complete"}"#, true),
+            (#"{"method":"notifications/tools/list_changed"}"#, false),
+            (#"{"method":"notifications/resources/updated"}"#, false),
+            (#"{"method":"notifications/x/unknown"}"#, false), (#"{"id":0,"result":{}}"#, false),
+            (#"{"id":0,"error":{"code":1,"message":"m"}}"#, false),
+        ]
+    )
+    func aside(message: String, isHeard: Bool) throws {
+        let bytes = Array(#"{"jsonrpc":"2.0",\#(message.dropFirst())"#.utf8)
+        guard case .message(let envelope) = try EnvelopeScanner(maximumDepth: 64).scan(bytes.span) else {
+            Issue.record("no message")
+            return
+        }
+        #expect(SlotRouting(home: 0).hearsAside(envelope, severity: nil) == isHeard)
+    }
+
+    @Test("A log message of another slot is heard unless the caller set a higher level, of which only the home knows")
+    func asideLog() throws {
+        let bytes = Array(#"{"jsonrpc":"2.0","method":"notifications/message","params":{}}"#.utf8)
+        guard case .message(let envelope) = try EnvelopeScanner(maximumDepth: 64).scan(bytes.span) else {
+            Issue.record("no message")
+            return
+        }
+        var routing = SlotRouting(home: 0)
+        #expect(routing.hearsAside(envelope, severity: .debug))
+        routing.leveled(.warning)
+        #expect(LogSeverity.allCases.filter { routing.hearsAside(envelope, severity: $0) }.first == .warning)
+        #expect(routing.hearsAside(envelope, severity: nil))
+    }
 }

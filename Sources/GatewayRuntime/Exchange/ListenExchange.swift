@@ -11,52 +11,57 @@ import NIOCore
 
 /// Fills the stream of a caller's GET from the upstream's: what that sends without being asked (protocol §1.1).
 ///
-/// The caller's stream stays while the upstream's comes and goes: it is opened again behind it, from the last event on,
-/// with growing pauses. Only a 405, which says that there is no such stream, is passed on. Confined to the event loop of
-/// the stream.
-final class ListenExchange: UpstreamReceiver, StreamSource {
+/// The caller's stream stays while the upstream's come and go: they are opened again behind it, from the last event on,
+/// with growing pauses. What belongs to the session as a whole comes on the stream of its home slot, the first one; with
+/// a pool every other slot in which the session has an upstream session has a stream too, since a server asks where it is
+/// at work (contract U10). That the upstream has no such stream is passed on if the caller has none yet. Confined to the
+/// event loop of the caller's stream.
+final class ListenExchange: StreamSource, ListeningOwner {
     private enum Phase {
         /// The upstream has not answered the first time.
         case opening
-        case streaming
-        /// The upstream's stream is gone; it is asked again in a while.
-        case interrupted
+        /// The caller has its stream.
+        case open
         /// Its caller is away: the upstream is asked again when that comes back, from the last event on.
         case suspended
         case done
     }
 
-    private let http: HTTPAccess
-    private let gateway: Gateway
-    private let upstream: Upstream
+    let http: HTTPAccess
+    let gateway: Gateway
+    let upstream: Upstream
     private let request: InboundRequest
-    private let loop: GatewayLoop
-    private let session: CallerSession?
+    let loop: GatewayLoop
+    let session: CallerSession?
     /// The connection that waits for the upstream's first word.
     private var waiting: StreamConnection?
     /// Where messages go; nil for a caller of the old transport, which has one for everything.
     private(set) var stream: CallerStream?
     private var phase = Phase.opening
-    private var connection: UpstreamConnection? { didSet { self.countConnection() } }
-    /// Whether its caller is away, so that nobody but the gateway wants the connection, for a while.
-    private var isCallerAway = false { didSet { self.countConnection() } }
-    private var own: OwnConnection
-    private var reader: EventReader
-    private var resumption = Resumption()
-    private var failures = 0
-    /// Which credentials the connection being opened tried; nil at an upstream without a pool.
+    /// The stream of the session as a whole; nil while there is none, and none is asked for.
+    var first: UpstreamListening?
+    /// The streams of other slots; of all callers together there are at most `limits.streams`.
+    var others: [Int: UpstreamListening] = [:]
+    /// Where the streams came to that ended, by slot.
+    private var positions: [Int: UpstreamListening.Position] = [:]
+    /// Whether its caller is away, so that nobody but the gateway wants the connections, for a while.
+    private var isCallerAway = false { didSet { self.first?.isOwn = self.isCallerAway } }
+    /// Which credentials the attempt at a first stream tried; nil between attempts, and at an upstream without a pool.
     private var credentials: CredentialAttempts?
-    /// The slot of the connection.
-    private var slot = 0
+    /// The slot of the first stream.
+    private(set) var slot = 0
+    /// Whether the session of that slot is being opened for it.
+    private var isEntering = false
     /// The slot that was refused last, since one was accepted.
     private var refusedSlot: Int?
-    /// The next attempt, or the end of the patience with the first one.
+    private var failures = 0
+    /// The next attempt.
     private var timer: Scheduled<Void>?
+    /// The end of the patience with the first one.
+    private var openingTimer: Scheduled<Void>?
     /// The end of the patience with a caller that is away.
     private var absence: Scheduled<Void>?
-    /// When the upstream's stream began.
-    private var began = NIODeadline.now()
-    /// How long the upstream's stream stays open for a caller that is away.
+    /// How long the upstream's streams stay open for a caller that is away and has no call under way.
     private static let absenceTime = TimeAmount.seconds(10)
     /// A server may send the head with its first event: the caller need not wait for that.
     private static let openingTime = TimeAmount.seconds(15)
@@ -75,34 +80,50 @@ final class ListenExchange: UpstreamReceiver, StreamSource {
         self.request = request
         self.session = session
         self.loop = loop
-        self.own = OwnConnection(of: upstream)
-        self.reader = EventReader(eventBytes: gateway.limits.eventBytes, in: gateway.buffers)
         guard session?.isLegacy != true else { return }
         self.stream = CallerStream(
             number: 0,
             loop: loop,
             isResumable: session != nil,
             isPrimed: session?.isPrimed == true,
+            lastEvent: session?.lastListenerEvent ?? 0,
             source: self,
             share: session?.share,
             overdueLimit: CallerStream.overdueLimit(gateway.limits)
         )
-        let listen = NIOLoopBound(self, eventLoop: loop.eventLoop)
-        self.reader = EventReader(eventBytes: gateway.limits.eventBytes, in: gateway.buffers) {
-            listen.eventLoop.execute { listen.value.giveUpEvent() }
-        }
     }
+
+    var bound: NIOLoopBound<ListenExchange> { NIOLoopBound(self, eventLoop: self.loop.eventLoop) }
 
     /// Asks the upstream; `connection` gets the stream when there is one, or a refusal.
     func start(for connection: StreamConnection?) {
         self.waiting = connection
         connection?.waits { [weak self] in self?.callerLeft() }
-        let listen = NIOLoopBound(self, eventLoop: self.loop.eventLoop)
+        let listen = self.bound
         self.session?.onNewHome { listen.execute { $0.moveHome() } }
-        self.timer = self.loop.eventLoop.scheduleTask(in: Self.openingTime) {
-            if case .opening = listen.value.phase { listen.value.open() }
-        }
+        self.session?.onSlotReturned { slot in listen.execute { $0.returned(slot) } }
+        self.sessions?.watch
+            .set(for: self) { slot, id, goOn in listen.execute { $0.opened(slot, id: id, goOn) } }
+        self.openingTimer = self.loop.eventLoop.scheduleTask(in: Self.openingTime) { listen.value.open() }
         self.connect()
+    }
+
+    /// Another listener of the session was there first: this one is not needed.
+    func discard() { self.finish() }
+
+    /// The upstream's sessions of its caller; nil where there are none.
+    var sessions: HTTPUpstreamSessions? {
+        if case .http(let sessions?)? = self.session?.binding { sessions } else { nil }
+    }
+
+    /// Whether the first stream is asked for as soon as the session of this slot is open.
+    func isAboutToListen(in slot: Int) -> Bool { self.isEntering && slot == self.slot }
+
+    var isAtWork: Bool {
+        switch self.phase {
+        case .opening, .open: true
+        case .suspended, .done: false
+        }
     }
 
     /// The caller left before it had its stream: unless another connection took that up, nobody wants it.
@@ -111,14 +132,14 @@ final class ListenExchange: UpstreamReceiver, StreamSource {
         if self.stream?.hasOutlet != true { self.end() }
     }
 
-    /// Opens the upstream's stream, with the credential whose turn it is now.
+    // MARK: The first stream
+
+    /// Opens the first stream, with the credential whose turn it is now.
     private func connect() {
         self.endAttempt()
         self.credentials = self.http.credentials.map { $0.attempts(self.choice(in: $0)) }
         self.attempt()
     }
-
-    private func countConnection() { self.own.isWanted = self.isCallerAway && self.connection != nil }
 
     private func choice(in pool: UpstreamCredentials) -> CredentialAttempts.Choice {
         if let home = self.session?.choiceOfHome(pool) { return home }
@@ -129,222 +150,275 @@ final class ListenExchange: UpstreamReceiver, StreamSource {
 
     private func attempt() {
         if let pool = self.http.credentials {
-            guard let slot = pool.begin(&self.credentials) else { return self.interrupted() }
+            guard let slot = pool.begin(&self.credentials) else { return self.tryLater() }
             self.slot = slot
         }
-        guard case .http(let sessions?)? = self.session?.binding else { return self.dial() }
-        guard let session = sessions.session(self.slot) else { return self.interrupted() }
-        if session.id != nil { return self.dial() }
-        let listen = NIOLoopBound(self, eventLoop: self.loop.eventLoop)
-        SessionOpening.enter(session, self.http, of: self.upstream, on: self.loop) {
-            opened,
-            isFirst in
+        guard let sessions else { return self.listen(in: nil) }
+        guard let own = sessions.session(self.slot) else { return self.tryLater() }
+        if let id = own.id { return self.listen(in: id) }
+        let listen = self.bound
+        self.isEntering = true
+        SessionOpening.enter(own, self.http, of: self.upstream, on: self.loop) { opened, isFirst in
             let listen = listen.value
-            if case .done = listen.phase { return }
+            listen.isEntering = false
+            guard listen.isAtWork else { return }
             switch opened {
-            case .open: listen.dial()
+            case .open(let id): listen.listen(in: id)
             case .refused(let status): listen.refused(with: status, isCounted: isFirst)
-            case .failed: listen.interrupted()
-            case .over: listen.end()
+            case .failed: listen.tryLater()
+            case .over: listen.sessionOver()
             }
         }
     }
 
-    private func dial() { self.loop.pool(of: self.upstream)?.connect(for: self) }
+    /// Asks for the first stream in the session `id` of its slot.
+    private func listen(in id: String?) {
+        self.leave(self.slot)
+        self.endFirst()
+        let first = self.make(self.slot, id: id, isOwn: self.isCallerAway)
+        self.first = first
+        first.start()
+    }
 
-    private func refused(with status: Int, isCounted: Bool) {
-        guard let pool = self.http.credentials else { return self.interrupted() }
+    /// No slot has a first stream now.
+    private func tryLater() {
+        self.endAttempt()
+        self.endFirst()
+        self.open()
+        self.failures += 1
+        let listen = self.bound
+        self.timer?.cancel()
+        self.timer = self.loop.eventLoop.scheduleTask(in: .milliseconds(500 << Int64(min(self.failures, 6)))) {
+            if listen.value.isAtWork, listen.value.first == nil { listen.value.connect() }
+        }
+    }
+
+    /// The credential of the first stream is refused, and not to its GET alone.
+    func refused(with status: Int, isCounted: Bool) {
+        guard let pool = self.http.credentials else {
+            self.open()
+            self.first?.askAgain()
+            return
+        }
+        self.endFirst()
+        if self.credentials?.slot == nil {
+            // It stood before: what it began with was accepted.
+            self.credentials = pool.attempts(.session(slot: self.slot))
+            guard pool.begin(&self.credentials) != nil else { return self.tryLater() }
+        }
         self.refusedSlot = self.slot
         let refusal = pool.refused(&self.credentials, with: status, isCounted: isCounted)
         self.session?.withRouting { [slot] in $0.refused(slot) }
-        if case .again = refusal.verdict { self.attempt() } else { self.interrupted() }
+        if case .again = refusal.verdict { self.attempt() } else { self.tryLater() }
     }
 
     private func endAttempt() { self.http.credentials?.release(&self.credentials) }
 
-    /// The session has a new home: its stream is opened there, from now on (credentials.md §2.9).
+    private func endFirst() {
+        guard let first else { return }
+        self.first = nil
+        self.positions[first.slot] = first.position
+        first.end()
+    }
+
+    /// The session has a new home: its first stream is there, from now on (credentials.md §2.9).
     private func moveHome() {
-        guard let session, session.home != self.slot, self.connection != nil else { return }
-        self.connection?.cancel()
-        self.connection = nil
-        self.resumption = Resumption()
-        self.phase = .interrupted
+        guard let session, self.isAtWork, !self.isEntering, session.home != self.slot else { return }
         self.timer?.cancel()
-        self.connect()
+        self.endAttempt()
+        self.endFirst()
+        guard let other = self.release(session.home) else { return self.connect() }
+        self.slot = other.slot
+        other.isOwn = self.isCallerAway
+        self.first = other
+        if other.isReading { self.open() }
     }
 
-    /// Gives the waiting connection its stream.
-    private func open() {
-        guard let waiting, let stream else { return }
-        self.waiting = nil
-        waiting.attach(to: NIOLoopBound(stream, eventLoop: self.loop.eventLoop), after: nil)
+    // MARK: The streams of all slots
+
+    /// A stream of a slot that is not asked for yet.
+    func make(_ slot: Int, id: String?, isOwn: Bool) -> UpstreamListening {
+        UpstreamListening(
+            self.http,
+            of: self.upstream,
+            slot: slot,
+            session: id,
+            fields: self.sessions?.origin.fields ?? self.fieldsWithoutSession,
+            after: self.positions[slot],
+            isOwn: isOwn,
+            owner: self,
+            on: self.loop
+        )
     }
 
-    // MARK: Upstream
-
-    func upstreamConnected(_ connection: UpstreamConnection) {
-        switch self.phase {
-        case .done, .suspended: return connection.release()
-        case .opening, .streaming, .interrupted: break
-        }
-        var head = self.loop.buffer(capacity: 512)
-        guard self.http.begin(.get, slot: self.slot, on: connection, into: &head) else {
-            connection.release()
-            return self.interrupted()
-        }
-        self.connection = connection
-        self.reader.reset()
+    private var fieldsWithoutSession: String {
+        var fields = ByteBuffer()
         if let revision = self.session?.revision {
-            head.writeString(revision.headerLine)
+            fields.writeString(revision.headerLine)
         } else if let version = self.request.value(.mcpProtocolVersion) {
-            head.writeStaticString("MCP-Protocol-Version: ")
-            head.writeBytes(version)
-            head.writeStaticString("\r\n")
+            fields.writeStaticString("MCP-Protocol-Version: ")
+            fields.writeBytes(version)
+            fields.writeStaticString("\r\n")
         }
-        self.request.appendForwarded(self.upstream.configuration.forwardHeaders, to: &head)
-        if case .http(let sessions?)? = self.session?.binding, let id = sessions.session(self.slot)?.id {
-            head.writeString("Mcp-Session-Id: \(id)\r\n")
-        }
-        self.resumption.appendField(to: &head)
-        head.writeStaticString("\r\n")
-        connection.send(head: head, body: nil, receiver: self)
+        self.request.appendForwarded(self.upstream.configuration.forwardHeaders, to: &fields)
+        return String(buffer: fields)
     }
 
-    func upstreamAnswered(_ connection: UpstreamConnection) {
-        let answer = AnswerHead(connection)
-        let isFirst = if case .opening = self.phase { self.failures == 0 } else { false }
-        switch answer.status {
-        case 200 where answer.mediaType == .eventStream:
-            self.upstream.conclude(.usable)
-            self.began = .now()
-            self.phase = .streaming
+    /// A session takes the place of the one that the stream of its slot was in.
+    func restart(_ slot: Int, id: String) {
+        if slot == self.slot {
             self.timer?.cancel()
-            self.accepted()
-            self.open()
-        case 405 where isFirst:
-            self.upstream.conclude(.usable)
-            self.refuse()
-        case 404 where self.session != nil, 405:
-            // The session is over, or there is no stream any more: the next POST brings it to light.
-            self.end()
-        case 401, 403:
-            self.connection?.cancel()
-            self.connection = nil
-            self.refused(with: answer.status, isCounted: true)
-        default:
-            self.connection?.cancel()
-            self.interrupted()
+            self.listen(in: id)
+        } else {
+            self.leave(slot)
+            self.join(slot, id: id)
         }
     }
 
-    private func accepted() {
-        guard let pool = self.http.credentials else { return }
+    /// Asks for a stream of a slot beside the first one, if there is room for one more.
+    func join(_ slot: Int, id: String) {
+        guard self.others[slot] == nil, self.gateway.takeSlotStream() else { return }
+        let other = self.make(slot, id: id, isOwn: true)
+        self.others[slot] = other
+        other.start()
+    }
+
+    /// Ends the stream of a slot beside the first one.
+    func leave(_ slot: Int) {
+        guard let other = self.release(slot) else { return }
+        self.positions[slot] = other.position
+        other.end()
+    }
+
+    /// The stream of a slot beside the first one, which is none of those any more.
+    private func release(_ slot: Int) -> UpstreamListening? {
+        guard let other = self.others.removeValue(forKey: slot) else { return nil }
+        self.gateway.slotStreamEnded()
+        return other
+    }
+
+    // MARK: What comes
+
+    func listeningBegan(_ listening: UpstreamListening) {
+        guard listening === self.first else { return }
+        self.failures = 0
         self.refusedSlot = nil
-        pool.succeeded(&self.credentials)
-        if let session { self.gateway.accepted(self.slot, by: session, self.http, on: self.loop) }
+        if let pool = self.http.credentials {
+            pool.succeeded(&self.credentials)
+            if let session { self.gateway.accepted(self.slot, by: session, self.http, on: self.loop) }
+        }
+        self.open()
+        self.listenElsewhere()
+        // It may have moved while this stream was on its way.
+        self.moveHome()
     }
 
-    /// The upstream offers no such stream.
-    private func refuse() {
-        let (stream, waiting) = (self.stream, self.waiting)
-        if let stream, let session { session.forgetListener(stream) }
-        self.finish()
-        // Another connection of the session may have it already.
-        stream?.finish()
-        waiting?
-            .refuse(status: 405, code: -32_000, "this server offers no GET stream") {
-                $0.writeStaticString("Allow: POST, DELETE\r\n")
-            }
+    func listening(_ listening: UpstreamListening, heard message: ByteBuffer) {
+        if listening === self.first {
+            return self.send(self.session?.heard(message, by: listening.slot) ?? message)
+        }
+        let depth = self.gateway.limits.jsonDepth
+        if let message = self.session?.heardAside(message, by: listening.slot, depth: depth) { self.send(message) }
     }
 
-    func upstreamSent(_ bytes: ByteBuffer) {
-        guard case .streaming = self.phase else { return }
-        self.reader.append(bytes)
-        while self.connection != nil {
-            switch self.reader.next() {
-            case .needsMore:
-                return
-            case .event(let event, let bytes):
-                self.failures = 0
-                self.resumption.take(event, in: bytes)
-                if let data = event.dataBytes(in: bytes), data.readableBytes > 0 {
-                    self.send(self.session?.heard(data, by: self.slot) ?? data)
-                }
-            case .tooLarge:
-                self.giveUpEvent()
-            }
+    func listening(_ listening: UpstreamListening, stopped stop: UpstreamListening.Stop) {
+        guard self.isAtWork else { return }
+        guard listening === self.first else { return self.stopped(listening, stop) }
+        switch stop {
+        case .interrupted:
+            self.endAttempt()
+            self.open()
+        case .unavailable:
+            self.endAttempt()
+            self.hasNone(listening)
+        case .refused(let status):
+            self.refused(with: status, isCounted: true)
+        case .lost:
+            self.reopen(listening)
         }
     }
 
-    /// An event is larger than the bound, or than there is room for: the stream is asked for again behind it.
-    private func giveUpEvent() {
-        guard let connection else { return }
-        connection.cancel()
-        self.interrupted()
+    func listeningPaused(_ listening: UpstreamListening) {
+        self.stream?.flush()
+        listening.isReadingPaused = self.stream?.isWritable == false
     }
 
     private func send(_ message: ByteBuffer) {
         if let stream { stream.send(message) } else { self.session?.messages?.send(message) }
     }
 
-    func upstreamPaused() {
-        self.stream?.flush()
-        self.connection?.isReadingPaused = self.stream?.isWritable == false
+    /// Gives the waiting connection its stream.
+    private func open() {
+        guard case .opening = self.phase else { return }
+        self.phase = .open
+        self.openingTimer?.cancel()
+        guard let waiting, let stream else { return }
+        self.waiting = nil
+        waiting.attach(to: NIOLoopBound(stream, eventLoop: self.loop.eventLoop), after: nil)
     }
 
-    func upstreamEnded() { self.interrupted() }
-
-    func upstreamFailed(_ error: TransportError) { self.interrupted() }
-
-    private func interrupted() {
-        self.connection = nil
-        self.reader.reset()
-        self.endAttempt()
-        switch self.phase {
-        case .done, .suspended: return
-        case .streaming where .now() - self.began >= Self.goodTime: self.failures = 0
-        case .opening, .streaming, .interrupted: break
-        }
-        self.phase = .interrupted
+    /// The upstream has no stream for the session as a whole: a caller that has none yet is told so.
+    ///
+    /// One that has keeps it: were it ended, its next one would end as well, and so on.
+    private func hasNone(_ listening: UpstreamListening) {
+        guard case .opening = self.phase else { return listening.askAgain() }
+        guard self.stream?.hasOutlet == true else { return self.refuse() }
+        // Another connection of the session has it already.
+        let waiting = self.waiting
+        self.waiting = nil
         self.open()
-        self.failures += 1
-        let backoff = TimeAmount.milliseconds(500 << Int64(min(self.failures, 6)))
-        let wanted = self.resumption.lastRetry ?? backoff
-        let listen = NIOLoopBound(self, eventLoop: self.loop.eventLoop)
-        self.timer?.cancel()
-        self.timer = self.loop.eventLoop.scheduleTask(in: max(wanted, self.failures > 3 ? backoff : .zero)) {
-            if case .interrupted = listen.value.phase { listen.value.connect() }
-        }
+        waiting?.refuseStream()
+        listening.askAgain()
     }
 
-    /// A stream that stood so long was no failure.
-    private static let goodTime = TimeAmount.seconds(5)
+    private func refuse() {
+        let (stream, waiting) = (self.stream, self.waiting)
+        if let session {
+            session.hasNoStreamForNow()
+            if let stream { session.forgetListener(stream) }
+        }
+        self.finish()
+        stream?.finish()
+        waiting?.refuseStream()
+    }
 
     // MARK: Stream
 
     func streamBecameWritable() {
-        self.connection?.isReadingPaused = false
+        for listening in self.everyListening { listening.isReadingPaused = false }
         if self.stream?.hasOutlet == true { self.isCallerAway = false }
         guard case .suspended = self.phase, self.stream?.hasOutlet == true else { return }
-        self.phase = .interrupted
+        self.phase = .open
         self.connect()
     }
 
+    private var everyListening: [UpstreamListening] { [self.first].compactMap(\.self) + self.others.values }
+
     func streamDetached() {
-        self.connection?.isReadingPaused = false
+        for listening in self.everyListening { listening.isReadingPaused = false }
         self.isCallerAway = true
-        let listen = NIOLoopBound(self, eventLoop: self.loop.eventLoop)
+        self.waitForCaller()
+    }
+
+    private func waitForCaller() {
+        let listen = self.bound
         self.absence?.cancel()
         self.absence = self.loop.eventLoop.scheduleTask(in: Self.absenceTime) { listen.value.suspend() }
     }
 
     private func suspend() {
-        guard let stream, !stream.hasOutlet else { return }
-        if case .done = self.phase { return }
+        guard let stream, !stream.hasOutlet, self.isAtWork else { return }
+        // What the upstream asks for a call is kept for its caller, who may come back for it.
+        if let session, self.gateway.sessions.isUsed(session) { return self.waitForCaller() }
         self.phase = .suspended
+        self.endAll()
+    }
+
+    private func endAll() {
+        self.endAttempt()
         self.timer?.cancel()
-        self.connection?.cancel()
-        self.connection = nil
+        self.endFirst()
+        for slot in Array(self.others.keys) { self.leave(slot) }
     }
 
     func streamExpired() {
@@ -363,15 +437,12 @@ final class ListenExchange: UpstreamReceiver, StreamSource {
     }
 
     private func finish() {
-        self.endAttempt()
         self.phase = .done
-        self.timer?.cancel()
+        self.endAll()
+        self.openingTimer?.cancel()
         self.absence?.cancel()
-        // The reader knows whom to tell, and so would keep this object.
-        self.reader = EventReader(eventBytes: 0, in: self.gateway.buffers)
+        self.sessions?.watch.clear(for: self)
         self.waiting = nil
         self.stream = nil
-        self.connection?.cancel()
-        self.connection = nil
     }
 }

@@ -84,6 +84,16 @@ extension CallerSession {
         return self.heard(message, envelope, by: slot)
     }
 
+    /// A message that came on the stream of a slot other than the home as its caller may see it; nil: not at all, since it
+    /// hears the same from its home, or nothing of the kind can come there.
+    func heardAside(_ message: ByteBuffer, by slot: Int, depth: Int) -> ByteBuffer? {
+        guard let envelope = AnswerReader.read(message, depth: depth) else { return nil }
+        let severity =
+            envelope.method == .messageNotification ? AnswerReader.severity(of: envelope, in: message)?.value : nil
+        guard self.withRouting({ $0.hearsAside(envelope, severity: severity) }) == true else { return nil }
+        return self.heard(message, envelope, by: slot)
+    }
+
     func heard(_ message: ByteBuffer, _ envelope: Envelope, by slot: Int) -> ByteBuffer {
         if envelope.kind == .request { return self.asked(message, envelope, by: slot) }
         guard envelope.method == .cancelledNotification, let id = envelope.cancelledID else { return message }

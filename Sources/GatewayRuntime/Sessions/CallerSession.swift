@@ -77,6 +77,12 @@ package final class CallerSession: Sendable {
         var routing: SlotRouting?
         /// Opens what it listens on upstream again, in its new home.
         var onNewHome: (@Sendable () -> Void)?
+        /// Listens in a slot again whose credential was refused.
+        var onSlotReturned: (@Sendable (Int) -> Void)?
+        /// The number of the last event on the stream of a GET that is over.
+        var lastListenerEvent = 0
+        /// Until when a GET is refused without asking the upstream, which just did so.
+        var hasNoStreamUntil = NIODeadline.uptimeNanoseconds(0)
         /// What its last whole list of tools was; 0: it asked for none.
         var toolsDigest = 0
     }
@@ -153,6 +159,14 @@ package final class CallerSession: Sendable {
 
     /// The session has a new home.
     func movedHome() { self.state.withLock { $0.onNewHome }?() }
+
+    /// What is to be done when a slot whose credential was refused is accepted again, in place of what was.
+    func onSlotReturned(_ body: @escaping @Sendable (Int) -> Void) {
+        self.state.withLock { if !$0.isOver { $0.onSlotReturned = body } }
+    }
+
+    /// A slot whose credential was refused is accepted again.
+    func slotReturned(_ slot: Int) { self.state.withLock { $0.onSlotReturned }?(slot) }
 
     /// What its last list of tools was, so that it can be told of another.
     var toolsDigest: Int {
@@ -251,6 +265,7 @@ package final class CallerSession: Sendable {
             loop: loop,
             isResumable: true,
             isPrimed: self.isPrimed,
+            lastEvent: self.lastListenerEvent,
             source: nil,
             share: self.share,
             overdueLimit: CallerStream.unaskedLimit,
@@ -304,8 +319,21 @@ package final class CallerSession: Sendable {
         let listener: NIOLoopBound<CallerStream>? = self.listener
         // Only ever asked on the stream's own loop; another one cannot be it.
         guard let listener, listener.eventLoop === stream.loop.eventLoop, listener.value === stream else { return }
-        self.state.withLock { $0.listener = nil }
+        let last = stream.lastEvent
+        self.state.withLock { state in
+            state.listener = nil
+            state.lastListenerEvent = last
+        }
     }
+
+    /// The number that the events of its next listener go on from: ids are unique in a session (protocol §1.1).
+    var lastListenerEvent: Int { self.state.withLock { $0.lastListenerEvent } }
+
+    /// The upstream has no GET stream for it: for a second nobody asks again.
+    func hasNoStreamForNow() { self.state.withLock { $0.hasNoStreamUntil = .now() + .seconds(1) } }
+
+    /// Whether the upstream said a moment ago that it has no GET stream for it.
+    var hasNoStream: Bool { self.state.withLock { $0.hasNoStreamUntil } > .now() }
 
     /// Sends a message on the stream that it listens on; without one it is lost, as the protocol has it.
     ///

@@ -70,6 +70,9 @@ package final class CallerSessions: Sendable {
         self.table.withLock { $0.removeUnused(session.id) } != nil
     }
 
+    /// Whether a call or stream of a session runs.
+    func isUsed(_ session: CallerSession) -> Bool { self.table.withLock { $0.isUsed(session.id) } }
+
     /// Takes out the sessions that were unused for too long, some at a time, so that no request waits for all of them.
     func expire() -> [CallerSession] {
         var expired: [CallerSession] = []

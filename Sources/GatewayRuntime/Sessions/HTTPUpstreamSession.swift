@@ -52,12 +52,15 @@ final class HTTPUpstreamSession: Sendable {
 
     let slot: Int
     let origin: SessionOrigin
+    /// Who is told when it is open.
+    let watch: OpeningWatch
     private let session: Mutex<UpstreamSession<Waiter>>
 
     /// `id` is nil for a session that is opened when it is wanted.
-    init(id: String?, slot: Int, origin: SessionOrigin) {
+    init(id: String?, slot: Int, origin: SessionOrigin, watch: OpeningWatch) {
         self.slot = slot
         self.origin = origin
+        self.watch = watch
         self.session = Mutex(id.map { UpstreamSession(id: $0) } ?? UpstreamSession())
     }
 
@@ -98,17 +101,46 @@ final class HTTPUpstreamSession: Sendable {
     }
 }
 
+/// Tells whoever listens to upstream sessions that one is open, before anything is sent in it: a server that asks its
+/// client something on the stream of a GET drops the question if there is none yet.
+final class OpeningWatch: Sendable {
+    /// Told the slot and the new id; calls back, anywhere, when the session may be used.
+    typealias Watcher = @Sendable (_ slot: Int, _ id: String, _ goOn: @escaping @Sendable () -> Void) -> Void
+
+    private let watcher = Mutex<(owner: ObjectIdentifier, body: Watcher)?>(nil)
+
+    /// `body` is told from now on, in place of whoever was.
+    func set(for owner: AnyObject, _ body: @escaping Watcher) {
+        let identity = ObjectIdentifier(owner)
+        self.watcher.withLock { $0 = (identity, body) }
+    }
+
+    /// Nobody is told any more, unless that is somebody else.
+    func clear(for owner: AnyObject) {
+        let identity = ObjectIdentifier(owner)
+        self.watcher.withLock { if $0?.owner == identity { $0 = nil } }
+    }
+
+    func opened(_ slot: Int, id: String, _ goOn: @escaping @Sendable () -> Void) {
+        guard let body = self.watcher.withLock({ $0?.body }) else { return goOn() }
+        body(slot, id, goOn)
+    }
+}
+
 /// One caller's sessions at a streamable-HTTP upstream: one for each slot, opened when it is first used.
 final class HTTPUpstreamSessions: Sendable {
     let origin: SessionOrigin
     let slots: [HTTPUpstreamSession]
+    let watch: OpeningWatch
 
     /// The session `id` was opened in `home`.
     init(id: String, home: Int, slotCount: Int, origin: SessionOrigin) {
+        let watch = OpeningWatch()
         self.origin = origin
+        self.watch = watch
         self.slots = (0..<max(slotCount, home + 1))
             .map {
-                HTTPUpstreamSession(id: $0 == home ? id : nil, slot: $0, origin: origin)
+                HTTPUpstreamSession(id: $0 == home ? id : nil, slot: $0, origin: origin, watch: watch)
             }
     }
 

@@ -76,7 +76,8 @@ enum SessionOpening {
                     timeout: Self.timeout
                 ) { _ in
                     // A server that does not take it refuses the message that waits, whose caller then hears of it.
-                    end(.open(id: id))
+                    let goOn = NIOLoopBound({ end(.open(id: id)) }, eventLoop: loop.eventLoop)
+                    session.watch.opened(session.slot, id: id) { goOn.execute { $0() } }
                 }
             }
         }

@@ -1,142 +1,119 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
-import GatewayTransport
+import GatewayPolicy
+import GatewaySession
 import GatewayWire
 import NIOCore
 
 /// Reads the GET stream of a session that callers share, for as long as that is open.
 ///
-/// There is one at a time for a session: it moves to the upstream session that takes the place of a lost one. Confined to
-/// the home loop of the session.
-final class SharedListening: UpstreamReceiver {
+/// There is one at a time for a session: it moves to the upstream session that takes the place of a lost one. Whoever
+/// only listens must not miss that: the stream itself finds out that the session is lost, and has it opened again.
+/// Confined to the home loop of the session.
+final class SharedListening: ListeningOwner {
     private let session: SharedSession
     private let loop: GatewayLoop
-    private var connection: UpstreamConnection? {
-        didSet { self.own.isWanted = self.isConnecting || self.connection != nil }
-    }
-    /// Whether a connection is on its way.
-    private var isConnecting = false {
-        didSet { self.own.isWanted = self.isConnecting || self.connection != nil }
-    }
-    private var own: OwnConnection
-    private var reader: EventReader
-    private var resumption = Resumption()
-    private var failures = 0
-    private var timer: Scheduled<Void>?
+    private var listening: UpstreamListening?
     private var isOver = false
 
     init(_ session: SharedSession, on loop: GatewayLoop) {
         self.session = session
-        self.own = OwnConnection(of: session.upstream)
         self.loop = loop
-        self.reader = EventReader(eventBytes: session.upstream.eventBytes, in: session.upstream.buffers)
-        let listening = NIOLoopBound(self, eventLoop: loop.eventLoop)
-        self.reader = EventReader(eventBytes: session.upstream.eventBytes, in: session.upstream.buffers) {
-            listening.eventLoop.execute { listening.value.giveUpEvent() }
-        }
     }
 
-    /// Listens to the upstream session that is open now, from its beginning.
-    func restart() {
-        guard !self.isOver else { return }
-        self.dropConnection()
-        self.resumption = Resumption()
-        self.failures = 0
-        self.connect()
+    /// Listens to the upstream session `id`, from its beginning; `goOn` is called when it has been asked for.
+    func restart(in id: String, fields: String, _ goOn: @escaping @Sendable () -> Void) {
+        guard !self.isOver else { return goOn() }
+        let before = self.listening
+        self.listening = nil
+        before?.end()
+        let listening = UpstreamListening(
+            self.session.http,
+            of: self.session.upstream,
+            slot: self.session.slot,
+            session: id,
+            fields: fields,
+            after: before?.position,
+            isOwn: true,
+            owner: self,
+            on: self.loop
+        )
+        self.listening = listening
+        listening.start()
+        listening.whenAnswered(goOn)
     }
 
     /// Listens no more.
     func end() {
         self.isOver = true
-        self.dropConnection()
-        // The reader knows whom to tell, and so would keep this object.
-        self.reader = EventReader(eventBytes: 0, in: self.session.upstream.buffers)
+        self.listening?.end()
+        self.listening = nil
     }
 
-    private func dropConnection() {
-        self.timer?.cancel()
-        self.connection?.cancel()
-        self.connection = nil
-        self.reader.reset()
-    }
+    func listeningBegan(_ listening: UpstreamListening) {}
 
-    private func connect() {
-        guard !self.isOver, !self.isConnecting, self.session.session != nil else { return }
-        self.isConnecting = true
-        self.loop.pool(of: self.session.upstream)?.connect(for: self, isFresh: true)
-    }
-
-    func upstreamConnected(_ connection: UpstreamConnection) {
-        self.isConnecting = false
-        guard !self.isOver, self.connection == nil, let session = self.session.session, let id = session.id else {
-            return connection.release()
+    func listening(_ listening: UpstreamListening, heard message: ByteBuffer) {
+        if let envelope = AnswerReader.read(message, depth: 64) {
+            _ = self.session.route(message, envelope, during: nil)
         }
-        var head = self.loop.buffer(capacity: 512)
-        guard self.session.http.begin(.get, slot: session.slot, on: connection, into: &head) else {
-            return connection.release()
-        }
-        self.connection = connection
-        self.reader.reset()
-        head.writeString("Mcp-Session-Id: \(id)\r\n\(session.origin.fields)")
-        self.resumption.appendField(to: &head)
-        head.writeStaticString("\r\n")
-        connection.send(head: head, body: nil, receiver: self)
     }
 
-    func upstreamAnswered(_ connection: UpstreamConnection) {
-        let answer = AnswerHead(connection)
-        switch answer.status {
-        case 200 where answer.mediaType == .eventStream:
+    func listeningPaused(_ listening: UpstreamListening) {}
+
+    func listening(_ listening: UpstreamListening, stopped stop: UpstreamListening.Stop) {
+        guard !self.isOver, listening === self.listening else { return }
+        switch stop {
+        case .interrupted:
             break
-        case 405, 404:
-            // There is no such stream, or no such session: the next call brings that to light, and `restart` follows.
-            self.dropConnection()
-        default:
-            self.again()
+        case .unavailable:
+            // A server that never had it has none; one that had may have it again.
+            if listening.hasStood { listening.askAgain() }
+        case .refused(let status):
+            self.refused(with: status, isCounted: true)
+            listening.askAgain()
+        case .lost:
+            self.reopen(listening)
         }
     }
 
-    func upstreamSent(_ bytes: ByteBuffer) {
-        self.reader.append(bytes)
-        while self.connection != nil {
-            switch self.reader.next() {
-            case .needsMore:
-                return
-            case .tooLarge:
-                self.giveUpEvent()
-            case .event(let event, let bytes):
-                self.failures = 0
-                self.resumption.take(event, in: bytes)
-                if let data = event.dataBytes(in: bytes), let envelope = AnswerReader.read(data, depth: 64) {
-                    _ = self.session.route(data, envelope, during: nil)
-                }
+    private func refused(with status: Int, isCounted: Bool) {
+        guard let pool = self.session.http.credentials else { return }
+        var attempts: CredentialAttempts? = pool.attempts(.pinned(slot: self.session.slot))
+        guard pool.begin(&attempts) != nil else { return }
+        _ = pool.refused(&attempts, with: status, isCounted: isCounted)
+    }
+
+    /// The upstream has forgotten the session.
+    private func reopen(_ listening: UpstreamListening) {
+        guard let own = self.session.session, let id = listening.session else { return listening.askAgain() }
+        let shared = NIOLoopBound(self, eventLoop: self.loop.eventLoop)
+        let waiter = HTTPUpstreamSession.Waiter(eventLoop: self.loop.eventLoop) { opened, isFirst in
+            shared.value.reopened(own, opened, isFirst: isFirst)
+        }
+        switch own.lost(id: id, waiter: waiter) {
+        case .retry(let id): self.restart(in: id, fields: own.origin.fields) {}
+        case .wait: break
+        case .over: self.reopened(own, .over, isFirst: false)
+        case .renew:
+            SessionOpening.run(own, self.session.http, of: self.session.upstream, on: self.loop) { opened in
+                if case .open = opened { shared.value.session.renewed() }
+                waiter.resume(opened, true)
             }
         }
     }
 
-    /// An event is larger than the bound, or than there is room for.
-    private func giveUpEvent() { if self.connection != nil { self.again() } }
-
-    func upstreamPaused() {}
-
-    func upstreamEnded() {
-        self.connection = nil
-        self.again()
-    }
-
-    func upstreamFailed(_ error: TransportError) {
-        self.isConnecting = false
-        self.connection = nil
-        self.again()
-    }
-
-    private func again() {
-        self.dropConnection()
+    private func reopened(_ own: HTTPUpstreamSession, _ opened: HTTPUpstreamSession.Opened, isFirst: Bool) {
         guard !self.isOver else { return }
-        self.failures += 1
-        let delay = max(self.resumption.delay, .milliseconds(500 << Int64(min(self.failures, 6))))
-        let listening = NIOLoopBound(self, eventLoop: self.loop.eventLoop)
-        self.timer = self.loop.eventLoop.scheduleTask(in: delay) { listening.value.connect() }
+        switch opened {
+        case .open(let id):
+            // Ordinarily its stream was asked for before anybody was told.
+            if self.listening?.session != id { self.restart(in: id, fields: own.origin.fields) {} }
+        case .refused(let status):
+            self.refused(with: status, isCounted: isFirst)
+            self.session.lost(own)
+        case .failed, .over:
+            self.session.lost(own)
+        }
     }
 }

@@ -44,6 +44,8 @@ final class SharedSession: Sendable {
     let upstream: Upstream
     let http: HTTPAccess
     let slot: Int
+    /// Has the upstream session listened to before anything is sent in it.
+    private let watch = OpeningWatch()
     /// Where the session is opened and its stream read.
     private let home: GatewayLoop
     private let state = Mutex(State())
@@ -129,11 +131,17 @@ final class SharedSession: Sendable {
     )
 
     private func initialized(_ result: InitializeResult, id: String?, _ message: ByteBuffer) {
+        let origin = SessionOrigin(revision: result.revision, initialize: message, forwarded: [])
+        self.watch.set(for: self) { [weak self] _, id, goOn in
+            guard let self else { return goOn() }
+            self.listen(in: id, fields: origin.fields, goOn)
+        }
         let session = id.map {
             HTTPUpstreamSession(
                 id: $0,
                 slot: self.slot,
-                origin: SessionOrigin(revision: result.revision, initialize: message, forwarded: [])
+                origin: origin,
+                watch: self.watch
             )
         }
         UpstreamCall.send(
@@ -146,17 +154,20 @@ final class SharedSession: Sendable {
             fields: result.revision?.headerLine ?? "",
             timeout: .seconds(10)
         ) { _ in
-            self.opened(.open(result, isFirst: false), session)
-            self.listen()
+            guard let id else { return self.opened(.open(result, isFirst: false), session) }
+            // Before anybody uses it: what the upstream asks for the first call finds a stream.
+            self.watch.opened(self.slot, id: id) { self.opened(.open(result, isFirst: false), session) }
         }
     }
 
-    /// Reads what comes unasked in the upstream session that is open now; on the home loop.
-    private func listen() {
-        guard !self.isOver else { return }
-        let listening = self.listening.value ?? SharedListening(self, on: self.home)
-        self.listening.value = listening
-        listening.restart()
+    /// Reads what comes unasked in the upstream session `id`, which is open now.
+    private func listen(in id: String, fields: String, _ goOn: @escaping @Sendable () -> Void) {
+        self.home.run {
+            guard !self.isOver else { return goOn() }
+            let listening = self.listening.value ?? SharedListening(self, on: self.home)
+            self.listening.value = listening
+            listening.restart(in: id, fields: fields, goOn)
+        }
     }
 
     private func opened(_ result: Opened, _ session: HTTPUpstreamSession? = nil) {
@@ -239,25 +250,18 @@ final class SharedSession: Sendable {
             self.send(ClientMessage.cancelled(Array("\(call)".utf8), reason: "session ended"))
         }
         for id in departure.unanswered { self.send(ClientMessage.methodNotFound(id)) }
-        for uri in departure.unsubscribed {
-            self.send(ClientMessage.subscription(.resourcesUnsubscribe, id: #""gateway""#, uri: uri))
-        }
+        self.say(.resourcesUnsubscribe, of: departure.unsubscribed)
     }
 
-    /// The upstream session was opened anew: what callers asked it for is asked for again, and what comes unasked is read.
-    func renewed() {
-        self.home.eventLoop.execute { self.listen() }
-        self.restoreSubscriptions()
-    }
+    /// The upstream session was opened anew: what callers asked it for is asked for again.
+    func renewed() { self.restoreSubscriptions() }
 
     private func restoreSubscriptions() {
         let (resources, severity) = self.state.withLock { state in
             state.bridge.renewed()
             return (state.bridge.resources, state.bridge.severity)
         }
-        for uri in resources {
-            self.send(ClientMessage.subscription(.resourcesSubscribe, id: #""gateway""#, uri: uri))
-        }
+        self.say(.resourcesSubscribe, of: Array(resources))
         if let severity { self.send(ClientMessage.setLevel(severity, id: #""gateway""#)) }
     }
 
@@ -268,26 +272,38 @@ final class SharedSession: Sendable {
             let taken = subscriptions.filter { state.bridge.subscribed(caller, to: $0) }
             return (taken, severity.map { state.bridge.leveled(caller, $0) })
         }
-        for uri in taken {
-            self.send(ClientMessage.subscription(.resourcesSubscribe, id: #""gateway""#, uri: uri))
-        }
+        self.say(.resourcesSubscribe, of: taken)
         if let lowest { self.send(ClientMessage.setLevel(lowest, id: #""gateway""#)) }
     }
 
-    /// Sends a message of the gateway whose fate changes nothing.
-    private func send(_ message: ByteBuffer) {
-        let session = self.session
+    /// Subscribes to each of these, or unsubscribes from it, as long as callers want that.
+    private func say(_ method: MCPMethod, of uris: [[UInt8]]) {
+        guard !uris.isEmpty else { return }
         self.home.eventLoop.execute {
-            UpstreamCall.notify(
-                self.http,
-                of: self.upstream,
-                slot: self.slot,
-                on: self.home,
-                body: message,
-                session: session?.id,
-                revision: session?.origin.revision
-            )
+            PacedSending.run(uris, on: self.home) { uri, next in
+                let isWanted = self.state.withLock { $0.bridge.isSubscribed(uri) }
+                guard isWanted == (method == .resourcesSubscribe) else { return next() }
+                self.send(now: ClientMessage.subscription(method, id: #""gateway""#, uri: uri), next)
+            }
         }
+    }
+
+    /// Sends a message of the gateway whose fate changes nothing.
+    private func send(_ message: ByteBuffer) { self.home.eventLoop.execute { self.send(now: message) {} } }
+
+    /// The same on the home loop; `completion` hears when it is over.
+    private func send(now message: ByteBuffer, _ completion: @escaping () -> Void) {
+        let session = self.session
+        UpstreamCall.send(
+            self.http,
+            of: self.upstream,
+            slot: self.slot,
+            on: self.home,
+            body: message,
+            session: session?.id,
+            fields: session?.origin.revision?.headerLine ?? "",
+            timeout: .seconds(10)
+        ) { _ in completion() }
     }
 
     // MARK: Calls

@@ -46,6 +46,7 @@ final class CallerStream {
         loop: GatewayLoop,
         isResumable: Bool,
         isPrimed: Bool = false,
+        lastEvent: Int = 0,
         source: (any StreamSource)?,
         share: ReplayShare? = nil,
         overdueLimit: Int,
@@ -56,12 +57,15 @@ final class CallerStream {
         self.loop = loop
         var settings = ResumableStream.Settings(isResumable: isResumable, overdueLimit: overdueLimit)
         settings.isPrimed = isPrimed
-        self.machine = .init(settings)
+        self.machine = .init(settings, replay: ReplayBuffer(after: lastEvent))
         self.source = source
         self.share = share
         self.keep = keep
         self.onEnd = onEnd
     }
+
+    /// The number of its last event; 0 if there was none.
+    var lastEvent: Int { self.machine.lastEvent }
 
     var hasOutlet: Bool { self.outlet != nil }
     /// Without an outlet what is sent goes into the bounded memory of the stream.

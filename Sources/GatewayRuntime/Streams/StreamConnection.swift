@@ -77,6 +77,13 @@ final class StreamConnection: DownstreamExchange, StreamOutlet, Sweepable {
         self.leave()
     }
 
+    /// Answers the GET with what says that there is no such stream.
+    func refuseStream() {
+        self.refuse(status: 405, code: -32_000, "this server offers no GET stream") {
+            $0.writeStaticString("Allow: POST, DELETE\r\n")
+        }
+    }
+
     // MARK: Outlet
 
     var isWritable: Bool { self.responder?.isWritable ?? true }

@@ -66,6 +66,10 @@ class Tokens(Upstream):
     def forget_sessions(self) -> None:
         self._ask("forget")
 
+    def restart(self) -> None:
+        """Forgets every session and ends every GET stream."""
+        self._ask("restart")
+
     def open_gate(self) -> None:
         """Lets those go on who wait at the gate."""
         self._ask("go")
