@@ -26,6 +26,15 @@ int gateway_set_undumpable(void) {
 #endif
 }
 
+int gateway_name_process(const char *name) {
+#ifdef __linux__
+    return prctl(PR_SET_NAME, name, 0, 0, 0);
+#else
+    (void)name;
+    return -1;
+#endif
+}
+
 int gateway_has_shared_swift_runtime(void) {
     Dl_info runtime;
     void *symbol = dlsym(RTLD_DEFAULT, "swift_retain");

@@ -28,19 +28,23 @@ struct ChildProcess: Sendable {
     }
 
     let command: String
+    /// What the program is told that it is called: its first argument.
+    let calledName: String
     let arguments: [String]
     let environment: [String: String]
     let workingDirectory: String?
 
     init(_ configuration: StdioUpstreamConfiguration, environment ours: [String: String]) {
         self.command = configuration.command
+        self.calledName = configuration.command
         self.arguments = configuration.arguments
         self.environment = ChildEnvironment.variables(for: configuration, from: ours)
         self.workingDirectory = configuration.workingDirectory
     }
 
-    init(command: String, arguments: [String], environment: [String: String]) {
+    init(command: String, called name: String, arguments: [String], environment: [String: String]) {
         self.command = command
+        self.calledName = name
         self.arguments = arguments
         self.environment = environment
         self.workingDirectory = nil
@@ -60,7 +64,7 @@ struct ChildProcess: Sendable {
         options.createSession = true
         let configuration = Configuration(
             executable: self.command.contains("/") ? .path(FilePath(self.command)) : .name(self.command),
-            arguments: Arguments(executablePathOverride: self.command, remainingValues: self.arguments),
+            arguments: Arguments(executablePathOverride: self.calledName, remainingValues: self.arguments),
             environment: .custom(self.environmentByKey),
             workingDirectory: self.workingDirectory.map { FilePath($0) },
             platformOptions: options

@@ -81,6 +81,7 @@ package final class ProcessGuard: Sendable {
         self.tell { _ in }
         let process = ChildProcess(
             command: self.executable,
+            called: "mcp-proxy",
             arguments: [Self.subcommand],
             environment: SystemCalls.libraryPath
         )

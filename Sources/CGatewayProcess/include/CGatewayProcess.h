@@ -8,6 +8,12 @@
 /// Returns 0, or -1 where the system has no such call.
 int gateway_set_undumpable(void);
 
+/// Gives the process the name that `ps`, `ss` and `top` show, of at most 15 bytes; called on the first thread.
+///
+/// The system takes it from the file that is executed, and that is `exe` for whoever executes `/proc/self/exe`.
+/// Returns 0, or -1 where the system has no such call.
+int gateway_name_process(const char *name);
+
 /// Whether the Swift runtime is a shared library, 1 or 0, rather than linked into the program.
 int gateway_has_shared_swift_runtime(void);
 
