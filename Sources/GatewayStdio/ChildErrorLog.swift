@@ -9,6 +9,9 @@ import NIOCore
 // never waits for us; it is never taken for a sign that something is wrong, nor for anything but text (faults S12.8).
 
 /// Standard error of a child: logs its lines, as far as their rate allows, and keeps the last ones.
+///
+/// What a program says while it works is for whoever looks for something, so its lines are of level `debug`; the last ones
+/// are shown when it fails.
 final class ChildErrorLog: ChannelInboundHandler {
     typealias InboundIn = ByteBuffer
 
@@ -16,6 +19,7 @@ final class ChildErrorLog: ChannelInboundHandler {
     /// About what the log writes around a line.
     private static let bytesPerLine = 64
     private static let tailBytes = 2 * 1024
+    private static let tailLines = 5
 
     /// Set while the child has its pipes.
     private var child: StdioChild?
@@ -24,7 +28,9 @@ final class ChildErrorLog: ChannelInboundHandler {
     private let name: String
     private let logger: Logger
     private var lines = ErrorLines(limit: LogLine.limit)
-    private var kept = ErrorTail(limit: ChildErrorLog.tailBytes)
+    private var kept = ErrorTail(limit: ChildErrorLog.tailBytes, lines: ChildErrorLog.tailLines)
+    /// Whether lines are kept and not logged.
+    var isHeldBack = false
     private var rate = ErrorRate(
         bytesPerSecond: ChildErrorLog.bytesPerSecond,
         bytesPerLine: ChildErrorLog.bytesPerLine
@@ -99,8 +105,9 @@ final class ChildErrorLog: ChannelInboundHandler {
         self.kept.add(line)
         let now = self.now
         if let end = self.rate.end, now >= end { self.endSecond() }
+        guard !self.isHeldBack else { return }
         guard self.rate.admits(line.count, now: now) else { return self.scheduleReport() }
-        self.logger.info("child stderr", metadata: ["upstream": "\(self.name)", "line": .peer(line)])
+        self.logger.debug("child stderr", metadata: ["upstream": "\(self.name)", "line": .peer(line)])
     }
 
     private var now: Duration { .nanoseconds(Int64(clamping: NIODeadline.now().uptimeNanoseconds)) }
@@ -117,7 +124,7 @@ final class ChildErrorLog: ChannelInboundHandler {
         self.report = nil
         let suppressed = self.rate.takeSuppressed()
         guard suppressed > 0 else { return }
-        self.logger.info(
+        self.logger.debug(
             "child stderr suppressed",
             metadata: ["upstream": "\(self.name)", "bytes": .number(suppressed)]
         )

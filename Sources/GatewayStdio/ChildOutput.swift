@@ -20,6 +20,8 @@ final class ChildOutput: ChannelInboundHandler {
     private var context: ChannelHandlerContext?
     private var isReading = false
     private var hasUnflushedLines = false
+    /// When bytes came last, whether or not they were a line; its beginning before any did.
+    private(set) var lastRead = NIODeadline.now()
 
     init(lineLimit: Int) {
         self.decoder = LineDecoder(maximumLineBytes: lineLimit)
@@ -92,6 +94,7 @@ final class ChildOutput: ChannelInboundHandler {
     }
 
     private func receive(_ bytes: ByteBuffer) {
+        self.lastRead = .now()
         guard self.unconsumed.append(bytes) else {
             // No line may be so long, and whatever has come of it is given up with the child.
             self.discard()

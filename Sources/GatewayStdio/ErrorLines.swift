@@ -45,18 +45,23 @@ struct ErrorLines {
 /// Only whole lines leave at the front: half a secret could not be told from any other text.
 struct ErrorTail {
     let limit: Int
+    /// How many lines there may be.
+    let lineLimit: Int
     private var lines: [[UInt8]] = []
     private var count = 0
 
-    init(limit: Int) {
+    init(limit: Int, lines: Int) {
         self.limit = limit
+        self.lineLimit = lines
     }
 
     mutating func add(_ line: [UInt8]) {
         let line = Array(line.prefix(self.limit + 1))
         self.lines.append(line)
         self.count += line.count + 1
-        while self.count > self.limit + 1, self.lines.count > 1 { self.count -= self.lines.removeFirst().count + 1 }
+        while self.lines.count > 1, self.count > self.limit + 1 || self.lines.count > self.lineLimit {
+            self.count -= self.lines.removeFirst().count + 1
+        }
     }
 
     /// All lines, at most one byte more than the limit; nil: there was none.

@@ -129,6 +129,7 @@ extension StdioChild {
     }
 
     private func log(_ ending: Ending) {
+        guard !self.isTrial else { return }
         var metadata: Logger.Metadata = ["upstream": "\(self.name)"]
         if case .notStarted(let reason) = ending {
             metadata["reason"] = "\(reason)"
@@ -149,6 +150,7 @@ extension StdioChild {
         if ending == .lineTooLong { metadata["reason"] = "a line above the limit" }
         if ending == .closedOutput { metadata["reason"] = "it closed a pipe and went on" }
         if let tail = self.errorLog.tail { metadata["stderr_tail"] = tail }
-        self.logger.log(level: ending == .stopped ? .info : .warning, "child exited", metadata: metadata)
+        let isInOrder = ending == .stopped && !self.wasKilled
+        self.logger.log(level: isInOrder ? .debug : .warning, "child exited", metadata: metadata)
     }
 }

@@ -52,6 +52,13 @@ package final class StdioChild {
 
     /// The process and its group, while it is known to run.
     package internal(set) var processID: Int32?
+    /// Whether it runs only to be asked what it speaks: what it says on standard error is kept back then, and its end is not
+    /// logged, since whoever asks it says what there is to say.
+    package var isTrial = false {
+        didSet { self.errorLog.isHeldBack = self.isTrial }
+    }
+    /// Whether its owner had to end it at once.
+    private(set) var wasKilled = false
     /// How the process ended, as the system says.
     var exitStatus: ExitStatus?
     /// The id of the process for the log, also when it is gone.
@@ -145,7 +152,16 @@ package final class StdioChild {
     package func stop() { self.perform(self.machine.stop()) }
 
     /// Ends the process and its group at once; `childEnded(.stopped)` comes when it is gone.
-    package func kill() { self.perform(self.machine.kill()) }
+    package func kill() {
+        self.wasKilled = true
+        self.perform(self.machine.kill())
+    }
+
+    /// The last lines of its standard error, for the log; nil: it said nothing.
+    package var lastErrors: Logger.MetadataValue? { self.errorLog.tail }
+
+    /// When it last wrote anything to its standard output; its beginning if it never did.
+    package var lastOutput: NIODeadline { self.output.lastRead }
 
     private static let lineFeed = ByteBuffer(bytes: [0x0a])
 }

@@ -41,6 +41,30 @@ import Darwin
         }
     }
 
+    @Test("What a child on trial says is kept back, and its end is for its owner to tell")
+    func keepsBackTrials() async throws {
+        let child = try await TestChild("sh", ["-c", "for n in 1 2 3 4 5 6 7; do echo $n >&2; done; exit 3"])
+        try await child.on {
+            $0.isTrial = true
+            $0.start()
+        }
+        #expect(try await child.ending() == .exited(code: 3))
+        #expect(child.records.now.isEmpty)
+        let last = try await child.on { $0.lastErrors.map { "\($0)" } }
+        #expect(last == "3\n4\n5\n6\n7")
+    }
+
+    @Test("A child that its owner had to end at once is a warning, with its last words")
+    func tellsOfKills() async throws {
+        let child = try await TestChild.running("echo why >&2; echo; echo '{}'; sleep 60")
+        _ = try await child.lines()
+        try await child.on { $0.kill() }
+        #expect(try await child.ending() == .stopped)
+        let record = try await child.record("child exited")
+        #expect(record.level == .warning)
+        #expect(record.metadata["stderr_tail"] == "why")
+    }
+
     @Test("A child that cannot be started says why")
     func reportsFailedStarts() async throws {
         let directory = "/tmp/mcp-proxy-\(getpid())-\(UInt32.random(in: 0...UInt32.max))"
@@ -124,7 +148,7 @@ import Darwin
         let time = (clock.now - start) / .seconds(1)
         #expect(time >= earliest, "\(time) s")
         try await SystemView.wait("the end of the group", seconds: 10) { !SystemView.exists(-processID) }
-        #expect(try await child.record("child exited").level == .info)
+        #expect(try await child.record("child exited").level == .debug)
         try await group.shutdownGracefully()
     }
 

@@ -26,11 +26,11 @@ struct ErrorLinesTests {
 
     @Test("The tail has whole lines only, as many as fit, and the beginning of one that is too long")
     func keepsTail() {
-        var tail = ErrorTail(limit: 10)
+        var tail = ErrorTail(limit: 10, lines: 3)
         #expect(tail.text == nil)
         for (line, text) in [
             ("1234", "1234"), ("56789", "1234\n56789"), ("x", "56789\nx"), ("1234567890", "1234567890"),
-            ("123456789012", "12345678901"), ("y", "y"),
+            ("123456789012", "12345678901"), ("y", "y"), ("", "y\n"), ("z", "y\n\nz"), ("0", "\nz\n0"),
         ] {
             tail.add(Array(line.utf8))
             #expect(tail.text.map { String(decoding: $0, as: UTF8.self) } == text)
