@@ -158,16 +158,18 @@ struct GatewayProcess {
         let listener = gateway.listener
         self.logger.info(
             "listening",
-            metadata: [
-                "address": "\(Self.text(address))", "version": "\(Version.current)",
-                "transport": "\(listener.advertisedTransport.rawValue)",
-            ]
+            metadata: ["address": "\(Self.text(address))", "version": "\(Version.current)"]
         )
+        // Every server has both; the one that `type` names comes first.
+        let isSSE = listener.advertisedTransport == .sse
         for upstream in gateway.upstreams {
-            let route = "\(listener.basePath)/\(upstream.configuration.route)/mcp"
+            let route = "\(listener.baseOrigin)\(listener.basePath)/\(upstream.configuration.route)"
             self.logger.info(
                 "serving",
-                metadata: ["upstream": "\(upstream.name)", "url": "\(listener.baseOrigin)\(route)"]
+                metadata: [
+                    "upstream": "\(upstream.name)", "url": "\(route)/\(isSSE ? "sse" : "mcp")",
+                    "also": "\(route)/\(isSSE ? "mcp" : "sse")",
+                ]
             )
         }
     }
