@@ -133,12 +133,12 @@ extension Gateway {
         return exchange
     }
 
-    /// Goes on with `make` once the link of the caller's era is open; it is told whose link it is.
+    /// Goes on with `make` once the link of the caller's era is open; if the upstream does not speak that, the caller is told
+    /// so.
     func withLink(
         _ call: Call,
         _ responder: any DownstreamResponder,
-        _ make:
-            @escaping (Call, any DownstreamResponder, SessionBridge.Sharing?, LinkHandle) -> (any DownstreamExchange)?
+        _ make: @escaping (Call, any DownstreamResponder, LinkHandle) -> (any DownstreamExchange)?
     ) -> (any DownstreamExchange)? {
         let upstream = call.upstream
         guard let exchange = self.waiting(call, responder) else { return nil }
@@ -150,9 +150,11 @@ extension Gateway {
             home.links(of: upstream)
                 .link(of: era) { result in
                     switch result {
-                    case .success(let link):
-                        let (sharing, handle) = (link.sharing, link.handle)
-                        bound.execute { exchange in exchange.become { body.value($0, $1, sharing, handle) } }
+                    case .success(let link?):
+                        let handle = link.handle
+                        bound.execute { exchange in exchange.become { body.value($0, $1, handle) } }
+                    case .success(nil):
+                        bound.execute { exchange in exchange.become { self.refuseEra($0, $1) } }
                     case .failure(let error):
                         bound.execute { $0.fail(error) }
                     }
@@ -161,16 +163,29 @@ extension Gateway {
         return exchange
     }
 
+    /// Tells a caller that the upstream does not speak its era, and what it speaks.
+    func refuseEra(_ call: Call, _ responder: any DownstreamResponder) -> (any DownstreamExchange)? {
+        let message = call.message
+        let isStateless = message.era == .stateless
+        let rejection: EraRejection =
+            isStateless ? .handshakeOnly(message.envelope) : .statelessOnly(message.envelope)
+        defer { if let session = call.session { self.sessions.end(session) } }
+        return self.refuse(
+            rejection,
+            message.envelope,
+            message.body,
+            call.upstream,
+            responder,
+            status: isStateless ? nil : 200
+        )
+    }
+
     // MARK: Initialize
 
     /// `initialize` of a caller: its session begins, upstream as the configuration says whose it is.
     func initialize(_ call: Call, _ responder: any DownstreamResponder) -> (any DownstreamExchange)? {
         let upstream = call.upstream
-        if upstream.eras.refusesHandshake {
-            let rejection = EraRejection.statelessOnly(call.message.envelope)
-            defer { if let session = call.session { self.sessions.end(session) } }
-            return self.refuse(rejection, call.message.envelope, call.message.body, upstream, responder, status: 200)
-        }
+        if upstream.eras.refusesHandshake { return self.refuseEra(call, responder) }
         switch upstream.route {
         case .unknown:
             return self.deferred(call, responder) { self.initialize($0, $1) }
@@ -179,7 +194,7 @@ extension Gateway {
             guard !shared.isEmpty else { return self.start(call, http, responder) }
             return self.initialize(call, http, shared, responder)
         case .link where upstream.isShared:
-            return self.withLink(call, responder) { call, responder, _, handle in
+            return self.withLink(call, responder) { call, responder, handle in
                 self.initializeShared(call, handle, responder)
             }
         case .link:

@@ -79,12 +79,7 @@ extension Gateway {
             }
             return self.start(call, http, responder)
         case .link:
-            return self.withLink(call, responder) { call, responder, sharing, handle in
-                guard sharing == .stateless else {
-                    let message = call.message
-                    let rejection = EraRejection.handshakeOnly(message.envelope)
-                    return self.refuse(rejection, message.envelope, message.body, call.upstream, responder)
-                }
+            return self.withLink(call, responder) { call, responder, handle in
                 if let rejection = call.upstream.parameters.rejection(of: call.message, call.request) {
                     let message = call.message
                     return self.refuse(rejection, message.envelope, message.body, call.upstream, responder)

@@ -1,10 +1,11 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
-// A process is locked to the era of the first request that it is sent (protocol §3), so the era of a stdio upstream is
-// settled when its process is opened. Asked is as protocol §4 says: `server/discover` first; any answer that is not of the
-// stateless era, or none in time, means `initialize` on the same process; a process that dies of the question is started
-// again and not asked.
+// A process is locked to the era of the first request that it is sent (protocol §3), and programs on old SDKs die of, or
+// never speak again after, anything but `initialize` (contract U2). So a process is asked for the handshake first; the
+// question about the stateless era goes to a process of its own, of which nobody depends (`scope` is `.stateless` there).
+// A program that answers `initialize` with an error, or with a version that has no handshake, lives and speaks the
+// stateless era at most: it is asked that on the same process.
 
 /// Opens an upstream session of the gateway itself on a process or a stream: its era, then its handshake.
 package enum LinkOpening {
@@ -12,10 +13,8 @@ package enum LinkOpening {
     package enum Answer: Hashable, Sendable {
         /// A DiscoverResult, or -32022 with the versions that it does serve.
         case discovered(versions: [String])
-        /// An InitializeResult.
-        case initialized
-        /// -32022 to `initialize`: a slow process that had locked itself to the stateless era.
-        case unsupportedVersion
+        /// An InitializeResult with this version.
+        case initialized(version: String)
         /// Any other answer.
         case other
         /// No answer in time.
@@ -25,13 +24,18 @@ package enum LinkOpening {
     package enum Action: Hashable, Sendable {
         case sendDiscover
         case sendInitialize
-        /// Start the process again, and then send this.
-        case restart
         /// It speaks the handshake era; `notifications/initialized` is due.
         case openedHandshake
         case openedStateless(versions: [String])
-        /// It is no MCP server.
-        case fail
+        /// It speaks no era that was asked for; why.
+        case fail(Failure)
+    }
+
+    package enum Failure: Hashable, Sendable {
+        /// It did not answer in time.
+        case silent
+        /// It answered something that is of no era that was asked for.
+        case refused
     }
 
     package struct StateMachine: ~Copyable {
@@ -44,7 +48,6 @@ package enum LinkOpening {
 
         private let scope: EraProbe.Scope
         private var state = State.initial
-        private var discoveries = 0
 
         package init(scope: EraProbe.Scope) {
             self.scope = scope
@@ -52,45 +55,34 @@ package enum LinkOpening {
 
         /// The process takes messages.
         package mutating func started() -> Action {
-            if self.scope == .handshake || self.discoveries > 0 { return self.initialize() }
+            guard self.scope == .stateless else {
+                self.state = .initializing
+                return .sendInitialize
+            }
             return self.discover()
         }
 
         package mutating func answered(_ answer: Answer) -> Action {
             switch (self.state, answer) {
+            case (.initializing, .initialized(let version)) where version < EraProbe.firstStatelessVersion:
+                return self.end(.openedHandshake)
+            case (.initializing, .silence), (.discovering, .silence):
+                return self.end(.fail(.silent))
+            case (.initializing, _):
+                return self.scope == .both ? self.discover() : self.end(.fail(.refused))
             case (.discovering, .discovered(let versions)):
                 let stateless = versions.filter { $0 >= EraProbe.firstStatelessVersion }
-                if !stateless.isEmpty { return self.end(.openedStateless(versions: stateless)) }
-                return self.scope == .stateless ? self.end(.fail) : self.initialize()
+                return self.end(stateless.isEmpty ? .fail(.refused) : .openedStateless(versions: stateless))
             case (.discovering, _):
-                return self.scope == .stateless ? self.end(.fail) : self.initialize()
-            case (.initializing, .initialized):
-                return self.end(.openedHandshake)
-            case (.initializing, .unsupportedVersion) where self.scope == .both && self.discoveries < 2:
-                return self.discover()
-            case (.initializing, _):
-                return self.end(.fail)
+                return self.end(.fail(.refused))
             case (.initial, _), (.over, _):
-                return .fail
+                return .fail(.refused)
             }
         }
 
-        /// The process ended before it was opened.
-        package mutating func ended() -> Action {
-            guard self.state == .discovering, self.scope == .both else { return self.end(.fail) }
-            self.state = .initial
-            return .restart
-        }
-
         private mutating func discover() -> Action {
-            self.discoveries += 1
             self.state = .discovering
             return .sendDiscover
-        }
-
-        private mutating func initialize() -> Action {
-            self.state = .initializing
-            return .sendInitialize
         }
 
         private mutating func end(_ action: Action) -> Action {

@@ -76,6 +76,8 @@ extension SessionBridge {
         package mutating func becameStateless() { self.sharing = .stateless }
 
         package var callCount: Int { self.calls.count }
+        /// Whether the upstream is at work on a call that somebody waits for; a `subscriptions/listen` is none.
+        package var isWorking: Bool { self.calls.values.contains { $0.isWork } }
         package var callerCount: Int { self.callers.count }
         package func callCount(of caller: Int) -> Int { self.callers[caller]?.calls.count ?? 0 }
 

@@ -75,6 +75,14 @@ OTHERWISE_TESTED = {
     "slow-start",
     "silent-discover",
     "refuses-initialize",
+    "dies-of-discover",
+    "stateless-only",
+    "locks-a-file",
+    "chatty",
+    "pretty-printed",
+    "latin-1",
+    "terminal-codes",
+    "json-log",
 }
 
 
@@ -276,14 +284,14 @@ async def test_answers_out_of_order(child_of):
     assert [json.loads(text_of(answer.reply(1)))["n"] for answer in answers] == [0, 1]
 
 
-@pytest.mark.deadline(40)
-async def test_program_that_ignores_the_probe(child_of):
-    """One that never answers unknown methods is served by the handshake all the same."""
+async def test_first_question(child_of):
+    """A program is asked for the handshake first, so that one which answers nothing else is there at once."""
     gateway, child = child_of("silent-discover", wait=False)
-    await until("it is ready", lambda: gateway.get("/_readyz")[0] == 200, 25)
+    await until("it is ready", lambda: gateway.get("/_readyz")[0] == 200, AT_ONCE)
     caller = await Caller.open(gateway, "child")
     await works(caller)
-    assert child.starts() == 1, "on the same process"
+    methods = [json.loads(entry["line"])["method"] for entry in child.journal("line")]
+    assert methods[0] == "initialize" and "server/discover" not in methods and child.starts() == 1
 
 
 async def test_flood_on_stdout(child_of):

@@ -13,6 +13,7 @@ JOURNAL gets a JSON line for each start, line read, end of input and SIGTERM; a 
 """
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -28,7 +29,7 @@ CONTROL = "\x1b[31mred\x1b[0m \x07bell \x9b31m \rback \u2028 \u202e"
 GARBAGE = [b"not json", b"{\"jsonrpc\":", b"\xff\xfe\x00", b"[1,2", b"42", b"\"text\"", b"null", b"{}", b"[]"]
 TRACEBACK = 'Traceback (most recent call last):\n  File "x.py", line 1, in <module>\nValueError: no\n'
 TOOLS = ["echo", "slow", "labelled", "ask", "numbers", "announce", "large", "notify", "report-env", "flood"]
-TOOLS += ["haunt", "cue", "fault"]
+TOOLS += ["haunt", "cue", "note", "fault"]
 CAPABILITIES = {"tools": {"listChanged": True}, "resources": {"subscribe": True, "listChanged": True}, "logging": {}}
 
 output_lock = threading.Lock()
@@ -38,6 +39,8 @@ answers = {}
 answered = threading.Condition()
 cue = threading.Event()
 haunted = threading.Event()
+notes = []
+"""What the tool `note` was given: this process alone knows it."""
 held = []
 """Calls of out-of-order that wait for a second one."""
 
@@ -73,6 +76,8 @@ def write(data, descriptor=1):
 
 
 def send(message):
+    if mode.name == "pretty-printed" and "all" in mode.values:
+        return write(json.dumps(message, indent=2).encode() + b"\n")
     with output_lock:
         write(json.dumps(message, ensure_ascii=False).encode() + b"\n")
 
@@ -135,6 +140,9 @@ def report():
 def call(id, name, arguments, token):
     if name == "fault":
         return fault(id, arguments, token)
+    if name == "note":
+        notes.append(arguments["text"])
+        return send(result(id, " ".join(notes)))
     if name == "slow":
         time.sleep(arguments.get("seconds", 0))
     if name == "labelled":
@@ -299,6 +307,18 @@ def fault(id, arguments, token):
     elif name == "two-answers":
         send(answer)
         send(result(id, "the second"))
+    elif name == "pretty-printed":
+        with output_lock:
+            write(json.dumps(answer, indent=2).encode() + b"\n")
+    elif name == "latin-1":
+        with output_lock:
+            write(json.dumps(result(id, "caf\u00e9"), ensure_ascii=False).encode("latin-1") + b"\n")
+    elif name == "terminal-codes":
+        with output_lock:
+            write(b"\x1b[32m" + line + b"\x1b[0m\n")
+    elif name == "json-log":
+        with output_lock:
+            write(json.dumps({"level": "info", "secret": os.environ.get("E2E_SECRET", "")}).encode() + b"\n" + line + b"\n")
     elif name == "out-of-order":
         held.append(answer)
         if len(held) == 2:
@@ -324,7 +344,15 @@ def handle(line):
     method, id, params = message["method"], message.get("id"), message.get("params", {})
     if id is None:
         return
-    if method == "initialize" and mode.name == "refuses-initialize":
+    if mode.name == "dies-of-discover" and method == "server/discover":
+        write(b"".join(b"Traceback, line %d\n" % n for n in range(94)), 2)
+        os._exit(1)
+    if mode.name == "stateless-only" and method == "initialize":
+        send({"jsonrpc": "2.0", "id": id, "error": {"code": -32601, "message": "Method not found"}})
+    elif mode.name == "stateless-only" and method == "server/discover":
+        about = {"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}, "ttlMs": 0, "cacheScope": "private"}
+        send({"jsonrpc": "2.0", "id": id, "result": {"resultType": "complete", **about}})
+    elif method == "initialize" and mode.name == "refuses-initialize":
         send({"jsonrpc": "2.0", "id": id, "error": {"code": -32602, "message": "not like this"}})
     elif method == "initialize":
         send({"jsonrpc": "2.0", "id": id, "result": initialize_result(params)})
@@ -375,7 +403,8 @@ MODES = """ok exit-at-start exit-0-loop exit-mid-call segv-mid-call hang garbage
 crlf blank-lines no-final-newline bom nul huge-line endless-line stderr-flood stderr-control-chars stdout-flood
 never-reads-stdin deaf closes-stdout closes-stdin ignores-sigterm ignores-eof ignores-both grandchild
 grandchild-holds-stdout grandchild-setsid fifty-grandchildren wrong-id wrong-id-first retyped-id two-answers
-out-of-order request-same-id report-env slow-start silent-discover refuses-initialize""".split()
+out-of-order request-same-id report-env slow-start silent-discover refuses-initialize dies-of-discover stateless-only
+locks-a-file chatty pretty-printed latin-1 terminal-codes json-log""".split()
 
 
 def main():
@@ -387,6 +416,15 @@ def main():
         os._exit(3)
     if mode.name == "exit-0-loop":
         os._exit(0)
+    if mode.name == "locks-a-file":
+        lock = open(journal_path + ".lock", "w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            write(b"the database is in use by another process\n", 2)
+            os._exit(4)
+    if mode.name == "chatty":
+        write(b"".join(b"INFO starting, step %d\n" % n for n in range(94)), 2)
     signal.signal(signal.SIGTERM, on_sigterm)
     if mode.name == "slow-start":
         time.sleep(mode.number("ms", 300) / 1000)
@@ -396,6 +434,8 @@ def main():
         wait_for_ever()
     for line in read_lines():
         note("line", line=line[:4096].decode("utf-8", "replace"), bytes=len(line))
+        if mode.name == "chatty":
+            write(b"INFO Processing request\n", 2)
         handle(line)
     note("eof")
     if mode.name in ("ignores-eof", "ignores-both"):

@@ -5,93 +5,63 @@ import GatewaySession
 import Testing
 
 @Suite("Opening of a link") struct LinkOpeningTests {
-    /// What happens, and what the machine wants then.
-    enum Event: Sendable {
-        case started
-        case answered(LinkOpening.Answer)
-        case ended
-    }
+    typealias Row = (
+        scope: EraProbe.Scope, first: LinkOpening.Action, steps: [(LinkOpening.Answer, LinkOpening.Action)]
+    )
 
-    typealias Row = (scope: EraProbe.Scope, steps: [(Event, LinkOpening.Action)])
+    static let handshake = LinkOpening.Answer.initialized(version: "2025-11-25")
+    static let discovered = LinkOpening.Answer.discovered(versions: ["2026-07-28"])
+    static let stateless = LinkOpening.Action.openedStateless(versions: ["2026-07-28"])
 
     static let rows: [Row] = [
+        // The handshake comes first, and a server that has it is asked nothing else.
+        (.both, .sendInitialize, [(handshake, .openedHandshake)]),
+        (.both, .sendInitialize, [(.initialized(version: "2024-11-05"), .openedHandshake)]),
+        // One that refuses it is alive, and asked for the other era on the same process.
+        (.both, .sendInitialize, [(.other, .sendDiscover), (discovered, stateless)]),
+        (.both, .sendInitialize, [(.initialized(version: "2026-07-28"), .sendDiscover), (discovered, stateless)]),
+        (.both, .sendInitialize, [(.discovered(versions: []), .sendDiscover), (discovered, stateless)]),
+        (.both, .sendInitialize, [(.other, .sendDiscover), (.other, .fail(.refused))]),
+        (.both, .sendInitialize, [(.other, .sendDiscover), (.silence, .fail(.silent))]),
         (
-            .both,
+            .both, .sendInitialize,
+            [(.other, .sendDiscover), (.discovered(versions: ["2025-11-25"]), .fail(.refused))]
+        ),
+        // One that says nothing at all is not asked anything else: it may be deaf for ever.
+        (.both, .sendInitialize, [(.silence, .fail(.silent))]),
+        (.handshake, .sendInitialize, [(handshake, .openedHandshake)]),
+        (.handshake, .sendInitialize, [(.other, .fail(.refused))]),
+        (.handshake, .sendInitialize, [(.initialized(version: "2026-07-28"), .fail(.refused))]),
+        (.handshake, .sendInitialize, [(.silence, .fail(.silent))]),
+        (.stateless, .sendDiscover, [(discovered, stateless)]),
+        (
+            .stateless, .sendDiscover,
             [
-                (.started, .sendDiscover),
-                (.answered(.discovered(versions: ["2026-07-28"])), .openedStateless(versions: ["2026-07-28"])),
+                (
+                    .discovered(versions: ["2025-11-25", "2026-07-28", "2027-01-01"]),
+                    .openedStateless(versions: ["2026-07-28", "2027-01-01"])
+                )
             ]
         ),
-        // A server of the handshake era says anything, or nothing.
-        (
-            .both,
-            [
-                (.started, .sendDiscover), (.answered(.other), .sendInitialize),
-                (.answered(.initialized), .openedHandshake),
-            ]
-        ),
-        (
-            .both,
-            [
-                (.started, .sendDiscover), (.answered(.silence), .sendInitialize),
-                (.answered(.initialized), .openedHandshake),
-            ]
-        ),
-        (
-            .both,
-            [
-                (.started, .sendDiscover), (.answered(.discovered(versions: ["2025-11-25"])), .sendInitialize),
-                (.answered(.initialized), .openedHandshake),
-            ]
-        ),
-        // One that dies of the question is started again and not asked.
-        (
-            .both,
-            [
-                (.started, .sendDiscover), (.ended, .restart), (.started, .sendInitialize),
-                (.answered(.initialized), .openedHandshake),
-            ]
-        ),
-        (.both, [(.started, .sendDiscover), (.ended, .restart), (.started, .sendInitialize), (.ended, .fail)]),
-        // A slow one had locked itself to the stateless era.
-        (
-            .both,
-            [
-                (.started, .sendDiscover), (.answered(.silence), .sendInitialize),
-                (.answered(.unsupportedVersion), .sendDiscover),
-                (.answered(.discovered(versions: ["2026-07-28"])), .openedStateless(versions: ["2026-07-28"])),
-            ]
-        ),
-        (.both, [(.started, .sendDiscover), (.answered(.other), .sendInitialize), (.answered(.other), .fail)]),
-        (.handshake, [(.started, .sendInitialize), (.answered(.initialized), .openedHandshake)]),
-        (.handshake, [(.started, .sendInitialize), (.answered(.unsupportedVersion), .fail)]),
-        (.handshake, [(.started, .sendInitialize), (.ended, .fail)]),
-        (
-            .stateless,
-            [
-                (.started, .sendDiscover),
-                (.answered(.discovered(versions: ["2026-07-28"])), .openedStateless(versions: ["2026-07-28"])),
-            ]
-        ),
-        (.stateless, [(.started, .sendDiscover), (.answered(.other), .fail)]),
-        (.stateless, [(.started, .sendDiscover), (.answered(.discovered(versions: ["2025-11-25"])), .fail)]),
-        (.stateless, [(.started, .sendDiscover), (.ended, .fail)]),
+        (.stateless, .sendDiscover, [(.other, .fail(.refused))]),
+        (.stateless, .sendDiscover, [(.silence, .fail(.silent))]),
+        (.stateless, .sendDiscover, [(handshake, .fail(.refused))]),
+        (.stateless, .sendDiscover, [(.discovered(versions: ["2025-11-25"]), .fail(.refused))]),
+        (.stateless, .sendDiscover, [(.discovered(versions: []), .fail(.refused))]),
     ]
 
     @Test("Each way of answering leads to the era that it shows", arguments: 0..<rows.count)
     func table(index: Int) {
         let row = Self.rows[index]
         var machine = LinkOpening.StateMachine(scope: row.scope)
-        for (event, expected) in row.steps {
-            let action =
-                switch event {
-                case .started: machine.started()
-                case .answered(let answer): machine.answered(answer)
-                case .ended: machine.ended()
-                }
+        let first = machine.started()
+        #expect(first == row.first)
+        for (answer, expected) in row.steps {
+            let action = machine.answered(answer)
             #expect(action == expected)
         }
         // Whatever comes late changes nothing.
-        #expect(machine.answered(.initialized) == .fail)
+        let late = machine.answered(Self.handshake)
+        #expect(late == .fail(.refused))
     }
 }

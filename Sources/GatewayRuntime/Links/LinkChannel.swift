@@ -1,6 +1,7 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
+import Logging
 import NIOCore
 
 /// A stream of messages to and from an upstream; confined to one event loop.
@@ -15,6 +16,12 @@ protocol LinkChannel: AnyObject {
     var credential: LinkCredential? { get }
     /// Bytes that wait to be sent.
     var pendingBytes: Int { get }
+    /// Whether it was opened only to find out what its upstream speaks, so that its owner tells of its end.
+    var isTrial: Bool { get set }
+    /// The last lines of what its upstream said beside messages, for the log; nil: nothing.
+    var lastErrors: Logger.MetadataValue? { get }
+    /// When anything came from its upstream last, be it a part of a message; its beginning if nothing did.
+    var lastReceived: NIODeadline { get }
     /// Whether nothing is read, because whoever it is for cannot take more.
     var isReadingPaused: Bool { get set }
     /// Ends it in order; the delegate hears of the end.

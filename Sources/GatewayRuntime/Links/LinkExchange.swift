@@ -274,11 +274,13 @@ final class LinkExchange: CallerExchange {
             let isTold = self.message.method != .initialize
             self.link.execute { $0.timedOut(call, isTold: isTold) }
         }
+        // The answer may be among what nobody could read.
+        let fault = self.upstream.fault(since: self.startedAt).map { self.settings.text(of: $0) } ?? ""
         self.fail(
             GatewayError(
                 .upstreamTimeout,
                 executed: executed,
-                "no complete answer within the timeout of this server",
+                "no complete answer within the timeout of this server" + fault,
                 cause: "response_timeout"
             )
         )

@@ -4,6 +4,7 @@
 import GatewayModel
 import GatewayPolicy
 import GatewayStdio
+import GatewayWire
 import Logging
 import NIOCore
 
@@ -71,6 +72,13 @@ struct LinkSettings {
         guard !isCallers else { return .caller(.home) }
         let start = next ?? pool.current
         return .own(slots: (0..<pool.count).map { (start + $0) % pool.count })
+    }
+
+    /// What is said of a line, or an event, in a message about something for which it may be the reason.
+    func text(of fault: MessageFault) -> String {
+        self.isProcess
+            ? "; it wrote to standard output what is no MCP message, see the log: \(fault.advice)"
+            : "; its stream has an event that is no MCP message, see the log"
     }
 
     /// What calls are told that meet no session.

@@ -6,6 +6,7 @@ import GatewayObservability
 import GatewayPolicy
 import GatewayTransport
 import GatewayWire
+import Logging
 import NIOCore
 
 /// The HTTP+SSE transport of 2024-11-05 as a channel: messages come on one stream, and go as POSTs to the place that the
@@ -43,6 +44,11 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
     private let eventBytes: Int
     private let buffers: BufferLedger
     private(set) var pendingBytes = 0
+    private(set) var lastReceived = NIODeadline.now()
+    /// What a server speaks over this transport is known.
+    var isTrial = false
+    /// A server says nothing beside its messages.
+    var lastErrors: Logger.MetadataValue? { nil }
 
     /// What it is opened with: for a caller, as a choice of its pool, or by ourselves, with the first of these slots that is
     /// accepted.
@@ -329,6 +335,7 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
     }
 
     func upstreamSent(_ bytes: ByteBuffer) {
+        self.lastReceived = .now()
         self.reader?.append(bytes)
         while true {
             if case .closed = self.state { return }

@@ -13,6 +13,8 @@ final class StdioChannel: LinkChannel, StdioChildDelegate {
     private weak var delegate: (any LinkChannelDelegate)?
     private let loop: GatewayLoop
     private var child: StdioChild?
+    /// The last lines of its standard error, once it has ended.
+    private var lastWords: Logger.MetadataValue?
 
     init(
         _ configuration: StdioUpstreamConfiguration,
@@ -40,6 +42,15 @@ final class StdioChannel: LinkChannel, StdioChildDelegate {
     }
 
     func open() { self.child?.start() }
+
+    var isTrial: Bool {
+        get { self.child?.isTrial ?? false }
+        set { self.child?.isTrial = newValue }
+    }
+
+    var lastErrors: Logger.MetadataValue? { self.child?.lastErrors ?? self.lastWords }
+
+    var lastReceived: NIODeadline { self.child?.lastOutput ?? .now() }
 
     func send(_ message: ByteBuffer, isCallers: Bool, completion: @escaping (LinkSending) -> Void) {
         guard let child else {
@@ -99,6 +110,7 @@ final class StdioChannel: LinkChannel, StdioChildDelegate {
     func childPaused() { self.delegate?.channelPaused() }
 
     func childEnded(_ ending: StdioChild.Ending) {
+        self.lastWords = self.child?.lastErrors
         self.child = nil
         self.delegate?.channelClosed(Self.error(ending))
     }

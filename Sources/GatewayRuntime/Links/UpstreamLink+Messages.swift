@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import GatewayModel
+import GatewayObservability
 import GatewayPolicy
 import GatewaySession
 import GatewayTransport
@@ -198,14 +199,19 @@ extension UpstreamLink {
 
     /// The caller does not wait for its answer any more; `isTold`: the upstream is told to stop.
     func withdraw(_ call: Int64, reason: StaticString, isTold: Bool) {
-        guard self.forget(call, mayStillRun: true), isTold else { return }
-        self.channel?.send(ClientMessage.cancelled(Array("\(call)".utf8), reason: reason)) { _ in }
+        guard self.forget(call, mayStillRun: true) else { return }
+        self.liveness.abandonedCall(now: self.now)
+        if isTold { self.tellCancelled(call, reason: reason) }
     }
 
     /// An upstream that does not answer several calls in a row is stuck (faults F83).
     func timedOut(_ call: Int64, isTold: Bool) {
-        self.withdraw(call, reason: "timeout", isTold: isTold)
+        if self.forget(call, mayStillRun: true), isTold { self.tellCancelled(call, reason: "timeout") }
         self.restartIfStuck()
+    }
+
+    private func tellCancelled(_ call: Int64, reason: StaticString) {
+        self.channel?.send(ClientMessage.cancelled(Array("\(call)".utf8), reason: reason)) { _ in }
     }
 
     private func restartIfStuck() {
@@ -243,9 +249,8 @@ extension UpstreamLink {
 
 extension UpstreamLink {
     func channelReceived(_ message: ByteBuffer) {
-        self.lastReceived = .now()
         guard let envelope = AnswerReader.read(message, depth: self.settings.limits.jsonDepth) else {
-            return self.receivedGarbage()
+            return self.receivedGarbage(message)
         }
         switch envelope.kind {
         case .result, .error: self.received(answer: message, envelope)
@@ -406,8 +411,19 @@ extension UpstreamLink {
         }
     }
 
-    private func receivedGarbage() {
-        self.settings.logger.debug("line is no message", metadata: ["upstream": "\(self.upstream.name)"])
+    private func receivedGarbage(_ message: ByteBuffer) {
+        let fault = MessageFault(of: message.readableBytesUInt8Span)
+        self.lastFault = (fault, self.now)
+        if MessageFault.wasMessage(message.readableBytesUInt8Span) { self.openingSawFault() }
+        // Once of each kind: a program that prints at all prints often.
+        self.settings.logger.log(
+            level: self.upstream.saw(fault) ? .warning : .debug,
+            self.settings.isProcess ? "standard output has a line that is no message" : "event is no message",
+            metadata: [
+                "upstream": "\(self.upstream.name)", "kind": "\(fault.rawValue)",
+                "line": .peer(message.readableBytesView, limit: Self.excerptBytes), "advice": "\(fault.advice)",
+            ]
+        )
         guard self.badLines.exceeds(at: .now()) else { return }
         self.settings.logger.warning(
             "upstream writes what is no message and is restarted",
@@ -420,6 +436,9 @@ extension UpstreamLink {
 // MARK: - Time
 
 extension UpstreamLink: Sweepable {
+    /// So much of what is no message is shown.
+    private static let excerptBytes = 80
+
     /// Callers that do not take what is for them hold up the upstream, but where others wait only for a while.
     func isSlow(_ call: Int64, _ isSlow: Bool) {
         if !isSlow {
@@ -441,10 +460,9 @@ extension UpstreamLink: Sweepable {
     func sweep(now: NIODeadline) {
         if !self.slowCallers.isEmpty { self.resumeReading() }
         self.age(now: now)
-        guard case .open = self.state, self.owner == nil, !self.isPinging,
-            let interval = self.upstream.configuration.pingInterval, now - self.lastReceived >= TimeAmount(interval)
+        guard case .open = self.state, self.owner == nil, let channel, !channel.isReadingPaused,
+            self.liveness.asks(lastByte: self.time(of: channel.lastReceived), now: self.time(of: now))
         else { return }
-        self.isPinging = true
         let identity = self.settings.identity
         let isStateless = self.sharing == .stateless
         // swift-format-ignore: OnlyOneTrailingClosureArgument
@@ -452,9 +470,12 @@ extension UpstreamLink: Sweepable {
             own: { isStateless ? ClientMessage.discover(id: $0, identity) : ClientMessage.ping(id: $0) },
             timeout: .seconds(10)
         ) { [weak self] answer in
-            guard let self, self.isPinging else { return }
-            self.isPinging = false
-            guard answer == nil, case .open = self.state else { return }
+            guard let self else { return }
+            guard answer == nil, let channel = self.channel, case .open = self.state else {
+                return self.liveness.answered()
+            }
+            let lastByte = self.time(of: channel.lastReceived)
+            guard self.liveness.unanswered(lastByte: lastByte, isBusy: self.isBusy, now: self.now) else { return }
             self.settings.logger.warning(
                 "upstream does not answer a ping and is restarted",
                 metadata: ["upstream": "\(self.upstream.name)"]
@@ -462,4 +483,7 @@ extension UpstreamLink: Sweepable {
             self.restart()
         }
     }
+
+    /// Whether there is a reason for its silence: a call that it is at work on, or that we do not read what it says.
+    private var isBusy: Bool { self.bridge.isWorking || self.channel?.isReadingPaused == true }
 }

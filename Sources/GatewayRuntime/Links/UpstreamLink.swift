@@ -36,13 +36,19 @@ final class UpstreamLink {
     let loop: GatewayLoop
     let settings: LinkSettings
     /// Whose link it is; a link for all learns its era when it opens.
-    private(set) var sharing: SessionBridge.Sharing?
-    private let scope: EraProbe.Scope
+    var sharing: SessionBridge.Sharing?
+    /// What it is asked for when it opens: once it was open, that again.
+    var scope: EraProbe.Scope
+    /// How long a process that runs only to find out whether the program speaks the stateless era has to answer; nil: it
+    /// runs for callers.
+    ///
+    /// A trial that fails is the end of the link (contract U2).
+    var trialTime: TimeAmount?
     /// The caller's own `initialize` and header fields, for a link of its own.
     let owner: LinkOwner?
-    private(set) var state = State.idle
+    var state = State.idle
     /// What the upstream answered to our own `initialize`.
-    private(set) var initializeResult: InitializeResult?
+    var initializeResult: InitializeResult?
 
     var bridge: SessionBridge.StateMachine
     var callers: [Int: CallerSession] = [:]
@@ -70,31 +76,47 @@ final class UpstreamLink {
     /// Calls to which messages went since the channel last paused.
     var unflushed: Set<Int64> = []
 
-    private(set) var channel: (any LinkChannel)?
+    var channel: (any LinkChannel)?
     /// That of the last channel.
-    private var lastCredential: LinkCredential?
-    private var opening: LinkOpening.StateMachine?
-    private var supervisor = ProcessSupervisor.StateMachine(generator: SystemRandomNumberGenerator())
-    private var waiters: [Waiter] = []
+    var lastCredential: LinkCredential?
+    var opening: LinkOpening.StateMachine?
+    /// What the opening asked last, and what was refused of what it asked.
+    var question: StaticString = "initialize"
+    var refusals: [String] = []
+    /// The number of that question while it is not answered.
+    var openingCall: Int64?
+    var supervisor = ProcessSupervisor.StateMachine(generator: SystemRandomNumberGenerator())
+    var waiters: [Waiter] = []
     private var closing: [() -> Void] = []
-    private var reopening: Scheduled<Void>?
+    var reopening: Scheduled<Void>?
     private var draining: Scheduled<Void>?
-    private var starts = 0
-    private var lastStart = Duration.seconds(-1)
+    var starts = 0
+    var lastStart = Duration.seconds(-1)
+    /// From the start of its process to the end of its opening.
+    var openingTime = Duration.zero
     /// Failures to open it since it was open.
     private var failures = 0
     /// Whether the last channel got as far as to be used, and how it ended.
-    private var wasOpen = false
-    private var lastFailure: GatewayError?
+    var wasOpen = false
+    var lastFailure: GatewayError?
     /// What was to be done when the channel ended and nobody wanted it.
-    private var postponed: ProcessSupervisor.Action?
+    var postponed: ProcessSupervisor.Action?
     private let origin = NIODeadline.now()
-    var lastReceived = NIODeadline.now()
     var slowCallers = SlowCallers()
     var badLines = RateWindow(limit: 1_000, interval: .minutes(1))
+    /// What was wrong with the last line that was no message, and when that came.
+    var lastFault: (fault: MessageFault, at: Duration)?
     var timeoutsInARow = 0
     var sweepIndex = -1
-    var isPinging = false
+    var liveness: Liveness
+    /// What it was opened for is over; set while it opens.
+    var openingFailure: GatewayError?
+    /// Called each time that it opens, before those who wait hear of it.
+    var onOpened: (() -> Void)?
+    /// Called when a trial failed, before those who wait hear of it: why, and the last lines of its standard error.
+    var onTrialFailed: ((GatewayError, Logger.MetadataValue?) -> Void)?
+    /// Whether the upstream serves callers by way of another link, so that the end of this one says nothing about it.
+    var hasOpenSibling: () -> Bool = { false }
     /// Called when the link is closed for good and its upstream gone.
     var onClosed: (() -> Void)?
 
@@ -102,12 +124,16 @@ final class UpstreamLink {
         _ upstream: Upstream,
         settings: LinkSettings,
         scope: EraProbe.Scope,
+        trialTime: TimeAmount? = nil,
         owner: LinkOwner? = nil,
         on loop: GatewayLoop
     ) {
         self.upstream = upstream
         self.settings = settings
         self.scope = scope
+        self.trialTime = trialTime
+        let configuration = upstream.configuration
+        self.liveness = Liveness(interval: configuration.pingInterval, callTime: configuration.timeout)
         self.owner = owner
         self.loop = loop
         self.sharing = owner == nil ? nil : .exclusive
@@ -115,229 +141,18 @@ final class UpstreamLink {
     }
 
     var handle: LinkHandle { LinkHandle(self, eventLoop: self.loop.eventLoop) }
-    private var now: Duration { Duration(NIODeadline.now() - self.origin) }
+    var now: Duration { self.time(of: .now()) }
 
-    // MARK: Opening
+    /// On the clock of the link's own machines.
+    func time(of moment: NIODeadline) -> Duration { Duration(moment - self.origin) }
 
-    /// Tells `waiter` when the link is open, or why it is not.
-    func whenOpen(_ waiter: @escaping Waiter) {
-        switch self.state {
-        case .open: return waiter(nil)
-        case .over: return waiter(self.settings.gone)
-        case .opening, .draining, .ending: self.waiters.append(waiter)
-        case .idle:
-            self.waiters.append(waiter)
-            guard self.settings.isProcess else { return self.openAgain() }
-            let postponed = self.postponed
-            self.postponed = nil
-            self.obey(postponed ?? self.supervisor.demanded(now: self.now))
-            // It may be too early for another start.
-            if case .idle = self.state { self.failWaitersUnlessSoon() }
-        }
-    }
+    /// Whether callers have sessions with it or calls in flight, or wait for it.
+    var isInUse: Bool { !self.callers.isEmpty || !self.calls.isEmpty || !self.waiters.isEmpty }
 
-    /// Opens a stream at once when it is wanted, but not all the time: a server may be back at any moment, and looking costs
-    /// little.
-    private func openAgain() {
-        self.reopen(after: max(Self.shortestPause - (self.now - self.lastStart), .zero))
-    }
-
-    private func reopen(after delay: Duration) {
-        self.reopening?.cancel()
-        guard delay > .zero else { return self.openChannel() }
-        let link = self.handle
-        self.reopening = self.loop.eventLoop.scheduleTask(in: TimeAmount(delay)) { link.value.openChannel() }
-    }
-
-    private static let shortestPause = Duration.milliseconds(200)
-
-    /// What ran will run again in a moment; what never came up is not waited for.
-    private func failWaitersUnlessSoon() {
-        let delay = self.supervisor.nextStart.map { $0 - self.now }
-        if let delay, self.wasOpen, delay <= .seconds(2) { return }
-        self.failWaiters(self.failure(retryAfter: delay))
-    }
-
-    private func obey(_ action: ProcessSupervisor.Action) {
-        switch action {
-        case .spawn:
-            self.openChannel()
-        case .wait(let until):
-            let delay = until - self.now
-            self.failWaitersUnlessSoon()
-            self.reopening?.cancel()
-            let link = self.handle
-            self.reopening = self.loop.eventLoop.scheduleTask(in: TimeAmount(max(delay, .milliseconds(1)))) {
-                let link = link.value
-                link.obey(link.supervisor.timerFired(now: link.now))
-            }
-        case .reportFailed:
-            self.settings.logger.error(
-                "upstream failed too often; it is tried again when somebody calls it",
-                metadata: ["upstream": "\(self.upstream.name)"]
-            )
-            self.failWaiters(self.failure(retryAfter: nil))
-        case .none:
-            break
-        }
-    }
-
-    /// Why the link is not open, for calls that meet it so.
-    private func failure(retryAfter delay: Duration?) -> GatewayError {
-        var error = self.lastFailure ?? self.settings.gone
-        error.executed = .no
-        error.retryAfterMilliseconds = delay.map { Int($0.components.seconds) * 1000 + 1000 }
-        return error
-    }
-
-    private func openChannel() {
-        guard case .idle = self.state else { return }
-        self.state = .opening
-        if self.opening == nil { self.opening = LinkOpening.StateMachine(scope: self.scope) }
-        if self.starts > 0, self.settings.isProcess { self.upstream.metrics.childRestarts.increment() }
-        self.starts += 1
-        self.lastStart = self.now
-        if self.sweepIndex < 0 { self.loop.sweeper.add(self) }
-        let channel = self.settings.makeChannel(self, owner: self.owner, after: self.lastCredential)
-        self.channel = channel
-        channel.open()
-    }
-
-    func channelOpened() {
-        guard case .opening = self.state else { return }
-        self.lastReceived = .now()
-        if let owner {
-            // The first time its caller's own `initialize` comes next; after that the caller knows nothing of a loss.
-            guard let initialize = owner.initialize else { return self.opened() }
-            return self.send(own: initialize, timeout: self.settings.openingTimeout) { [weak self] answer in
-                guard let self, case .opening = self.state else { return }
-                guard answer != nil else { return self.openingFailed() }
-                self.channel?.send(ClientMessage.initialized) { _ in }
-                self.opened()
-            }
-        }
-        guard let action = self.opening?.started() else { return }
-        self.obey(action)
-    }
-
-    private func obey(_ action: LinkOpening.Action) {
-        switch action {
-        case .sendDiscover:
-            // swift-format-ignore: OnlyOneTrailingClosureArgument
-            self.send(own: { ClientMessage.discover(id: $0, self.settings.identity) }, timeout: .seconds(10)) {
-                [weak self] in self?.discovered($0)
-            }
-        case .sendInitialize:
-            let identity = self.settings.identity
-            // swift-format-ignore: OnlyOneTrailingClosureArgument
-            self.send(
-                own: { ClientMessage.initialize(id: $0, identity, capabilities: ClientMessage.sharedCapabilities) },
-                timeout: self.settings.openingTimeout
-            ) { [weak self] in self?.initialized($0) }
-        case .restart:
-            self.openChannel()
-        case .openedHandshake:
-            self.sharing = .shared
-            self.channel?.send(ClientMessage.initialized) { _ in }
-            self.opened()
-        case .openedStateless(let versions):
-            self.sharing = .stateless
-            self.bridge.becameStateless()
-            self.upstream.learn { eras in
-                eras.stateless = true
-                eras.statelessVersions = versions
-            }
-            self.opened()
-        case .fail:
-            self.openingFailed()
-        }
-    }
-
-    private func discovered(_ message: ByteBuffer?) {
-        let answer: LinkOpening.Answer
-        if let message, let envelope = AnswerReader.read(message, depth: self.settings.limits.jsonDepth) {
-            if envelope.kind == .result, let versions = AnswerReader.supportedVersions(of: envelope, in: message) {
-                answer = .discovered(versions: versions)
-            } else if envelope.errorCode == -32_022 {
-                answer = .discovered(versions: AnswerReader.refusedVersions(of: envelope, in: message))
-            } else {
-                answer = .other
-            }
-        } else {
-            answer = .silence
-        }
-        guard case .opening = self.state, let action = self.opening?.answered(answer) else { return }
-        self.obey(action)
-    }
-
-    private func initialized(_ message: ByteBuffer?) {
-        var answer = LinkOpening.Answer.silence
-        if let message, let envelope = AnswerReader.read(message, depth: self.settings.limits.jsonDepth) {
-            if let result = InitializeResult(message, envelope) {
-                self.initializeResult = result
-                self.upstream.learn { eras in
-                    eras.handshake = true
-                    eras.issuesSessions = true
-                    eras.handshakeVersions = [result.version]
-                    if self.scope == .both, eras.stateless == nil { eras.stateless = false }
-                }
-                answer = .initialized
-            } else {
-                answer = envelope.errorCode == -32_022 ? .unsupportedVersion : .other
-                // The other era has a link of its own and works: this one is not spoken.
-                if self.scope == .handshake { self.upstream.learn { if $0.stateless == true { $0.handshake = false } } }
-            }
-        }
-        guard case .opening = self.state, let action = self.opening?.answered(answer) else { return }
-        self.obey(action)
-    }
-
-    private func opened() {
-        self.state = .open
-        self.opening = nil
-        self.obey(self.supervisor.becameReady(now: self.now))
-        self.upstream.conclude(.usable)
-        self.restoreSubscriptions()
-        let waiters = self.waiters
-        self.waiters = []
-        for waiter in waiters { waiter(nil) }
-    }
-
-    /// What it says is not the protocol, or nothing came in time.
-    private func openingFailed() {
-        // A refusal says more than that there is no answer.
-        self.openingFailure =
-            self.openingFailure
-            ?? GatewayError(
-                self.settings.isProcess ? .upstreamProtocol : .unreachable,
-                executed: .no,
-                "the server does not answer initialize: is it an MCP server?",
-                cause: "no_handshake"
-            )
-        self.channel?.kill()
-    }
-
-    private var openingFailure: GatewayError?
-
-    private func failWaiters(_ error: GatewayError) {
+    func failWaiters(_ error: GatewayError) {
         let waiters = self.waiters
         self.waiters = []
         for waiter in waiters { waiter(error) }
-    }
-
-    /// The upstream session that all share was opened anew: what callers asked it for is asked for again.
-    private func restoreSubscriptions() {
-        guard self.sharing == .shared else { return }
-        for uri in self.bridge.resources {
-            // swift-format-ignore: OnlyOneTrailingClosureArgument
-            self.send(own: { ClientMessage.subscription(.resourcesSubscribe, id: $0, uri: uri) }, timeout: .seconds(30))
-            {
-                _ in
-            }
-        }
-        guard let severity = self.bridge.severity else { return }
-        // swift-format-ignore: OnlyOneTrailingClosureArgument
-        self.send(own: { ClientMessage.setLevel(severity, id: $0) }, timeout: .seconds(30)) { _ in }
     }
 
     // MARK: The end of a channel
@@ -371,6 +186,7 @@ final class UpstreamLink {
         self.draining = nil
         let wasOpening = if case .opening = self.state { true } else { false }
         let error = self.openingFailure ?? error
+        let lastErrors = self.channel?.lastErrors
         if var credential = self.channel?.credential {
             credential.wasOpen = !wasOpening || self.lastCredential?.wasOpen == true
             self.lastCredential = credential
@@ -378,17 +194,21 @@ final class UpstreamLink {
         self.channel = nil
         self.openingFailure = nil
         self.slowCallers = SlowCallers()
-        self.isPinging = false
+        self.liveness.answered()
         if self.state != .over { self.state = .idle }
         self.loseCalls(error)
         guard self.state != .over else { return self.closed() }
-        // A process that died of the question about its era is started again at once, and not asked.
-        if wasOpening, case .restart? = self.opening?.ended() { return self.openChannel() }
         self.opening = nil
+        if self.trialTime != nil {
+            self.state = .over
+            self.onTrialFailed?(error, lastErrors)
+            self.failWaiters(error)
+            return self.closed()
+        }
         self.wasOpen = !wasOpening
         self.lastFailure = error
         if wasOpening { self.failWaiters(self.failure(retryAfter: nil)) }
-        if let verdict = self.verdict(error) { self.upstream.conclude(verdict) }
+        if let verdict = self.verdict(error), !self.hasOpenSibling() { self.upstream.conclude(verdict, because: error) }
         // One caller's link is opened again when the caller wants something.
         let isWanted = self.owner == nil && self.upstream.configuration.autoReconnect
         guard self.settings.isProcess else {
@@ -422,6 +242,14 @@ final class UpstreamLink {
         return pool.areAllRefused || self.lastCredential?.wasOpen != true ? .rejected : .usable
     }
 
+    /// A trial is over without success: its process is ended in order, since it may hold what others want, and nobody waits
+    /// for that.
+    func endTrial(_ error: GatewayError) {
+        self.lastFailure = error
+        self.onTrialFailed?(error, self.channel?.lastErrors)
+        self.close()
+    }
+
     private func loseCalls(_ error: GatewayError) {
         for call in self.bridge.upstreamLost() {
             guard let exchange = self.calls.removeValue(forKey: call) else { continue }
@@ -452,14 +280,14 @@ final class UpstreamLink {
         guard self.state != .over else { return }
         self.state = .over
         self.reopening?.cancel()
-        self.failWaiters(self.settings.gone)
+        self.failWaiters(self.trialTime == nil ? self.settings.gone : self.failure(retryAfter: nil))
         self.loseCalls(self.settings.gone)
         if let channel { channel.close() } else { self.closed() }
     }
 
     private func closed() {
         self.onClosed?()
-        self.onClosed = nil
+        (self.onClosed, self.onOpened, self.onTrialFailed) = (nil, nil, nil)
         self.callers = [:]
         self.owner?.initialize = nil
         if self.sweepIndex >= 0 { self.loop.sweeper.remove(self) }
@@ -492,6 +320,7 @@ final class UpstreamLink {
         // A line that waits for a program to read is written all the same, so that none of them is known not to run.
         var error = self.settings.gone
         error.executed = .unknown
+        if !departure.cancelled.isEmpty { self.liveness.abandonedCall(now: self.now) }
         for call in departure.cancelled {
             self.calls.removeValue(forKey: call)?.execute { [error] in $0.failed(error) }
             self.written.remove(call)
@@ -521,11 +350,13 @@ final class UpstreamLink {
 
     // MARK: Messages of the gateway
 
+    /// Sends a request of our own; returns its number.
+    @discardableResult
     func send(
         own make: (String) -> ByteBuffer,
         timeout: TimeAmount,
         completion: @escaping (ByteBuffer?) -> Void
-    ) {
+    ) -> Int64 {
         let call = self.bridge.requestedByGateway()
         let link = self.handle
         let timer = self.loop.eventLoop.scheduleTask(in: timeout) { link.value.endOwn(call, nil) }
@@ -536,6 +367,7 @@ final class UpstreamLink {
                 if case .opening = self.state, error.reason == .credentialRejected { self.openingFailure = error }
                 self.endOwn(call, nil)
             }
+        return call
     }
 
     /// A request of the gateway itself that has no answer yet.
@@ -544,7 +376,7 @@ final class UpstreamLink {
         let timer: Scheduled<Void>?
     }
 
-    private func send(own message: ByteBuffer, timeout: TimeAmount, completion: @escaping (ByteBuffer?) -> Void) {
+    func send(own message: ByteBuffer, timeout: TimeAmount, completion: @escaping (ByteBuffer?) -> Void) {
         guard let envelope = AnswerReader.read(message, depth: self.settings.limits.jsonDepth), let id = envelope.id
         else { return completion(nil) }
         self.send(

@@ -28,6 +28,11 @@ struct InitializeResult: Sendable {
         self.revision = ProtocolRevision(rawValue: version)
     }
 
+    /// Whether it is of a revision that has a handshake: a server that answers with another one did not answer it.
+    ///
+    /// Versions are dates, which compare as text.
+    var hasHandshake: Bool { self.version < ProtocolRevision.july2026.rawValue }
+
     /// What a caller that asked for `requested` gets: the lower of both, or the upstream's if it asked for one that does
     /// not exist or has no handshake.
     func negotiated(_ requested: String?) -> String {

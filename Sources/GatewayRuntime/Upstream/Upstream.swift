@@ -119,6 +119,7 @@ package final class Upstream: Sendable {
     private let children = Atomic<Int>(0)
     private let ownConnections = Atomic<Int>(0)
     private let retryBudget = Mutex(RetryBudget())
+    private let faults = Mutex(Faults())
     private let newRequests = Atomic<Int>(0)
     private let createdAt = NIODeadline.now()
     private let lastAnswer = Atomic<UInt64>(0)
@@ -255,7 +256,41 @@ package final class Upstream: Sendable {
         // Read before it is written: in the ordinary case nothing changes, and no other core need hear of it.
         guard self.verdict.load(ordering: .relaxed) != verdict.rawValue else { return nil }
         let before = self.verdict.exchange(verdict.rawValue, ordering: .relaxed)
-        return before == verdict.rawValue ? nil : UpstreamVerdict(rawValue: before)
+        guard before != verdict.rawValue, let before = UpstreamVerdict(rawValue: before) else { return nil }
+        if verdict == .usable { self.logChange(from: before, to: verdict, [:]) }
+        return before
+    }
+
+    private func logChange(from before: UpstreamVerdict, to verdict: UpstreamVerdict, _ more: Logger.Metadata) {
+        var metadata: Logger.Metadata = ["upstream": "\(self.name)", "from": "\(before)", "to": "\(verdict)"]
+        if verdict == .usable { metadata["versions"] = "\(self.eras.supportedVersions.joined(separator: " "))" }
+        metadata.merge(more) { $1 }
+        self.logger.log(level: verdict == .usable ? .info : .warning, "upstream state changed", metadata: metadata)
+    }
+
+    /// The last contact said that it is not usable, and why.
+    func conclude(_ verdict: UpstreamVerdict, because failure: GatewayError) {
+        guard let before = self.conclude(verdict) else { return }
+        self.logChange(from: before, to: verdict, ["cause": "\(failure.cause)", "detail": "\(failure.message)"])
+    }
+
+    /// What came from it as a line or an event and was no message.
+    private struct Faults {
+        var kinds: Set<MessageFault> = []
+        var last: (fault: MessageFault, at: NIODeadline)?
+    }
+
+    /// A line or an event was no message; returns whether none of this kind came before.
+    func saw(_ fault: MessageFault) -> Bool {
+        self.faults.withLock { faults in
+            faults.last = (fault, .now())
+            return faults.kinds.insert(fault).inserted
+        }
+    }
+
+    /// What was wrong with the last line or event that was no message, if that came after a moment; else nil.
+    func fault(since moment: NIODeadline) -> MessageFault? {
+        self.faults.withLock { faults in faults.last.flatMap { $0.at >= moment ? $0.fault : nil } }
     }
 
     /// Counts a caller's request.

@@ -60,9 +60,9 @@ final class UpstreamSupervisor: Sendable {
                 self.upstream.foundTransport(isEventStream: conclusion.isEventStream)
             }
         }
-        if let before = self.upstream.conclude(UpstreamVerdict(conclusion.verdict)) {
+        if let before = self.upstream.conclude(UpstreamVerdict(conclusion.verdict)), conclusion.verdict != .usable {
             self.logger.log(
-                level: conclusion.verdict == .usable ? .info : .warning,
+                level: .warning,
                 "upstream state changed",
                 metadata: [
                     "upstream": "\(self.upstream.name)", "from": "\(before)",

@@ -20,7 +20,7 @@ from typing import Any, Callable, Iterator, TypeVar
 ROOT = Path(__file__).resolve().parents[3]
 PEERS = ROOT / "Tests" / "Peers"
 FIXTURES = ROOT / "Tests" / "Fixtures"
-ENVIRONMENTS = {"2x": ".venv", "1x": ".venv1", "clients": ".venvc"}
+ENVIRONMENTS = {"2x": ".venv", "1x": ".venv1", "old": ".venv0", "clients": ".venvc"}
 PYTHON = {name: ROOT / directory / "bin" / "python" for name, directory in ENVIRONMENTS.items()}
 
 T = TypeVar("T")
