@@ -13,7 +13,7 @@ import subprocess
 import time
 
 import pytest
-from harness.callers import Caller, text_of, works
+from harness.callers import Caller, call_of, text_of, works
 from harness.errors import gateway_error
 from harness.processes import FIXTURES, PYTHON, until
 from harness.wire import message, post
@@ -253,6 +253,20 @@ async def test_program_that_reads_no_more(child_of):
     if "result" not in answer.reply(9):
         gateway_error(answer, 9, "handshake", "child", {"upstream_timeout", "overloaded", "child_exited"}, {"no", "unknown"})
     assert gateway.get("/_healthz")[0] == 200, "nobody else waits for the pipe"
+
+
+@pytest.mark.parametrize("pad", [0, MEGABYTE], ids=["small", "large"])
+async def test_session_ends_before_its_program_reads(child_of, pad):
+    """A line that waits for a program is still written when its session ends: nobody may be told that it did not run."""
+    gateway, child = child_of("never-reads-stdin", options={"isolation": "session"})
+    caller = await Caller.open(gateway, "child")
+    assert "result" in await caller.ask("fault")
+    wire = await caller.send(call_of("echo", {"pad": "x" * pad}, id=9))
+    await until("the call is with its program", lambda: gateway.held()["inFlight"] == 1)
+    assert await caller.delete() == 204
+    answer = await wire.rest(await wire.head(5))
+    wire.abort()
+    gateway_error(answer, 9, "handshake", "child", {"child_exited"}, UNKNOWN)
 
 
 async def test_program_without_stdin(child_of):

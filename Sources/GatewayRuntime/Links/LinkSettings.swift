@@ -90,4 +90,16 @@ struct LinkSettings {
             cause: "not_running"
         )
     }
+
+    /// What calls are told whose session ends before they are answered.
+    ///
+    /// A program still gets a line that waits for it to read, so that no call is known not to run (decision 15).
+    var ended: GatewayError {
+        GatewayError(
+            self.isProcess ? .childExited : .upstreamClosed,
+            executed: .unknown,
+            "the session ended before the server answered",
+            cause: "session_ended"
+        )
+    }
 }

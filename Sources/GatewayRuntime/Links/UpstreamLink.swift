@@ -196,7 +196,7 @@ final class UpstreamLink {
         self.slowCallers = SlowCallers()
         self.liveness.answered()
         if self.state != .over { self.state = .idle }
-        self.loseCalls(error)
+        self.loseCalls { self.error(error, for: $0) }
         guard self.state != .over else { return self.closed() }
         self.opening = nil
         if self.trialTime != nil {
@@ -250,11 +250,10 @@ final class UpstreamLink {
         self.close()
     }
 
-    private func loseCalls(_ error: GatewayError) {
+    private func loseCalls(_ error: (Int64) -> GatewayError) {
         for call in self.bridge.upstreamLost() {
             guard let exchange = self.calls.removeValue(forKey: call) else { continue }
-            let own = self.error(error, for: call)
-            exchange.execute { exchange in exchange.failed(own) }
+            exchange.execute { [error = error(call)] exchange in exchange.failed(error) }
         }
         self.calls = [:]
         self.written = []
@@ -266,7 +265,7 @@ final class UpstreamLink {
         }
     }
 
-    /// The end of the session, for one of its calls: whether that ran is known only if the upstream has not all of it.
+    /// The end of the channel, for one of its calls: whether that ran is known only if the upstream has not all of it.
     private func error(_ error: GatewayError, for call: Int64) -> GatewayError {
         var own = error
         own.executed = self.written.contains(call) ? (error.executed == .yes ? .yes : .unknown) : .no
@@ -281,7 +280,7 @@ final class UpstreamLink {
         self.state = .over
         self.reopening?.cancel()
         self.failWaiters(self.trialTime == nil ? self.settings.gone : self.failure(retryAfter: nil))
-        self.loseCalls(self.settings.gone)
+        self.loseCalls { _ in self.settings.ended }
         if let channel { channel.close() } else { self.closed() }
     }
 
@@ -317,12 +316,9 @@ final class UpstreamLink {
     func leave(_ caller: Int) {
         self.callers[caller] = nil
         let departure = self.bridge.left(caller)
-        // A line that waits for a program to read is written all the same, so that none of them is known not to run.
-        var error = self.settings.gone
-        error.executed = .unknown
         if !departure.cancelled.isEmpty { self.liveness.abandonedCall(now: self.now) }
         for call in departure.cancelled {
-            self.calls.removeValue(forKey: call)?.execute { [error] in $0.failed(error) }
+            self.calls.removeValue(forKey: call)?.execute { [error = self.settings.ended] in $0.failed(error) }
             self.written.remove(call)
             self.slowCallers.remove(call)
             self.channel?.send(ClientMessage.cancelled(Array("\(call)".utf8), reason: "session ended")) { _ in }
