@@ -43,7 +43,7 @@ CAUSES = {
     "404": r"404",
     "authority unknown": r"authority|issuer",
     "certificate expired": r"expired",
-    "certificate of another": r"(wrong|another|other|host).?name|hostname",
+    "certificate of another": r"not for this host",
     "https to http": r"\btls|https",
 }
 """What each line about a server has to name, the typed and the untyped entry alike."""
