@@ -208,7 +208,7 @@ final class UpstreamLink {
         self.wasOpen = !wasOpening
         self.lastFailure = error
         if wasOpening { self.failWaiters(self.failure(retryAfter: nil)) }
-        if let verdict = self.verdict(error), !self.hasOpenSibling() { self.upstream.conclude(verdict, because: error) }
+        if !self.hasOpenSibling() { self.conclude(error) }
         // One caller's link is opened again when the caller wants something.
         let isWanted = self.owner == nil && self.upstream.configuration.autoReconnect
         guard self.settings.isProcess else {
@@ -222,6 +222,15 @@ final class UpstreamLink {
         let isPrevented = wasOpening && error.reason == .overloaded
         let action = isPrevented ? self.supervisor.prevented(now: self.now) : self.supervisor.ended(now: self.now)
         if isWanted || !self.waiters.isEmpty { self.obey(action) } else { self.postponed = action }
+    }
+
+    /// Records what the end of a channel says of the upstream.
+    private func conclude(_ error: GatewayError) {
+        switch self.verdict(error) {
+        case nil: break
+        case .usable?: self.upstream.conclude(.usable)
+        case let verdict?: self.upstream.conclude(verdict, because: error)
+        }
     }
 
     /// What the end of a channel says of the upstream; nil: nothing.
