@@ -69,12 +69,13 @@ let unixSignals = Target.Dependency.product(name: "UnixSignals", package: "swift
 
 let gatewayTargets: [Target] = [
     .target(name: "CGatewayProcess"),
+    .systemLibrary(name: "CGatewayZlib", providers: [.apt(["zlib1g-dev"])]),
     module("GatewayBytes", [nioCore]),
     module(
         "GatewayTransport",
         [
-            "GatewayBytes", "GatewayWire", "GatewayPolicy", "GatewayModel", "GatewayObservability", nioCore, nioPosix,
-            nioTLS, nioSSL,
+            "CGatewayZlib", "GatewayBytes", "GatewayWire", "GatewayPolicy", "GatewayModel", "GatewayObservability",
+            nioCore, nioPosix, nioTLS, nioSSL,
         ]
     ),
     module(
@@ -102,7 +103,7 @@ let gatewayTargets: [Target] = [
     ),
     .target(
         name: "GatewayTesting",
-        dependencies: [nioCore, nioPosix],
+        dependencies: ["CGatewayZlib", nioCore, nioPosix],
         path: "Tests/GatewayTesting",
         swiftSettings: settings
     ),

@@ -37,6 +37,7 @@ package final class GatewayLoop: @unchecked Sendable {
                 eventLoop: self.eventLoop,
                 dialer: http.dialer,
                 sweeper: self.sweeper,
+                buffers: upstream.buffers,
                 open: upstream.metrics.openConnections,
                 idle: upstream.metrics.idleConnections
             )

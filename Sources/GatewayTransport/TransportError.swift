@@ -24,6 +24,10 @@ package struct TransportError: Error, Sendable {
         case truncatedHead = "truncated_head"
         case truncatedBody = "truncated_body"
         case badHTTP = "bad_http"
+        /// The content of the answer cannot be decoded, or is a bomb.
+        case badEncoding = "bad_encoding"
+        /// There is no room for what it takes to decode the answer.
+        case noRoom = "buffered_bytes"
         /// The caller of the transport gave up.
         case cancelled
     }

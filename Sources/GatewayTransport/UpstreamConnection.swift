@@ -8,12 +8,6 @@ import NIOPosix
 import NIOSSL
 import NIOTLS
 
-#if canImport(Glibc)
-import Glibc
-#else
-import Darwin
-#endif
-
 /// One HTTP/1.1 connection to an upstream: one request at a time, its answer parsed strictly and handed on in parts.
 ///
 /// Confined to its event loop. Where the framing of an answer is in doubt, or bytes come that nobody asked for, the
@@ -69,6 +63,8 @@ package final class UpstreamConnection: ChannelDuplexHandler {
     private var receiver: (any UpstreamReceiver)?
     private var requestCount = 0
     private var requestProgress = TransportError.RequestProgress.nothing
+    /// Whether the request has more bytes than a server reads together with its head.
+    private var isLargeRequest = false
     private var interimCount = 0
     private var remainingBody = 0
     private var isCloseDelimited = false
@@ -77,11 +73,29 @@ package final class UpstreamConnection: ChannelDuplexHandler {
     /// The beginning of a head whose end has not come; the parser has a smaller bound for the head itself.
     private var pendingHead = UnconsumedBytes(limit: 1024 * 1024)
     private var isReadHeld = false
+    /// Decodes the body; nil where it comes as it is.
+    private var decoder: ContentDecoder?
+    /// Whether the receiver could not take what waits to be decoded: nothing is read until it could.
+    private var isDecoderBehind = false
+    /// Set when all of the body was read, and something of it waits to be decoded: whether the connection can be kept.
+    private var decodedEnd: Bool?
+
+    /// Whether the body is another than the one that `response` describes, without the coding that it came in.
+    ///
+    /// Valid while `upstreamAnswered` runs.
+    package var isDecoded: Bool { self.decoder != nil }
+    /// The coding of the body, in words, if it is none that can be decoded: the answer then ends without a body.
+    ///
+    /// Valid while `upstreamAnswered` runs.
+    package private(set) var unsupportedCoding: String?
 
     /// Whether reading is stopped because the other side cannot take more.
     package var isReadingPaused = false {
         didSet {
-            guard !self.isReadingPaused, self.isReadHeld else { return }
+            guard !self.isReadingPaused else { return }
+            // The receiver is in its own call to us.
+            if self.isDecoderBehind { return self.callOuts.keep { self.decodeOn() } }
+            guard self.isReadHeld else { return }
             self.isReadHeld = false
             self.callOuts.begin()
             self.context?.read()
@@ -115,7 +129,8 @@ package final class UpstreamConnection: ChannelDuplexHandler {
         self.callOuts.begin()
         defer { self.callOuts.end() }
         let size = head.readableBytes + (body?.readableBytes ?? 0)
-        if size <= Self.alwaysWritten {
+        self.isLargeRequest = size > Self.alwaysWritten
+        if !self.isLargeRequest {
             context.write(self.wrapOutboundOut(head), promise: nil)
             if let body { context.write(self.wrapOutboundOut(body), promise: nil) }
             context.flush()
@@ -160,6 +175,7 @@ package final class UpstreamConnection: ChannelDuplexHandler {
     func close() {
         guard self.state != .closed else { return }
         self.state = .closed
+        self.decoder = nil
         self.pool.forget(self)
         self.dial?.cancel()
         self.dial = nil
@@ -238,7 +254,7 @@ package final class UpstreamConnection: ChannelDuplexHandler {
     }
 
     package func read(context: ChannelHandlerContext) {
-        if self.isReadingPaused { self.isReadHeld = true } else { context.read() }
+        if self.isReadingPaused || self.isDecoderBehind { self.isReadHeld = true } else { context.read() }
     }
 
     package func channelRead(context: ChannelHandlerContext, data: NIOAny) {
@@ -286,8 +302,11 @@ package final class UpstreamConnection: ChannelDuplexHandler {
             self.fail(self.failure(.truncatedHead, "closed in the head of the answer"))
         case .waiting:
             self.fail(self.unanswered)
+        case .readingBody where self.decodedEnd != nil:
+            // All of it is here.
+            self.decodedEnd = false
         case .readingBody where self.isCloseDelimited:
-            self.finish(reusable: false)
+            self.bodyEnded(isReusable: false)
         case .readingBody:
             self.fail(self.failure(.truncatedBody, "closed in the body of the answer"))
         case .closed:
@@ -377,9 +396,14 @@ package final class UpstreamConnection: ChannelDuplexHandler {
         case .chunked: self.chunked = HTTP1ChunkedDecoder()
         case .untilClose: self.isCloseDelimited = true
         }
+        if self.response.hasContentEncoding { self.readCoding() }
         self.receiver?.upstreamAnswered(self)
         if self.state == .readingBody, !self.isCloseDelimited, self.chunked == nil, self.remainingBody == 0 {
             self.finish(leftover: bytes.readableBytes)
+            return false
+        }
+        if self.unsupportedCoding != nil, self.state == .readingBody {
+            self.finish(isReusable: false)
             return false
         }
         return self.state == .readingBody
@@ -389,14 +413,14 @@ package final class UpstreamConnection: ChannelDuplexHandler {
     private func receiveBody(_ bytes: inout ByteBuffer) throws(HTTP1Error) -> Bool {
         guard bytes.readableBytes > 0 else { return false }
         if self.isCloseDelimited {
-            self.receiver?.upstreamSent(bytes)
+            self.deliver(bytes)
             return false
         }
         guard self.chunked != nil else {
             let part = bytes.readSlice(length: min(self.remainingBody, bytes.readableBytes)) ?? ByteBuffer()
             self.remainingBody -= part.readableBytes
-            self.receiver?.upstreamSent(part)
-            if self.state == .readingBody, self.remainingBody == 0 { self.finish(leftover: bytes.readableBytes) }
+            self.deliver(part)
+            if self.state == .readingBody, self.remainingBody == 0 { self.bodyEnded(leftover: bytes.readableBytes) }
             return false
         }
         while self.state == .readingBody {
@@ -406,22 +430,108 @@ package final class UpstreamConnection: ChannelDuplexHandler {
             case .data(let range):
                 let part = bytes.getSlice(at: bytes.readerIndex + range.lowerBound, length: range.count)
                 bytes.moveReaderIndex(forwardBy: consumed)
-                if let part { self.receiver?.upstreamSent(part) }
+                if let part { self.deliver(part) }
             case .needsMore:
                 return false
             case .end:
                 bytes.moveReaderIndex(forwardBy: consumed)
-                self.finish(leftover: bytes.readableBytes)
+                self.bodyEnded(leftover: bytes.readableBytes)
                 return false
             }
         }
         return false
     }
 
-    private func finish(leftover: Int = 0, reusable: Bool = true) {
+    // MARK: Codings
+
+    /// A body in a coding is decoded, whatever its status: nobody behind this has to know of codings.
+    private func readCoding() {
+        guard self.isCloseDelimited || self.chunked != nil || self.remainingBody > 0 else { return }
+        let head = self.responseBytes
+        let values = self.response.fields.filter { $0.name == .contentEncoding }
+            .map { String(decoding: $0.value(in: head) ?? [], as: UTF8.self) }
+        let coding = ContentCoding(values)
+        if case .unsupported(let text) = coding { self.unsupportedCoding = text }
+        let connection = NIOLoopBound(self, eventLoop: self.pool.eventLoop)
+        let answer = self.requestCount
+        self.isDecoderBehind = false
+        self.decodedEnd = nil
+        self.decoder = ContentDecoder(coding, in: self.pool.buffers) {
+            connection.eventLoop.execute { connection.value.letGo(of: answer) }
+        }
+    }
+
+    /// There is no room for what it takes to decode the answer to this request.
+    private func letGo(of request: Int) {
+        guard self.requestCount == request, self.decoder != nil else { return }
+        self.fail(self.failure(.noRoom, "the gateway holds as much as limits.bufferedBytes allows; try again later"))
+    }
+
+    private func deliver(_ part: ByteBuffer) {
+        guard let decoder else {
+            self.receiver?.upstreamSent(part)
+            return
+        }
+        guard decoder.append(part) else {
+            return self.fail(
+                self.failure(.badEncoding, "more of the answer waits to be decoded than there is room for")
+            )
+        }
+        self.decode()
+    }
+
+    /// Gives the receiver what it takes.
+    private func decode() {
+        while self.state == .readingBody, let decoder, !self.isReadingPaused {
+            switch decoder.next() {
+            case .content(let bytes):
+                self.receiver?.upstreamSent(bytes)
+            case .failed(let text):
+                return self.fail(self.failure(.badEncoding, text))
+            case .needsMore:
+                self.isDecoderBehind = false
+                if let isReusable = self.decodedEnd { self.decodingEnded(isReusable: isReusable) }
+                return
+            }
+        }
+        self.isDecoderBehind = self.state == .readingBody && self.decoder != nil
+    }
+
+    /// The receiver takes more again.
+    private func decodeOn() {
+        guard self.isDecoderBehind, !self.isReadingPaused else { return }
+        self.decode()
+        self.paused()
+        guard !self.isDecoderBehind, self.isReadHeld, !self.isReadingPaused else { return }
+        self.isReadHeld = false
+        self.callOuts.begin()
+        self.context?.read()
+        self.callOuts.end()
+    }
+
+    /// All of the body was read.
+    private func bodyEnded(leftover: Int = 0, isReusable: Bool = true) {
+        guard self.decoder != nil else { return self.finish(leftover: leftover, isReusable: isReusable) }
+        self.decodedEnd = isReusable && leftover == 0
+        if !self.isDecoderBehind { self.decode() }
+    }
+
+    private func decodingEnded(isReusable: Bool) {
+        guard self.decoder?.isComplete == true else {
+            // Where the end of the connection is that of the body, it may have come too early.
+            let code = self.isCloseDelimited ? TransportError.Code.truncatedBody : .badEncoding
+            return self.fail(self.failure(code, "the content of the answer ends in the middle of its coding"))
+        }
+        self.finish(isReusable: isReusable)
+    }
+
+    // MARK: Ends
+
+    private func finish(leftover: Int = 0, isReusable: Bool = true) {
         let receiver = self.receiver
         self.receiver = nil
-        if reusable, leftover == 0, self.keepsAlive, self.requestProgress == .fully {
+        if self.decoder != nil { (self.decoder, self.decodedEnd) = (nil, nil) }
+        if isReusable, leftover == 0, self.keepsAlive, self.requestProgress == .fully {
             self.state = .idle
             self.pool.release(self)
         } else {
@@ -435,6 +545,8 @@ package final class UpstreamConnection: ChannelDuplexHandler {
     /// A proxy that takes requests has to say so: tinyproxy takes one, and passes on what follows as it is, with our login
     /// in it, if the upstream leaves the connection open.
     private var keepsAlive: Bool {
+        // A server that refuses by the head need not read a long body, and then closes with a reset, whatever it said.
+        guard !self.isLargeRequest || self.response.status < 300 else { return false }
         guard self.response.keepsAlive, self.isForwarding else { return self.response.keepsAlive }
         let head = self.responseBytes
         for field in self.response.fields {
@@ -482,67 +594,6 @@ package final class UpstreamConnection: ChannelDuplexHandler {
                 let seconds = Int64(parts[1]), (1...3600).contains(seconds)
             else { continue }
             self.idleLimit = .seconds(seconds - 1)
-        }
-    }
-}
-
-extension TransportError {
-    /// A name for which there is no address, and why.
-    init(resolving name: String, _ error: (any Error)?) {
-        switch error as? NameResolver.Failure {
-        case .noDescriptors:
-            self = .noDescriptors
-        case .busy:
-            let text = "the name \(name) cannot be looked up now: too many others get no answer"
-            self.init(.resolve, text, progress: .nothing)
-        case .noAddress, .cancelled, nil:
-            self.init(.resolve, "the name \(name) has no address", progress: .nothing)
-        }
-    }
-
-    /// Whether there was no socket to be had, by the limit of this process or of the system.
-    private static func isDescriptors(_ error: any Error) -> Bool {
-        guard let error = error as? IOError else { return false }
-        return error.errnoCode == EMFILE || error.errnoCode == ENFILE
-    }
-
-    /// Sorts what NIO and BoringSSL say about a failed dial.
-    init(dialling error: any Error) {
-        switch error {
-        case let error as NIOConnectionError:
-            let failures = error.connectionErrors.map(\.error)
-            if failures.isEmpty {
-                self.init(resolving: error.host, error.dnsAError ?? error.dnsAAAAError)
-            } else if failures.contains(where: Self.isDescriptors) {
-                self = .noDescriptors
-            } else if failures.contains(where: { ($0 as? IOError)?.errnoCode == ECONNREFUSED }) {
-                self.init(.connectRefused, "connection refused", progress: .nothing)
-            } else if failures.contains(where: { $0 is ChannelError }) {
-                self.init(.connectTimeout, "no connection within the connect timeout", progress: .nothing)
-            } else {
-                self.init(.connectFailed, "no address could be connected", progress: .nothing)
-            }
-        case let error as ChannelError:
-            if case .connectTimeout = error {
-                self.init(.connectTimeout, "no connection within the connect timeout", progress: .nothing)
-            } else {
-                self.init(.connectFailed, "closed while it was being set up", progress: .nothing)
-            }
-        case is NIOSSLExtraError:
-            self.init(.tlsVerification, "the certificate is not for this host", progress: .nothing)
-        case let error as NIOSSLError:
-            let isVerification = "\(error)".contains("CERTIFICATE_VERIFY_FAILED")
-            self.init(
-                isVerification ? .tlsVerification : .tlsHandshake,
-                isVerification
-                    ? "the certificate cannot be verified (expired, or of an unknown authority: see tls.caFile)"
-                    : "the TLS handshake failed",
-                progress: .nothing
-            )
-        case let error where Self.isDescriptors(error):
-            self = .noDescriptors
-        default:
-            self.init(.connectFailed, "the connection could not be set up", progress: .nothing)
         }
     }
 }

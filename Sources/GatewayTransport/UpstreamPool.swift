@@ -16,6 +16,8 @@ package final class UpstreamPool: Sweepable {
     package let eventLoop: any EventLoop
     private let dialer: Dialer
     private let sweeper: LoopSweeper
+    /// Counts what is held of answers; nil: nobody counts.
+    let buffers: BufferLedger?
     private var idle: [UpstreamConnection] = []
     private var dialing: [ObjectIdentifier: (connection: UpstreamConnection, deadline: NIODeadline)] = [:]
     private var isClosed = false
@@ -26,11 +28,12 @@ package final class UpstreamPool: Sweepable {
     package var idleCount: Int { self.idle.count }
     package private(set) var openCount = 0
 
-    /// `open` and `idle` count the connections of all loops together.
+    /// `open` and `idle` count the connections of all loops together; `buffers` what they hold.
     package init(
         eventLoop: any EventLoop,
         dialer: Dialer,
         sweeper: LoopSweeper,
+        buffers: BufferLedger? = nil,
         open: Gauge? = nil,
         idle: Gauge? = nil
     ) {
@@ -39,6 +42,7 @@ package final class UpstreamPool: Sweepable {
         self.eventLoop = eventLoop
         self.dialer = dialer
         self.sweeper = sweeper
+        self.buffers = buffers
     }
 
     /// Finds or opens a connection; `receiver` hears of it, at once where one is idle.

@@ -51,6 +51,9 @@ package struct HTTP1ResponseParser: ~Copyable, Sendable {
     /// Whether there is an `Upgrade` field.
     package var hasUpgrade: Bool { self.section.contains(.upgrade) }
 
+    /// Whether there is a `Content-Encoding` field.
+    package var hasContentEncoding: Bool { self.section.contains(.contentEncoding) }
+
     /// The index in ``fields`` of the first field of this name; nil if there is none.
     package func firstIndex(of name: HTTP1FieldName) -> Int? { self.section.firstIndex(of: name) }
 

@@ -127,7 +127,7 @@ package struct GatewayError: Error, Sendable {
         let executed: Executed =
             switch (error.progress, error.answerBegan) {
             case (.nothing, _), (.partly, false): .no
-            case (_, true) where error.code == .truncatedBody: .yes
+            case (_, true) where [.truncatedBody, .badEncoding, .noRoom].contains(error.code): .yes
             default: .unknown
             }
         let reason: Reason =
@@ -136,11 +136,11 @@ package struct GatewayError: Error, Sendable {
                 .unreachable
             case .outboundProxy:
                 .outboundProxy
-            case .noDescriptors:
+            case .noDescriptors, .noRoom:
                 .overloaded
             case .closedBeforeResponse, .staleConnection, .truncatedHead, .truncatedBody, .cancelled:
                 .upstreamClosed
-            case .badHTTP:
+            case .badHTTP, .badEncoding:
                 .upstreamProtocol
             }
         self.init(

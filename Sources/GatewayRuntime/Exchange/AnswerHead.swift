@@ -13,16 +13,18 @@ import NIOCore
 struct AnswerHead {
     var status = 0
     var mediaType = HTTP1MediaType.other
-    /// nil: not announced.
+    /// nil: not announced, or of another coding than what comes.
     var length: Int?
     var isCloseDelimited = false
     /// The field lines for the caller.
     var fields = ByteBuffer()
-    /// The session id, if it is one that can be sent back (visible ASCII, at most 1 KiB: faults S5.1).
+    /// The session id, if it is one that can be sent back (visible ASCII, and no longer than
+    /// the head of a request may be by default).
     var sessionID: String?
     var retryAfter: String?
     var location: String?
-    var isEncoded = false
+    /// The coding of the body, in words, if it is none that can be decoded: it then comes without one.
+    var unsupportedCoding: String?
     /// What a 401 or 403 says of itself.
     var challenges = AuthChallenges()
     /// Whether the head says that a limit of rate is used up.
@@ -50,17 +52,17 @@ struct AnswerHead {
                 self.pass(field, of: bytes)
             case .mcpSessionID:
                 let id = bytes.readableBytesUInt8Span.extracting(field.valueRange)
-                if (1...1024).contains(id.count), HTTP1Text.isVisibleASCII(id) {
+                if id.count <= HTTP1HeadLimits.request.headBytes, HTTP1Text.isVisibleASCII(id) {
                     self.sessionID = Self.text(field, of: bytes)
                 }
             case .retryAfter: self.retryAfter = Self.text(field, of: bytes)
             case .location: self.location = Self.text(field, of: bytes)
-            case .contentEncoding:
-                let coding = bytes.readableBytesUInt8Span.extracting(field.valueRange)
-                if !HTTP1Text.equalsIgnoringCase(coding, "identity") { self.isEncoded = true }
             default: break
             }
         }
+        // What comes is longer than what was announced.
+        if connection.isDecoded { self.length = nil }
+        self.unsupportedCoding = connection.unsupportedCoding
     }
 
     /// Headers that only refusals are looked at for, and that have no place in the list of names.
