@@ -19,12 +19,19 @@ package struct UpstreamSession<Waiter>: ~Copyable {
     }
 
     package enum Loss {
-        /// The caller of this opens the session again and then says `opened` or `openingFailed`.
-        case renew
+        /// The caller of this opens the session again, no sooner than in so much time, and then says `opened` or
+        /// `openingFailed`; its waiter is the first of those given back.
+        ///
+        /// If the loss is not certain it asks the upstream first, and says `kept` if the session is there.
+        case renew(after: Duration)
         /// Somebody is at it; the waiter is given back when it ends.
         case wait
         /// It happened already.
         case retry(id: String)
+        /// The upstream was asked a moment ago, and knows the session.
+        case kept
+        /// The upstream was asked a moment ago, and refused the credential with this status.
+        case refused(Int)
         /// The session cannot come back.
         case over
     }
@@ -38,6 +45,13 @@ package struct UpstreamSession<Waiter>: ~Copyable {
     }
 
     private var state: State
+    /// When it was last opened again, last found to be there, and last refused to the credential.
+    private var renewedAt: Duration?
+    private var foundAt: Duration?
+    private var refusal: (status: Int, at: Duration)?
+
+    /// The least time from one reopening to the next, and how long an answer to that holds.
+    package static var pace: Duration { .seconds(1) }
 
     /// A session that is opened when it is wanted.
     package init() {
@@ -75,12 +89,17 @@ package struct UpstreamSession<Waiter>: ~Copyable {
         }
     }
 
-    /// The upstream answered 404 to a message that carried `id`.
-    package mutating func lost(id: String, waiter: Waiter) -> Loss {
+    /// The upstream refused a message that carried `id`, and does not know the session any more: `isCertain`, or maybe.
+    ///
+    /// `now` is of a clock that only goes forward.
+    package mutating func lost(id: String, isCertain: Bool, waiter: Waiter, at now: Duration) -> Loss {
         switch self.state {
         case .bound(id):
-            self.state = .opening(old: id, waiters: [])
-            return .renew
+            if !isCertain, let foundAt, now - foundAt < Self.pace { return .kept }
+            if let refusal, now - refusal.at < Self.pace { return .refused(refusal.status) }
+            self.state = .opening(old: id, waiters: [waiter])
+            let pause = self.renewedAt.map { $0 + Self.pace - now } ?? .zero
+            return .renew(after: max(pause, .zero))
         case .bound(let newer):
             return .retry(id: newer)
         case .opening(let old, var waiters):
@@ -93,15 +112,34 @@ package struct UpstreamSession<Waiter>: ~Copyable {
     }
 
     /// The session is open under `id`; returns who waited for it, nil if it was closed meanwhile and nobody wants it.
-    package mutating func opened(id: String) -> [Waiter]? {
-        guard case .opening(_, let waiters) = self.state else { return nil }
+    package mutating func opened(id: String, at now: Duration) -> [Waiter]? {
+        guard case .opening(let old, let waiters) = self.state else { return nil }
+        if old != nil { self.renewedAt = now }
         self.state = .bound(id: id)
+        return waiters
+    }
+
+    /// The upstream knows the session after all; returns who waited.
+    package mutating func kept(at now: Duration) -> [Waiter] {
+        guard case .opening(let old?, let waiters) = self.state else { return [] }
+        self.foundAt = now
+        self.state = .bound(id: old)
+        return waiters
+    }
+
+    /// The credential was refused with this status; returns who waited.
+    ///
+    /// That says nothing of the session, which is there again if the credential is accepted again.
+    package mutating func refused(with status: Int, at now: Duration) -> [Waiter] {
+        guard case .opening(let old, let waiters) = self.state else { return [] }
+        self.refusal = (status, now)
+        self.state = old.map { .bound(id: $0) } ?? .absent
         return waiters
     }
 
     /// The session could not be opened; returns who waited for it.
     ///
-    /// One that was lost is over; one that never was is wanted anew by whoever comes next.
+    /// One that was lost is over; one that never was open is wanted anew by whoever comes next.
     package mutating func openingFailed() -> [Waiter] {
         guard case .opening(let old, let waiters) = self.state else { return [] }
         self.state = old == nil ? .absent : .over

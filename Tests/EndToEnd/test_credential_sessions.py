@@ -68,8 +68,8 @@ async def test_next_token_opens_its_own_session(pool, tokens):
     tokens.script(A={"tools/call": 401})
     before = len(tokens.journal())
     assert await echo(caller) == "hello"
-    assert steps(tokens, before) == ["A tools/call", *(f"B {step}" for step in OPENED)]
-    first, _, _, last = tokens.journal()[before:]
+    assert steps(tokens, before) == ["A tools/call", "A ping", *(f"B {step}" for step in OPENED)], "its session is there"
+    first, _, _, _, last = tokens.journal()[before:]
     ids = sessions(tokens)
     assert (first["session"], last["session"]) == (ids["A"], ids["B"])
     assert (first["digest"], first["id"]) == (last["digest"], last["id"]), "the same message"
@@ -90,7 +90,7 @@ async def test_third_token(pool, tokens):
     tokens.script(B={"tools/call": 401})
     before = len(tokens.journal())
     assert await echo(caller) == "hello"
-    assert steps(tokens, before) == ["B tools/call", *(f"C {step}" for step in OPENED)]
+    assert steps(tokens, before) == ["B tools/call", "B ping", *(f"C {step}" for step in OPENED)]
     assert len(set(sessions(tokens).values())) == 3
 
 
@@ -101,7 +101,7 @@ async def test_refused_initialize_is_an_attempt(pool, tokens):
     tokens.script(A={"tools/call": 401}, B={"initialize": 403})
     before = len(tokens.journal())
     assert await echo(caller) == "hello"
-    assert steps(tokens, before) == ["A tools/call", "B initialize", *(f"C {step}" for step in OPENED)]
+    assert steps(tokens, before) == ["A tools/call", "A ping", "B initialize", *(f"C {step}" for step in OPENED)]
     assert failures(gateway) == [1, 1, 0]
 
 
@@ -335,7 +335,7 @@ async def test_home_moves(pool, tokens):
         tokens.broadcast(MARK)
         assert await anext(messages) == MARK, "on the stream that the caller opened at first"
         await request(caller, "ping")
-        assert tokens.sends("ping") == "A B"
+        assert tokens.sends("ping") == "A A B", "the second one is the gateway's, which asks whether the session is lost"
         tokens.script(A=200)
         assert await caller.delete() == 204
         await until("both sessions are over", lambda: not tokens.state()["sessions"])
@@ -392,7 +392,7 @@ async def test_home_moves_twice(pool, tokens):
             tokens.broadcast(MARK)
             assert await anext(messages) == MARK
         await until("A is told again", lambda: tokens.sends("resources/subscribe") == "A B C A")
-        assert tokens.sends("initialize") == "A B C", "A has its session still"
+        assert tokens.sends("initialize") == "A A B B C C", "each is refused a new one, and A has its session still"
         assert sorted(tokens.sends("logging/setLevel").split()) == ["A", "A", "B", "C"]
 
 

@@ -197,7 +197,7 @@ async def test_all_attempts_are_given_back(pool_of, tokens):
 # Refusals of every shape.
 
 
-@pytest.mark.parametrize("early, size", [(True, 2 << 20), ("close", 2 << 20), ("stop", 14 << 20)])
+@pytest.mark.parametrize("early, size", [(True, 2 << 20), ("close", 2 << 20), ("stop", 14 << 20), ("stop", 100 << 10)])
 async def test_refused_before_the_body_is_sent(pool_of, tokens, early, size):
     """An upstream that refuses at the head of a large request is believed at once; the next token sends all of it.
 

@@ -26,12 +26,9 @@ extension Exchange {
             self.fail(self.redirectFailure)
         case 401, 403:
             self.holdRefusal()
-        case 404 where self.sentSessionID != nil:
-            self.upstream.conclude(.usable)
-            self.sessionLost()
         default:
             self.upstream.conclude(.usable)
-            self.phase = .holding(.failure(status: self.answer.status))
+            self.holdFailure(self.answer.status)
         }
     }
 
@@ -41,10 +38,9 @@ extension Exchange {
             self.reply(status: 202, body: nil) { _ in }
             return self.finish(.ok)
         }
-        if self.answer.isEncoded {
-            return self.fail(
-                self.protocolFailure("the answer is compressed although we asked for none", "bad_encoding")
-            )
+        if let coding = self.answer.unsupportedCoding {
+            let text = "the answer has \(coding), which the gateway did not ask for and cannot decode"
+            return self.fail(self.protocolFailure(text, "bad_encoding", executed: .yes))
         }
         switch self.answer.mediaType {
         case .json where self.answer.length == 0, .other where self.answer.length == 0:
@@ -172,7 +168,8 @@ extension Exchange {
                 )
             )
         case .failure(let status) where self.collected.count > limit:
-            self.fail(self.statusFailure(status))
+            guard self.mayBeOfSession(status) else { return self.fail(self.statusFailure(status)) }
+            self.failed(status, .foreign)
         case .refusal where self.collected.count > Self.drainLimit:
             self.refused()
         default:
@@ -218,14 +215,7 @@ extension Exchange {
         case .whole:
             self.answeredWhole()
         case .failure(let status):
-            if let body = self.ownAnswer(self.collected.bytes) {
-                self.reply(status: status, body: body) { [fields = self.answer.fields] head in
-                    head.writeImmutableBuffer(fields)
-                }
-                self.finish(.upstreamError)
-            } else {
-                self.failed(status)
-            }
+            self.failed(status, self.readBody())
         case .refusal:
             self.refused()
         }
@@ -274,15 +264,6 @@ extension Exchange {
         self.finish(.ok)
     }
 
-    /// A body if it is a JSON-RPC answer to this request, under its caller's id; else nil.
-    private func ownAnswer(_ body: ByteBuffer) -> ByteBuffer? {
-        guard self.answer.mediaType == .json, self.message.isRequest,
-            let envelope = AnswerReader.read(body, depth: self.gateway.limits.jsonDepth),
-            self.isAnswered(by: envelope, in: body)
-        else { return nil }
-        return self.sharedCall?.restored(body, envelope) ?? body
-    }
-
     /// Whether an upstream's message is the response to this request.
     func isAnswered(by envelope: Envelope, in bytes: ByteBuffer) -> Bool {
         if let sharedCall { return sharedCall.isAnswered(by: envelope, in: bytes) }
@@ -291,7 +272,60 @@ extension Exchange {
 
     // MARK: Statuses of 400 and above
 
-    private func failed(_ status: Int) {
+    /// A status of 400 and above, but 401 and 403: the body may be the answer.
+    private func holdFailure(_ status: Int) {
+        self.phase = .holding(.failure(status: status))
+        guard self.mayBeOfSession(status) else { return }
+        let attempt = self.attempts
+        self.wait(Self.failureTime) { exchange in
+            guard case .holding(.failure(let status)) = exchange.phase, exchange.attempts == attempt else { return }
+            exchange.failed(status, .foreign)
+        }
+    }
+
+    /// How long the body is waited for of what may be the loss of a session.
+    private static let failureTime = TimeAmount.seconds(5)
+
+    /// Whether a status without an answer to this request is, or may be, about the session and not about the message.
+    func mayBeOfSession(_ status: Int) -> Bool {
+        switch StatusReading(status: status, body: .foreign, session: self.sessionState) {
+        case .sessionLost, .sessionInDoubt: true
+        case .answer, .credentialRefused, .failure: false
+        }
+    }
+
+    /// What the collected body is to this request.
+    func readBody() -> StatusReading.Body {
+        let body = self.collected.bytes
+        return StatusReading.Body(body, depth: self.gateway.limits.jsonDepth) { envelope in
+            self.answer.mediaType == .json && self.message.isRequest && self.isAnswered(by: envelope, in: body)
+        }
+    }
+
+    /// The body was read, as far as it matters.
+    func failed(_ status: Int, _ body: StatusReading.Body) {
+        switch StatusReading(status: status, body: body, session: self.sessionState) {
+        case .answer: self.answered(with: status)
+        case .sessionLost: self.sessionLost(isCertain: true)
+        case .sessionInDoubt: self.sessionLost(isCertain: false)
+        case .credentialRefused, .failure: self.failed(status)
+        }
+    }
+
+    /// The collected body is the answer; its caller gets it under its own id.
+    func answered(with status: Int) {
+        var body = self.collected.bytes
+        if let sharedCall, let envelope = AnswerReader.read(body, depth: self.gateway.limits.jsonDepth) {
+            body = sharedCall.restored(body, envelope)
+        }
+        self.reply(status: status, body: body) { [fields = self.answer.fields] head in
+            head.writeImmutableBuffer(fields)
+        }
+        self.finish(.upstreamError)
+    }
+
+    /// The message itself failed.
+    func failed(_ status: Int) {
         if status == 429 {
             return self.fail(
                 GatewayError(

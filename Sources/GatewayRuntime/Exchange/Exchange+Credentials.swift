@@ -62,7 +62,7 @@ extension Exchange {
     private func sessionOpened(_ opened: HTTPUpstreamSession.Opened, isFirst: Bool) {
         guard case .waiting = self.phase, !self.isGone else { return }
         switch opened {
-        case .open: self.connect()
+        case .open, .kept: self.connect()
         case .refused(let status): self.refused(with: status, as: .rejected, isCounted: isFirst)
         case .failed(let error): self.fail(error)
         case .over: self.sessionOver()
@@ -141,7 +141,7 @@ extension Exchange {
 
     /// 401 or 403: what it says is read first, but not for long (credentials.md §2.4).
     func holdRefusal() {
-        guard self.http.credentials != nil else { return self.refused() }
+        guard self.http.credentials != nil || self.mayBeOfSession(self.answer.status) else { return self.refused() }
         self.phase = .holding(.refusal)
         let attempt = self.attempts
         self.wait(Self.refusalTime) { exchange in
@@ -154,11 +154,21 @@ extension Exchange {
 
     /// The refusal was read, as far as it is.
     func refused() {
-        self.abandonUpstream()
-        self.refused(with: self.answer.status, as: self.answer.refusalKind(self.collected.bytes), isCounted: true)
+        switch StatusReading(status: self.answer.status, body: self.readBody(), session: self.sessionState) {
+        case .sessionLost: self.sessionLost(isCertain: true)
+        case .sessionInDoubt: self.sessionLost(isCertain: false)
+        case .answer, .credentialRefused, .failure: self.credentialRefused()
+        }
     }
 
-    private func refused(with status: Int, as kind: RefusalKind, isCounted: Bool) {
+    /// The refusal is about the credential.
+    func credentialRefused() {
+        self.abandonUpstream()
+        let kind = self.answer.refusalKind(self.collected.bytes, depth: self.gateway.limits.jsonDepth)
+        self.refused(with: self.answer.status, as: kind, isCounted: true)
+    }
+
+    func refused(with status: Int, as kind: RefusalKind, isCounted: Bool) {
         self.forgetCollected()
         self.isOverUpstream = true
         guard let pool = self.http.credentials else {
@@ -169,7 +179,9 @@ extension Exchange {
         if self.hasRouting { self.session?.withRouting { [slot] in $0.refused(slot) } }
         self.upstream.conclude(pool.areAllRefused ? .rejected : .usable)
         switch refusal.verdict {
-        case .again: self.attempt()
+        case .again:
+            // A kept connection may be one on which a server refused a long body without reading it.
+            self.attempt(isFresh: self.outgoing.readableBytes > Self.largeBody)
         case .rejected: self.fail(.rejected(status: status, slot: self.slot))
         case .exhausted: self.fail(.exhausted(refusal.statuses))
         }
@@ -188,7 +200,9 @@ extension Exchange {
     /// Remembers which slot made what an answer holds that can only be asked there.
     func pin(_ answer: ByteBuffer, _ envelope: Envelope?) {
         guard let pool = self.http.credentials, pool.count > 1 else { return }
-        if self.message.method == .toolsList, self.hasRouting, let session { session.listed(answer, self.message) }
+        if self.message.method == .toolsList, self.hasRouting, let session {
+            session.listed(answer, self.message, depth: self.gateway.limits.jsonDepth)
+        }
         guard self.message.canBePinned, AnswerReader.mayHavePins(answer),
             let envelope = envelope ?? AnswerReader.read(answer, depth: self.gateway.limits.jsonDepth)
         else { return }
@@ -198,8 +212,8 @@ extension Exchange {
 
 extension AnswerHead {
     /// What a refusal seems to be about.
-    func refusalKind(_ body: ByteBuffer) -> RefusalKind {
-        let envelope = self.mediaType == .json ? AnswerReader.read(body, depth: 64) : nil
+    func refusalKind(_ body: ByteBuffer, depth: Int) -> RefusalKind {
+        let envelope = self.mediaType == .json ? AnswerReader.read(body, depth: depth) : nil
         return RefusalKind(
             status: self.status,
             bearerError: self.challenges.bearerError,

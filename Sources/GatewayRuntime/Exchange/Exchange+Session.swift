@@ -4,6 +4,7 @@
 import GatewayBytes
 import GatewayModel
 import GatewayObservability
+import GatewayPolicy
 import GatewaySession
 import GatewayTransport
 import GatewayWire
@@ -92,32 +93,59 @@ extension Exchange {
         self.finishEvents(with: body)
     }
 
-    /// 404 to a request with a session: it was not processed, so the session is opened again and the request sent again
-    /// (contract §4); a second time it is over.
-    func sessionLost() {
+    /// The upstream session that the last attempt went in.
+    var sessionState: StatusReading.Session {
+        guard self.sentSessionID != nil, let upstreamSession else { return .none }
+        return upstreamSession === self.renewedSession ? .proven : .open
+    }
+
+    /// The upstream does not know the session, or maybe not: it is opened again with the same credential and the message,
+    /// which did not run, sent again (contract §4); a second time it is over.
+    func sessionLost(isCertain: Bool) {
         self.abandonUpstream()
         self.isOverUpstream = true
-        guard let upstreamSession, let lostID = self.sentSessionID, !self.isSessionRenewed else {
+        guard self.sessionState == .open, let upstreamSession, let lostID = self.sentSessionID else {
             return self.sessionOver()
         }
-        self.isSessionRenewed = true
         self.phase = .waiting
         let exchange = NIOLoopBound(self, eventLoop: self.loop.eventLoop)
-        let waiter = HTTPUpstreamSession.Waiter(eventLoop: self.loop.eventLoop) { opened, _ in
-            if case .open = opened { exchange.value.goOn() } else { exchange.value.sessionOver() }
-        }
-        switch upstreamSession.lost(id: lostID, waiter: waiter) {
-        case .retry: self.goOn()
-        case .wait: break
-        case .over: self.sessionOver()
-        case .renew:
-            SessionOpening.run(upstreamSession, self.http, of: self.upstream, on: self.loop) {
-                [binding = self.session?.binding] opened in
-                if case .open = opened, case .shared(let caller)? = binding {
-                    caller.session(upstreamSession.slot)?.renewed()
-                }
-                waiter.resume(opened, true)
+        let binding = self.session?.binding
+        SessionOpening.reopen(
+            upstreamSession,
+            lost: lostID,
+            isCertain: isCertain,
+            self.http,
+            of: self.upstream,
+            on: self.loop
+        ) { opened, isFirst in
+            if isFirst, case .open = opened, case .shared(let caller)? = binding {
+                caller.session(upstreamSession.slot)?.renewed()
             }
+            exchange.value.sessionReopened(opened, isFirst: isFirst)
+        }
+    }
+
+    private func sessionReopened(_ opened: HTTPUpstreamSession.Opened, isFirst: Bool) {
+        guard case .waiting = self.phase, !self.isGone else { return }
+        switch opened {
+        case .open:
+            self.renewedSession = self.upstreamSession
+            self.forgetCollected()
+            self.goOn()
+        case .kept:
+            // What was refused is the message, or its credential for this message.
+            let status = self.answer.status
+            switch StatusReading(status: status, body: self.readBody(), session: .proven) {
+            case .answer: self.answered(with: status)
+            case .credentialRefused: self.credentialRefused()
+            case .sessionLost, .sessionInDoubt, .failure: self.failed(status)
+            }
+        case .refused where self.answer.status == 401:
+            self.credentialRefused()
+        case .refused(let status):
+            self.refused(with: status, as: .rejected, isCounted: isFirst)
+        case .failed, .over:
+            self.sessionOver()
         }
     }
 

@@ -93,7 +93,8 @@ final class Exchange: CallerExchange, UpstreamReceiver {
     /// nil until it is.
     var preparedSlot: Int?
     private var isFresh = false
-    var isSessionRenewed = false
+    /// The session that was opened again for the message; with another credential it comes to another one.
+    var renewedSession: HTTPUpstreamSession?
     var redirectTarget: String?
     var redirects = 0
     /// The ids that stand for the caller's in a session that callers share; nil where ids pass as they are.
@@ -176,6 +177,9 @@ final class Exchange: CallerExchange, UpstreamReceiver {
         if !hasVersion, let revision = upstreamSession.origin.revision { head.writeString(revision.headerLine) }
     }
 
+    /// A body above this may be refused before it is read.
+    static let largeBody = 16 * 1024
+
     /// A body up to this size is copied behind its head: one buffer costs less than two.
     private static let inlineBody = 8 * 1024
 
@@ -194,6 +198,8 @@ final class Exchange: CallerExchange, UpstreamReceiver {
         case .holding(.refusal):
             // Its status was read, and that is what counts.
             self.refused()
+        case .holding(.failure(let status)) where self.mayBeOfSession(status):
+            self.failed(status, .foreign)
         case .attempting, .holding:
             let failure = GatewayError(error)
             if failure.reason == .unreachable { self.upstream.conclude(.unreachable) }

@@ -36,6 +36,8 @@ final class HTTPUpstreamSession: Sendable {
     /// What came of opening the session, or of opening it again.
     enum Opened: Sendable {
         case open(id: String)
+        /// It is there as it was: what was refused in it was refused for itself.
+        case kept
         /// The upstream refused the slot's credential with this status.
         case refused(Int)
         case failed(GatewayError)
@@ -71,17 +73,30 @@ final class HTTPUpstreamSession: Sendable {
         self.session.withLock { $0.wanted(waiter: waiter) }
     }
 
-    func lost(id: String, waiter: Waiter) -> UpstreamSession<Waiter>.Loss {
-        self.session.withLock { $0.lost(id: id, waiter: waiter) }
+    func lost(id: String, isCertain: Bool, waiter: Waiter) -> UpstreamSession<Waiter>.Loss {
+        let now = Self.now
+        return self.session.withLock { $0.lost(id: id, isCertain: isCertain, waiter: waiter, at: now) }
     }
+
+    /// The upstream knows it after all; everybody who waits is told.
+    func kept() {
+        let now = Self.now
+        Self.resume(self.session.withLock { $0.kept(at: now) }, with: .kept)
+    }
+
+    private static var now: Duration { .nanoseconds(Int64(clamping: NIODeadline.now().uptimeNanoseconds)) }
 
     /// What came of opening it; everybody who waits is told.
     ///
     /// Returns whether it is of use; what was opened after its end has to be ended as well.
     func opened(_ result: Opened) -> Bool {
+        let now = Self.now
         let waiters: [Waiter]? = self.session.withLock { session in
-            if case .open(let id) = result { return session.opened(id: id) }
-            return session.openingFailed()
+            switch result {
+            case .open(let id): session.opened(id: id, at: now)
+            case .refused(let status): session.refused(with: status, at: now)
+            case .kept, .failed, .over: session.openingFailed()
+            }
         }
         Self.resume(waiters ?? [], with: result)
         return waiters != nil

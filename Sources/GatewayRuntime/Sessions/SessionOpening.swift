@@ -6,6 +6,18 @@ import GatewaySession
 import GatewayWire
 import NIOCore
 
+extension StatusReading.Body {
+    /// `isAnswer` says whether a message has the id of the request.
+    init(_ body: ByteBuffer, depth: Int, isAnswer: (Envelope) -> Bool) {
+        let namesSession = StatusReading.namesSession(body.readableBytesUInt8Span)
+        if let envelope = AnswerReader.read(body, depth: depth), envelope.isResponse, isAnswer(envelope) {
+            self = envelope.kind == .result ? .result : .error(code: envelope.errorCode, namesSession: namesSession)
+        } else {
+            self = namesSession ? .sessionRefusal : .foreign
+        }
+    }
+}
+
 /// Opens an upstream session with the caller's own `initialize`: one that was forgotten again (contract §4), or the first
 /// of a slot (credentials.md §2.9).
 enum SessionOpening {
@@ -24,6 +36,71 @@ enum SessionOpening {
         case .open: Self.run(session, http, of: upstream, on: loop) { _ in }
         case .wait: break
         case .over: completion(.over, false)
+        }
+    }
+
+    /// Opens a session again that the upstream does not know any more, or waits for whoever is at it; `completion` hears on
+    /// `loop` what came of it, and whether this was the one that asked the upstream.
+    ///
+    /// Unless the loss is certain, the upstream is asked first whether it knows the session.
+    static func reopen(
+        _ session: HTTPUpstreamSession,
+        lost id: String,
+        isCertain: Bool,
+        _ http: HTTPAccess,
+        of upstream: Upstream,
+        on loop: GatewayLoop,
+        completion: @escaping @Sendable (HTTPUpstreamSession.Opened, _ isFirst: Bool) -> Void
+    ) {
+        let waiter = HTTPUpstreamSession.Waiter(eventLoop: loop.eventLoop, resume: completion)
+        let pause: TimeAmount
+        switch session.lost(id: id, isCertain: isCertain, waiter: waiter) {
+        case .retry(let id): return completion(.open(id: id), false)
+        case .kept: return completion(.kept, false)
+        case .refused(let status): return completion(.refused(status), false)
+        case .wait: return
+        case .over: return completion(.over, false)
+        case .renew(let duration): pause = TimeAmount(duration)
+        }
+        let bound = NIOLoopBound(loop, eventLoop: loop.eventLoop)
+        let open: @Sendable () -> Void = {
+            Self.run(session, http, of: upstream, on: bound.value) { _ in }
+        }
+        let begin = { if pause > .zero { loop.eventLoop.scheduleTask(in: pause, open) } else { open() } }
+        guard !isCertain else { return begin() }
+        Self.isLost(id, session, http, of: upstream, on: loop) { isLost in
+            if isLost { begin() } else { session.kept() }
+        }
+    }
+
+    /// Asks in the session whether it is there; what is no answer about that counts as yes.
+    private static func isLost(
+        _ id: String,
+        _ session: HTTPUpstreamSession,
+        _ http: HTTPAccess,
+        of upstream: Upstream,
+        on loop: GatewayLoop,
+        completion: @escaping (Bool) -> Void
+    ) {
+        let ping = MessageIDValue.string(Array("mcp-proxy-session".utf8))
+        UpstreamCall.send(
+            http,
+            of: upstream,
+            slot: session.slot,
+            on: loop,
+            body: ClientMessage.ping(id: #""mcp-proxy-session""#),
+            session: id,
+            fields: session.origin.fields,
+            timeout: .seconds(5)
+        ) { result in
+            guard case .success(let answer) = result, answer.status >= 400 else { return completion(false) }
+            let body = StatusReading.Body(answer.body, depth: upstream.jsonDepth) {
+                $0.idValue(in: answer.body) == ping
+            }
+            switch StatusReading(status: answer.status, body: body, session: .open) {
+            case .sessionLost, .sessionInDoubt: completion(true)
+            case .answer, .credentialRefused, .failure: completion(false)
+            }
         }
     }
 
@@ -62,7 +139,8 @@ enum SessionOpening {
                 guard (200..<300).contains(answer.status) else {
                     return end(.failed(GatewayError(refusedWith: answer.status).beforeTheCall))
                 }
-                guard let id = answer.sessionID, AnswerReader.read(answer.body, depth: 64)?.kind == .result else {
+                let isResult = AnswerReader.read(answer.body, depth: upstream.jsonDepth)?.kind == .result
+                guard let id = answer.sessionID, isResult else {
                     return end(.failed(Self.noSession))
                 }
                 UpstreamCall.send(

@@ -30,6 +30,8 @@ struct GatewaySetup {
         isLogEnabled: true
     )
     var headers: [HTTPUpstreamConfiguration.Header] = []
+    var kind = HTTPUpstreamConfiguration.Kind.streamableHTTP
+    var credentials: CredentialPoolConfiguration?
     /// Path and query of the upstream's URL.
     var target = "/mcp"
     var threads = 1
@@ -142,9 +144,10 @@ func withGateway(
     var configuration = setup.upstream
     configuration.transport = .http(
         HTTPUpstreamConfiguration(
-            kind: .streamableHTTP,
+            kind: setup.kind,
             url: HTTPURL(url) ?? GatewaySetup.nowhere,
             headers: setup.headers,
+            credentials: setup.credentials,
             proxy: .direct
         )
     )
