@@ -17,7 +17,7 @@ package struct Limits: Hashable, Sendable {
     /// Bytes that are held for callers, upstreams and children together; above it the largest holder has to let go.
     package var bufferedBytes = 512 * 1024 * 1024
     /// Bytes of one server-sent event.
-    package var eventBytes = 4 * 1024 * 1024
+    package var eventBytes = 16 * 1024 * 1024
     /// Bytes of one line of a stdio child.
     package var lineBytes = 16 * 1024 * 1024
     /// From the first byte of a head to its end, not restarted by bytes.

@@ -73,8 +73,8 @@ extension Gateway {
             fields: upstreamSession?.origin.fields ?? "",
             timeout: .seconds(30)
         ) { result in
-            guard case .success(let answer) = result, let digest = AnswerReader.resultDigest(of: answer.body),
-                digest != known
+            guard case .success(let answer) = result,
+                let digest = AnswerReader.resultDigest(of: answer.body, depth: upstream.jsonDepth), digest != known
             else { return }
             session.toolsDigest = digest
             session.deliver(ClientMessage.toolsListChanged)
@@ -84,20 +84,20 @@ extension Gateway {
 
 extension CallerSession {
     /// The caller has a list of tools, the first page of it.
-    func listed(_ answer: ByteBuffer, _ message: CallerMessage) {
+    func listed(_ answer: ByteBuffer, _ message: CallerMessage, depth: Int) {
         let body = message.body
         let cursor = message.envelope.params.flatMap {
             AnswerReader.member("cursor", at: $0.lowerBound, in: body.readableBytesUInt8Span)
         }
-        guard cursor == nil, let digest = AnswerReader.resultDigest(of: answer) else { return }
+        guard cursor == nil, let digest = AnswerReader.resultDigest(of: answer, depth: depth) else { return }
         self.toolsDigest = digest
     }
 }
 
 extension AnswerReader {
     /// A number that is the same for equal results, and never 0; nil if the message is no result.
-    static func resultDigest(of message: ByteBuffer) -> Int? {
-        guard let envelope = Self.read(message, depth: 64), let result = envelope.result else { return nil }
+    static func resultDigest(of message: ByteBuffer, depth: Int) -> Int? {
+        guard let envelope = Self.read(message, depth: depth), let result = envelope.result else { return nil }
         var hasher = Hasher()
         hasher.combine(message.bytes(result))
         let digest = hasher.finalize()

@@ -48,7 +48,7 @@ package struct SSEDecoder: Sendable {
     private var hasUnconsumedBytes = false
     private var isTooLong = false
 
-    package init(maximumEventBytes: Int = 4 * 1024 * 1024) {
+    package init(maximumEventBytes: Int) {
         self.maximumEventBytes = maximumEventBytes
     }
 

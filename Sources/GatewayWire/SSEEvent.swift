@@ -39,6 +39,30 @@ package struct SSEEvent: Hashable, Sendable {
         return JSONString(content: type, isEscaped: false).equals("message", in: bytes)
     }
 
+    /// Whether a reader of MCP looks at the event: it is of the type `message` and its data is more than white space.
+    ///
+    /// All others are skipped: `ping`, `keepalive`, a priming event, a `retry` line alone. Their `id` and `retry` count all
+    /// the same, since a reader notes them before it looks at type and data (WHATWG HTML, Server-sent events).
+    package func carriesMessage(in bytes: Span<UInt8>) -> Bool {
+        guard self.isMessage(in: bytes) else { return false }
+        return switch self.data {
+        case .none: false
+        case .single(let range): !Self.isBlank(range, in: bytes)
+        case .lines(let lines): !lines.allSatisfy { Self.isBlank($0, in: bytes) }
+        }
+    }
+
+    /// Whether there is nothing but what JSON calls white space.
+    private static func isBlank(_ range: Range<Int>, in bytes: Span<UInt8>) -> Bool {
+        for index in range {
+            switch bytes[index] {
+            case 0x20, 0x09, 0x0a, 0x0d: continue
+            default: return false
+            }
+        }
+        return true
+    }
+
     /// A copy of the data as the reader of the stream gets it, the lines joined; empty if there is none.
     package func joinedData(in bytes: Span<UInt8>) -> [UInt8] {
         var joined: [UInt8] = []

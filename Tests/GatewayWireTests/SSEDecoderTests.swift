@@ -64,6 +64,27 @@ struct SSEDecoderTests {
         }
     }
 
+    @Test(
+        "An event carries a message if its type is none, empty or `message` and it has data that is no white space",
+        arguments: [
+            ("data: {}", true), ("event: message|data: {}", true), ("event:|data: {}", true), ("data|data: {}", true),
+            ("event: ping|data: ping", false), ("event: ping|data: {}", false), ("event: keepalive|data", false),
+            ("event: Message|data: {}", false), ("event:  message|data: {}", false),
+            ("event: endpoint|data: /x", false),
+            ("event: message", false), ("id: 7", false), ("id: 7|data:", false), ("retry: 10", false),
+            ("data: \t ", false), ("data|data:  |data", false), ("data: ping", true),
+        ]
+    )
+    func carriesMessages(lines: String, isMessage: Bool) throws {
+        let stream = Array((lines + "||").replacing("|", with: "\n").utf8)
+        var decoder = SSEDecoder(maximumEventBytes: 1 << 20)
+        guard case .event(let event) = decoder.next(in: stream.span) else {
+            Issue.record("no event")
+            return
+        }
+        #expect(event.carriesMessage(in: stream.span) == isMessage)
+    }
+
     @Test("Events follow one another, and every byte of them is forwarded")
     func readsManyEvents() throws {
         let stream = Array(": hi\n\nid: 1\ndata: a\n\n\n\r\ndata: b\r\r\n: x\rdata: c\r\n\r\n".utf8)
@@ -75,7 +96,7 @@ struct SSEDecoderTests {
 
     @Test("Comments and blank lines outside an event are given out at once")
     func givesOutComments() {
-        var decoder = SSEDecoder()
+        var decoder = SSEDecoder(maximumEventBytes: 1 << 20)
         let stream = Array(":\n: keep-alive\n\ndata: a".utf8)
         var step = decoder.next(in: stream.span)
         #expect(step == .comment(length: 16))
@@ -87,7 +108,7 @@ struct SSEDecoderTests {
 
     @Test("A CR ends an event at once; the LF that comes later is a blank line")
     func endsEventAtCR() {
-        var decoder = SSEDecoder()
+        var decoder = SSEDecoder(maximumEventBytes: 1 << 20)
         let first = Array("data: a\r\n\r".utf8)
         var step = decoder.next(in: first.span)
         guard case .event(let event) = step else {
@@ -107,7 +128,7 @@ struct SSEDecoderTests {
 
     @Test("A CRLF that is there as a whole belongs to the event")
     func takesCRLFWhole() {
-        var decoder = SSEDecoder()
+        var decoder = SSEDecoder(maximumEventBytes: 1 << 20)
         let stream = Array("data: a\r\n\r\n".utf8)
         let step = decoder.next(in: stream.span)
         #expect(step == .event(SSEEvent(length: 11, data: .single(6..<7), id: nil, type: nil, retry: nil)))
@@ -197,7 +218,7 @@ struct SSEDecoderTests {
 
     @Test("A megabyte that comes byte by byte is looked at once")
     func looksOnce() {
-        var decoder = SSEDecoder()
+        var decoder = SSEDecoder(maximumEventBytes: 1 << 20)
         var bytes = Array("data: ".utf8)
         bytes.reserveCapacity(1 << 20)
         // Looking again at every byte would take 10¹¹ steps.
@@ -217,7 +238,7 @@ struct SSEDecoderTests {
             ("data: a\n\n", true), ("event: message\ndata: a\n\n", true), ("event:\ndata: a\n\n", true),
             ("event: endpoint\ndata: a\n\n", false), ("event: messages\ndata: a\n\n", false),
         ] {
-            var decoder = SSEDecoder()
+            var decoder = SSEDecoder(maximumEventBytes: 1 << 20)
             let bytes = Array(text.utf8)
             guard case .event(let event) = decoder.next(in: bytes.span) else {
                 Issue.record("no event")

@@ -26,7 +26,7 @@ extension KeyTable {
                 fallback: #""512MiB""#,
                 "Bytes held for callers, upstreams and children together; above it the largest holder has to let go."
             ),
-            Key("eventBytes", .size(Self.bytes), fallback: #""4MiB""#, "Bytes of one server-sent event."),
+            Key("eventBytes", .size(Self.bytes), fallback: #""16MiB""#, "Bytes of one server-sent event."),
             Key("lineBytes", .size(Self.bytes), fallback: #""16MiB""#, "Bytes of one line of a stdio server."),
             Key("headTimeout", .duration, fallback: #""10s""#, "Time for a whole request head."),
             Key("bodyTimeout", .duration, fallback: #""30s""#, "Time for a request body, extended by `bodyRate`."),

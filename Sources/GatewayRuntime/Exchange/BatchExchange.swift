@@ -81,7 +81,8 @@ final class BatchExchange: DownstreamExchange, MessageSink {
         guard self.responder != nil, !self.hasBegun else { return }
         self.answers = self.answers
             .map { answer in
-                guard let envelope = AnswerReader.read(answer, depth: 64), let id = envelope.id else {
+                guard let envelope = AnswerReader.read(answer, depth: self.upstream.jsonDepth), let id = envelope.id
+                else {
                     return ByteBuffer()
                 }
                 let error = GatewayError.noRoom(executed: .yes)

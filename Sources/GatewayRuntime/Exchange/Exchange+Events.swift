@@ -105,7 +105,8 @@ extension Exchange {
         let isRewritten =
             self.hasOwnEventIDs || self.isMessageWise || self.sharedCall != nil
             || self.message.era == .handshake && (event.id != nil || event.retry != nil)
-        guard let data = event.dataBytes(in: bytes), data.readableBytes > 0 else { return isRewritten ? .drop : .pass }
+        // What is skipped shows its caller nothing, keeps no call alive, and counts among the bytes of the stream.
+        guard let data = event.messageBytes(in: bytes) else { return .drop }
         guard let envelope = AnswerReader.read(data, depth: self.gateway.limits.jsonDepth) else {
             self.fail(self.protocolFailure("an event is no JSON-RPC message", "bad_json", executed: .yes))
             return .replaced

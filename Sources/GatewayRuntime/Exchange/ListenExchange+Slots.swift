@@ -68,15 +68,10 @@ extension ListenExchange {
             return listening.askAgain()
         }
         let listen = self.bound
-        let waiter = HTTPUpstreamSession.Waiter(eventLoop: self.loop.eventLoop) { opened, isFirst in
+        SessionOpening.reopen(own, lost: id, isCertain: true, self.http, of: self.upstream, on: self.loop) {
+            opened,
+            isFirst in
             listen.value.reopened(own.slot, opened, isFirst: isFirst)
-        }
-        switch own.lost(id: id, waiter: waiter) {
-        case .retry(let id): self.restart(own.slot, id: id)
-        case .wait: break
-        case .over: self.reopened(own.slot, .over, isFirst: false)
-        case .renew:
-            SessionOpening.run(own, self.http, of: self.upstream, on: self.loop) { waiter.resume($0, true) }
         }
     }
 
@@ -84,7 +79,7 @@ extension ListenExchange {
         guard self.isAtWork else { return }
         let isFirstStream = slot == self.slot
         switch opened {
-        case .open(let id):
+        case .open(let id), .kept(let id):
             // Ordinarily its stream was asked for before anybody was told.
             let listening = isFirstStream ? self.first : self.others[slot]
             if listening?.session != id { self.restart(slot, id: id) }

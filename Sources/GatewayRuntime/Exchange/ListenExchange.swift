@@ -163,7 +163,7 @@ final class ListenExchange: StreamSource, ListeningOwner {
             listen.isEntering = false
             guard listen.isAtWork else { return }
             switch opened {
-            case .open(let id): listen.listen(in: id)
+            case .open(let id), .kept(let id): listen.listen(in: id)
             case .refused(let status): listen.refused(with: status, isCounted: isFirst)
             case .failed: listen.tryLater()
             case .over: listen.sessionOver()
@@ -314,10 +314,10 @@ final class ListenExchange: StreamSource, ListeningOwner {
     }
 
     func listening(_ listening: UpstreamListening, heard message: ByteBuffer) {
-        if listening === self.first {
-            return self.send(self.session?.heard(message, by: listening.slot) ?? message)
-        }
         let depth = self.gateway.limits.jsonDepth
+        if listening === self.first {
+            return self.send(self.session?.heard(message, by: listening.slot, depth: depth) ?? message)
+        }
         if let message = self.session?.heardAside(message, by: listening.slot, depth: depth) { self.send(message) }
     }
 

@@ -49,6 +49,8 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
     var isTrial = false
     /// A server says nothing beside its messages.
     var lastErrors: Logger.MetadataValue? { nil }
+    /// Bytes of the stream that came before it named a place for messages.
+    private var openingBytes = 0
 
     /// What it is opened with: for a caller, as a choice of its pool, or by ourselves, with the first of these slots that is
     /// accepted.
@@ -290,6 +292,10 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
     func upstreamAnswered(_ connection: UpstreamConnection) {
         let answer = AnswerHead(connection)
         self.hasAnswered = true
+        if answer.status == 200, let coding = answer.unsupportedCoding {
+            let text = "the stream has \(coding), which the gateway did not ask for and cannot decode"
+            return self.end(GatewayError(.upstreamProtocol, executed: .no, text, cause: "bad_encoding"))
+        }
         guard answer.status != 200 || answer.mediaType != .eventStream else { return self.accepted() }
         switch answer.status {
         case 401, 403:
@@ -323,7 +329,11 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
             self.connection = nil
             return self.attempt()
         }
-        let refusal = pool.refused(&self.credentials, with: answer.status, as: answer.refusalKind(ByteBuffer()))
+        let refusal = pool.refused(
+            &self.credentials,
+            with: answer.status,
+            as: answer.refusalKind(ByteBuffer(), depth: 1)
+        )
         switch refusal.verdict {
         case .again:
             self.connection?.cancel()
@@ -340,12 +350,27 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
         while true {
             if case .closed = self.state { return }
             switch self.reader?.next() {
-            case .needsMore, nil: return
+            case nil: return
+            case .needsMore: return self.countOpening(bytes)
             case .event(let event, let bytes): self.received(event, in: bytes)
             case .tooLarge: return self.end(Self.eventTooLarge)
             }
         }
     }
+
+    /// What is skipped before the endpoint must not go on and on.
+    private func countOpening(_ bytes: ByteBuffer) {
+        guard case .opening = self.state else { return }
+        self.openingBytes += bytes.readableBytes
+        if self.openingBytes > self.eventBytes { self.end(Self.noEndpoint) }
+    }
+
+    private static let noEndpoint = GatewayError(
+        .upstreamProtocol,
+        executed: .no,
+        "the first event is not endpoint: this is no server of the HTTP+SSE transport",
+        cause: "no_endpoint"
+    )
 
     private static let eventTooLarge = GatewayError(
         .upstreamProtocol,
@@ -355,24 +380,17 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
     )
 
     private func received(_ event: SSEEvent, in bytes: ByteBuffer) {
-        let data = event.dataBytes(in: bytes)
-        guard case .open = self.state else { return self.opened(event, data, in: bytes) }
-        guard event.isMessage(in: bytes.readableBytesUInt8Span), let data, data.readableBytes > 0 else { return }
-        self.delegate?.channelReceived(data)
+        let message = event.messageBytes(in: bytes)
+        guard case .open = self.state else { return self.opened(event, message, in: bytes) }
+        if let message { self.delegate?.channelReceived(message) }
     }
 
-    /// The first event says where messages go; never to another origin (protocol §2 C27).
-    private func opened(_ event: SSEEvent, _ data: ByteBuffer?, in bytes: ByteBuffer) {
-        let type = event.type.map { String(decoding: bytes.bytes($0), as: UTF8.self) }
-        guard type == "endpoint", let data else {
-            return self.end(
-                GatewayError(
-                    .upstreamProtocol,
-                    executed: .no,
-                    "the first event is not endpoint: this is no server of the HTTP+SSE transport",
-                    cause: "no_endpoint"
-                )
-            )
+    /// The first event that is not skipped says where messages go; never to another origin (protocol §2 C27).
+    private func opened(_ event: SSEEvent, _ message: ByteBuffer?, in bytes: ByteBuffer) {
+        let isEndpoint = event.type.map { bytes.bytes($0).elementsEqual("endpoint".utf8) } == true
+        guard isEndpoint, let data = event.dataBytes(in: bytes), data.readableBytes > 0 else {
+            guard message != nil else { return }
+            return self.end(Self.noEndpoint)
         }
         let location = String(buffer: data)
         guard let url = self.http.configuration.url.resolving(reference: location),

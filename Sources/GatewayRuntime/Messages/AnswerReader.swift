@@ -114,6 +114,11 @@ enum AnswerReader {
 }
 
 extension SSEEvent {
+    /// The message that the event carries, without a copy if it is one line; nil for an event that is to be skipped.
+    func messageBytes(in bytes: ByteBuffer) -> ByteBuffer? {
+        self.carriesMessage(in: bytes.readableBytesUInt8Span) ? self.dataBytes(in: bytes) : nil
+    }
+
     /// The data as one piece, without a copy if it is one line; nil if the event has none.
     func dataBytes(in bytes: ByteBuffer) -> ByteBuffer? {
         switch self.data {

@@ -76,9 +76,10 @@ extension CallerSession {
     }
 
     /// A message of a slot's session as its caller may see it: questions have ids that no other has.
-    func heard(_ message: ByteBuffer, by slot: Int) -> ByteBuffer {
-        // It was read before, with the limit of the configuration.
-        guard self.withRouting({ _ in true }) == true, let envelope = AnswerReader.read(message, depth: .max) else {
+    ///
+    /// `depth` is `limits.jsonDepth`; what is deeper, or no message, stays as it is.
+    func heard(_ message: ByteBuffer, by slot: Int, depth: Int) -> ByteBuffer {
+        guard self.withRouting({ _ in true }) == true, let envelope = AnswerReader.read(message, depth: depth) else {
             return message
         }
         return self.heard(message, envelope, by: slot)

@@ -37,7 +37,7 @@ final class HTTPUpstreamSession: Sendable {
     enum Opened: Sendable {
         case open(id: String)
         /// It is there as it was: what was refused in it was refused for itself.
-        case kept
+        case kept(id: String)
         /// The upstream refused the slot's credential with this status.
         case refused(Int)
         case failed(GatewayError)
@@ -81,7 +81,8 @@ final class HTTPUpstreamSession: Sendable {
     /// The upstream knows it after all; everybody who waits is told.
     func kept() {
         let now = Self.now
-        Self.resume(self.session.withLock { $0.kept(at: now) }, with: .kept)
+        let (waiters, id) = self.session.withLock { session in (session.kept(at: now), session.id) }
+        if let id { Self.resume(waiters, with: .kept(id: id)) }
     }
 
     private static var now: Duration { .nanoseconds(Int64(clamping: NIODeadline.now().uptimeNanoseconds)) }

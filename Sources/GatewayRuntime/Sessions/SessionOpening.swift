@@ -56,7 +56,7 @@ enum SessionOpening {
         let pause: TimeAmount
         switch session.lost(id: id, isCertain: isCertain, waiter: waiter) {
         case .retry(let id): return completion(.open(id: id), false)
-        case .kept: return completion(.kept, false)
+        case .kept: return completion(.kept(id: id), false)
         case .refused(let status): return completion(.refused(status), false)
         case .wait: return
         case .over: return completion(.over, false)

@@ -54,7 +54,7 @@ final class SharedListening: ListeningOwner {
     func listeningBegan(_ listening: UpstreamListening) {}
 
     func listening(_ listening: UpstreamListening, heard message: ByteBuffer) {
-        if let envelope = AnswerReader.read(message, depth: 64) {
+        if let envelope = AnswerReader.read(message, depth: self.session.upstream.jsonDepth) {
             _ = self.session.route(message, envelope, during: nil)
         }
     }
@@ -88,25 +88,23 @@ final class SharedListening: ListeningOwner {
     private func reopen(_ listening: UpstreamListening) {
         guard let own = self.session.session, let id = listening.session else { return listening.askAgain() }
         let shared = NIOLoopBound(self, eventLoop: self.loop.eventLoop)
-        let waiter = HTTPUpstreamSession.Waiter(eventLoop: self.loop.eventLoop) { opened, isFirst in
+        SessionOpening.reopen(
+            own,
+            lost: id,
+            isCertain: true,
+            self.session.http,
+            of: self.session.upstream,
+            on: self.loop
+        ) { opened, isFirst in
+            if isFirst, case .open = opened { shared.value.session.renewed() }
             shared.value.reopened(own, opened, isFirst: isFirst)
-        }
-        switch own.lost(id: id, waiter: waiter) {
-        case .retry(let id): self.restart(in: id, fields: own.origin.fields) {}
-        case .wait: break
-        case .over: self.reopened(own, .over, isFirst: false)
-        case .renew:
-            SessionOpening.run(own, self.session.http, of: self.session.upstream, on: self.loop) { opened in
-                if case .open = opened { shared.value.session.renewed() }
-                waiter.resume(opened, true)
-            }
         }
     }
 
     private func reopened(_ own: HTTPUpstreamSession, _ opened: HTTPUpstreamSession.Opened, isFirst: Bool) {
         guard !self.isOver else { return }
         switch opened {
-        case .open(let id):
+        case .open(let id), .kept(let id):
             // Ordinarily its stream was asked for before anybody was told.
             if self.listening?.session != id { self.restart(in: id, fields: own.origin.fields) {} }
         case .refused(let status):

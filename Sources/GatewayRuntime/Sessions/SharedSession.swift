@@ -115,7 +115,7 @@ final class SharedSession: Sendable {
             case .success(let answer) where answer.status >= 300:
                 self.opened(.failed(GatewayError(refusedWith: answer.status).beforeTheCall))
             case .success(let answer):
-                guard let envelope = AnswerReader.read(answer.body, depth: 64),
+                guard let envelope = AnswerReader.read(answer.body, depth: self.upstream.jsonDepth),
                     let initialized = InitializeResult(answer.body, envelope)
                 else { return self.opened(.failed(Self.noHandshake)) }
                 self.initialized(initialized, id: answer.sessionID, message)
@@ -429,7 +429,7 @@ final class SharedSession: Sendable {
             return nil
         }
         let numbered = message.edited([MessageEdit(id.range, number)])
-        let own = caller.map { $0.heard(numbered, by: self.slot) } ?? numbered
+        let own = caller.map { $0.heard(numbered, by: self.slot, depth: self.upstream.jsonDepth) } ?? numbered
         if call != nil { return own }
         if caller?.deliver(own) != true, let literal = self.state.withLock({ $0.bridge.undelivered(number) }) {
             self.send(ClientMessage.methodNotFound(literal))

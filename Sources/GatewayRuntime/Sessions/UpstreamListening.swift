@@ -219,7 +219,10 @@ final class UpstreamListening: UpstreamReceiver {
             let listening = listening.value
             listening.check = nil
             guard !listening.isOver else { return }
-            let check = (try? result.get()).map { StandingStream.Check($0, hadSession: listening.session != nil) }
+            let check = (try? result.get())
+                .map {
+                    StandingStream.Check($0, hadSession: listening.session != nil, depth: listening.upstream.jsonDepth)
+                }
             listening.obey(listening.rules.checked(check ?? .unknown, now: listening.now))
         }
     }
@@ -246,7 +249,8 @@ final class UpstreamListening: UpstreamReceiver {
     func upstreamAnswered(_ connection: UpstreamConnection) {
         let answer = AnswerHead(connection)
         self.tellWaiters()
-        let said = StandingStream.Answer(status: answer.status, isEventStream: answer.mediaType == .eventStream)
+        let isEventStream = answer.mediaType == .eventStream && answer.unsupportedCoding == nil
+        let said = StandingStream.Answer(status: answer.status, isEventStream: isEventStream)
         self.obey(self.rules.answered(said, now: self.now))
     }
 
@@ -262,9 +266,7 @@ final class UpstreamListening: UpstreamReceiver {
             case .event(let event, let bytes):
                 self.rules.heard()
                 self.resumption.take(event, in: bytes)
-                if let data = event.dataBytes(in: bytes), data.readableBytes > 0 {
-                    self.owner?.listening(self, heard: data)
-                }
+                if let message = event.messageBytes(in: bytes) { self.owner?.listening(self, heard: message) }
             }
         }
     }
@@ -288,8 +290,8 @@ final class UpstreamListening: UpstreamReceiver {
 }
 
 extension StandingStream.Check {
-    init(_ answer: UpstreamCall.Answer, hadSession: Bool) {
-        let envelope = AnswerReader.read(answer.body, depth: 64)
+    init(_ answer: UpstreamCall.Answer, hadSession: Bool, depth: Int) {
+        let envelope = AnswerReader.read(answer.body, depth: depth)
         let id = envelope?.isResponse == true ? envelope?.idValue(in: answer.body) : nil
         // All that can be wrong with a ping itself is that the server has none.
         let isKnown = envelope?.kind == .result || envelope?.errorCode == -32_601

@@ -207,6 +207,8 @@ package final class Upstream: Sendable {
 
     /// How large an event of the upstream may be.
     var eventBytes: Int { self.limits.eventBytes }
+    /// How deep a message of the upstream may be.
+    var jsonDepth: Int { self.limits.jsonDepth }
 
     /// Whether all callers of the handshake era use one upstream session.
     var isShared: Bool { self.configuration.isolation == .shared }

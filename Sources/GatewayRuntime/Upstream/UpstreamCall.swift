@@ -34,6 +34,7 @@ final class UpstreamCall: UpstreamReceiver, Sweepable {
     /// The fields of this message, and its body.
     private let rest: ByteBuffer
     private let deadline: NIODeadline
+    private let jsonDepth: Int
     private var completion: Completion?
     private var connection: UpstreamConnection?
     private var own: OwnConnection
@@ -59,7 +60,8 @@ final class UpstreamCall: UpstreamReceiver, Sweepable {
         self.http = http
         self.own = OwnConnection(of: upstream)
         self.own.isWanted = true
-        self.reader = EventReader(eventBytes: Self.answerLimit, in: upstream.buffers)
+        self.reader = EventReader(eventBytes: min(upstream.eventBytes, Self.answerLimit), in: upstream.buffers)
+        self.jsonDepth = upstream.jsonDepth
         self.method = method
         self.target = target
         self.slot = slot
@@ -166,7 +168,12 @@ final class UpstreamCall: UpstreamReceiver, Sweepable {
         connection.send(head: head, body: nil, receiver: self)
     }
 
-    func upstreamAnswered(_ connection: UpstreamConnection) { self.answer = AnswerHead(connection) }
+    func upstreamAnswered(_ connection: UpstreamConnection) {
+        self.answer = AnswerHead(connection)
+        guard let coding = self.answer.unsupportedCoding, (200..<300).contains(self.answer.status) else { return }
+        let text = "the answer has \(coding), which the gateway did not ask for and cannot decode"
+        self.complete(.failure(TransportError(.badEncoding, text, progress: .fully, answerBegan: true)))
+    }
 
     func upstreamSent(_ bytes: ByteBuffer) {
         guard self.completion != nil else { return }
@@ -183,8 +190,10 @@ final class UpstreamCall: UpstreamReceiver, Sweepable {
             case .needsMore: return
             case .tooLarge: self.complete(with: ByteBuffer())
             case .event(let event, let bytes):
-                if let data = event.dataBytes(in: bytes), AnswerReader.read(data, depth: 64)?.isResponse == true {
-                    return self.complete(with: data)
+                if let message = event.messageBytes(in: bytes),
+                    AnswerReader.read(message, depth: self.jsonDepth)?.isResponse == true
+                {
+                    return self.complete(with: message)
                 }
             }
         }
