@@ -25,7 +25,12 @@ from harness.wire import HANDSHAKE, STATELESS, message, post
 from . import webservers
 from .programs import PROGRAMS, Program, configured, runs, starts
 
-LISTS = {"tools/list": "tools", "prompts/list": "prompts", "resources/list": "resources", "resources/templates/list": "resourceTemplates"}
+LISTS = {
+    "tools/list": "tools",
+    "prompts/list": "prompts",
+    "resources/list": "resources",
+    "resources/templates/list": "resourceTemplates",
+}
 PATIENCE = 30
 """Seconds that a server has to start and to answer; a machine with others on it is slow."""
 SILENCE = 20
@@ -153,10 +158,11 @@ async def gateway_stateless(gateway: Gateway) -> tuple[dict[str, Any], dict[str,
 
 
 def difference(wanted: dict[str, Any], found: dict[str, Any]) -> list[str]:
+    """By list: how many there are, how many there should be, and the first pair that differs."""
     return [
-        f"{member}: {count(found.get(member))} instead of {count(wanted[member])}, first {first_other(wanted[member], found.get(member))}"
-        for member in wanted
-        if wanted[member] != found.get(member)
+        f"{member}: {count(found.get(member))} instead of {count(items)}, first {first_other(items, found.get(member))}"
+        for member, items in wanted.items()
+        if items != found.get(member)
     ]
 
 

@@ -116,10 +116,9 @@ async def google_adk(url: str, headers: dict[str, str], text: str) -> Outcome:
     toolset = McpToolset(connection_params=parameters(url=url, headers=headers))
     try:
         tools = await toolset.get_tools()
-        echo = next(tool for tool in tools if tool.name == "echo")
+        # A tool runs within an agent's invocation, which needs a model; this is the session that it would use.
         session = await toolset._mcp_session_manager.create_session()
         result = await session.call_tool("echo", {"text": text})
-        assert echo.description is not None
         return [tool.name for tool in tools], result.content[0].text
     finally:
         await toolset.close()
