@@ -80,7 +80,8 @@ package struct ConfigurationSummary: Sendable {
             "  recovery: \(upstream.autoReconnect ? "every \(DurationText.describe(upstream.reconnectInterval))" : "off")",
         ]
         if let filter = upstream.toolFilter {
-            lines.append("  tools: \(filter.mode.rawValue) \(Self.list(filter.names.sorted(), none: "none"))")
+            let patterns = filter.patternCount == 0 ? "" : " (\(filter.patternCount) of \(filter.entries.count) with *)"
+            lines.append("  tools: \(filter.mode.rawValue) \(Self.list(filter.entries, none: "none"))\(patterns)")
         }
         if !upstream.forwardHeaders.isEmpty {
             lines.append("  forwarded headers: \(upstream.forwardHeaders.joined(separator: ", "))")

@@ -90,29 +90,6 @@ package struct UpstreamConfiguration: Sendable {
     }
 }
 
-/// `options.toolFilter`: which tools callers see and may call.
-///
-/// Names are compared decoded and exactly.
-package struct ToolFilter: Hashable, Sendable {
-    package enum Mode: String, Sendable {
-        case allow
-        case block
-    }
-
-    package var mode: Mode
-    package var names: Set<String>
-
-    package init(mode: Mode, names: Set<String>) {
-        self.mode = mode
-        self.names = names
-    }
-
-    /// Whether a tool of this name is shown and may be called.
-    package func admits(_ name: String) -> Bool {
-        self.names.contains(name) == (self.mode == .allow)
-    }
-}
-
 /// An upstream reached by `url`.
 package struct HTTPUpstreamConfiguration: Sendable {
     /// Which of the two HTTP transports is spoken.

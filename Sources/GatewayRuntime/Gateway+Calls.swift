@@ -56,9 +56,9 @@ extension Gateway {
     /// Applies the tool filter and the limits.
     private func admit(_ call: Call, _ responder: any DownstreamResponder) -> Bool {
         let message = call.message
-        if message.method == .toolsCall, let filter = call.upstream.configuration.toolFilter {
+        if message.method == .toolsCall, let watch = call.upstream.toolFilter {
             let name = message.envelope.name.map(message.text)
-            guard let name, filter.admits(name) else {
+            guard let name, watch.filter.admits(name) else {
                 defer { if let session = call.session { self.sessions.end(session) } }
                 call.upstream.metrics.requests.increment(message.method, .refused)
                 self.refuseTool(name ?? "", message, responder)

@@ -39,7 +39,15 @@ enum StatusReport {
             + #","eras":{"handshake":\#(known(eras.handshake)),"stateless":\#(known(eras.stateless))"#
             + #","versions":[\#(versions)],"issuesSessions":\#(known(eras.issuesSessions))}"#
             + #","inFlight":\#(upstream.runningCount),"guarded":\#(!upstream.configuration.inboundTokens.isEmpty)"#
-            + Self.proxy(of: upstream) + Self.credentials(of: upstream) + "}"
+            + Self.toolFilter(of: upstream) + Self.proxy(of: upstream) + Self.credentials(of: upstream) + "}"
+    }
+
+    /// The tool filter of an upstream that has one, with the entries that no tool matches once a list of its tools was seen.
+    private static func toolFilter(of upstream: Upstream) -> String {
+        guard let watch = upstream.toolFilter else { return "" }
+        let unmatched = watch.unmatched.map { "[\($0.map(ErrorAnswer.quoted).joined(separator: ","))]" } ?? "null"
+        return #","toolFilter":{"mode":"\#(watch.filter.mode.rawValue)","entries":\#(watch.filter.entries.count)"#
+            + #","patterns":\#(watch.filter.patternCount),"unmatched":\#(unmatched)}"#
     }
 
     /// The outbound proxy of an upstream that has one, without its user and password.

@@ -16,6 +16,14 @@ package struct ToolCatalogueError: Error, Hashable, Sendable {
 
 /// Takes tools out of a `tools/list` response without touching any other byte of it (contract §2, `toolFilter`).
 package enum ToolCatalogue {
+    /// What there is to do with a page of the list, and where the list goes on.
+    package struct Page: Sendable {
+        /// As ``ToolCatalogue/removals(in:maximumDepth:isAdmitted:)`` gives them.
+        package let removals: [Range<Int>]?
+        /// `result.nextCursor`; nil if there is none that is a string.
+        package let nextCursor: JSONString?
+    }
+
     /// Finds what to remove from the JSON-RPC message `message` so that only admitted tools remain.
     ///
     /// `isAdmitted` is asked once for each tool, in order, with its decoded name; names come as Swift strings, which
@@ -34,6 +42,15 @@ package enum ToolCatalogue {
         maximumDepth: Int,
         isAdmitted: (String) -> Bool
     ) throws(ToolCatalogueError) -> [Range<Int>]? {
+        try self.page(in: message, maximumDepth: maximumDepth, isAdmitted: isAdmitted).removals
+    }
+
+    /// The same, together with the cursor of the next page.
+    package static func page(
+        in message: Span<UInt8>,
+        maximumDepth: Int,
+        isAdmitted: (String) -> Bool
+    ) throws(ToolCatalogueError) -> Page {
         var reader = ToolCatalogueReader(maximumDepth: maximumDepth)
         do {
             try reader.read(message, isAdmitted: isAdmitted)
@@ -41,7 +58,7 @@ package enum ToolCatalogue {
             throw ToolCatalogueError(offset: error.offset, reason: error.reason.rawValue)
         }
         if let fault = reader.fault { throw fault }
-        return reader.removals.isEmpty ? nil : reader.removals
+        return Page(removals: reader.removals.isEmpty ? nil : reader.removals, nextCursor: reader.nextCursor)
     }
 
     /// The message without `removals`, which must be ascending and apart, as ``removals(in:maximumDepth:isAdmitted:)``
@@ -63,6 +80,7 @@ package enum ToolCatalogue {
 private struct ToolCatalogueReader {
     private var scanner: JSONScanner
     private(set) var removals: [Range<Int>] = []
+    private(set) var nextCursor: JSONString?
     /// The first broken rule.
     private(set) var fault: ToolCatalogueError?
 
@@ -105,7 +123,9 @@ private struct ToolCatalogueReader {
                 try self.readTools(message, isAdmitted: isAdmitted)
             } else {
                 if key.folds(to: "tools", in: message) { self.report("a key differs from tools only by case") }
-                _ = try self.scanner.value(in: message)
+                let isCursor = key.equals("nextCursor", in: message)
+                let value = try self.scanner.value(in: message)
+                if isCursor { self.nextCursor = value.string }
             }
             hasMember = try self.scanner.nextMember(in: message)
         }

@@ -23,6 +23,14 @@ import Testing
         #expect(try self.summary(of: name) == expected)
     }
 
+    @Test("A filter with patterns says how many of its entries are some")
+    func patterns() throws {
+        let filter = #""toolFilter": {"mode": "block", "list": ["delete_*", "drop", "*"]}"#
+        let snapshot = try #require(load(document(options: filter)).snapshot)
+        let text = ConfigurationSummary(snapshot, environment: [:]).text
+        #expect(text.contains("  tools: block *, delete_*, drop (2 of 3 with *)\n"))
+    }
+
     @Test("A summary has no control characters but line ends, whatever names are in it")
     func control() throws {
         let result = load(

@@ -141,6 +141,27 @@ import Testing
         }
     }
 
+    @Test("An entry of the filter that matches no tool is in the log once, and in the status")
+    func unmatchedEntries() async throws {
+        try await withGateway {
+            $0.upstream.toolFilter = ToolFilter(mode: .block, names: ["delete_*", "secret"])
+        } script: { turn in
+            turn.answer(200, turn.resultText(#"{"tools":[{"name":"open"},{"name":"secret"}]}"#))
+        } _: { gateway in
+            let before = try await gateway.request("GET /_status").text
+            #expect(before.contains(#""patterns":1,"unmatched":null}"#))
+            for _ in 0..<2 {
+                let answer = try await gateway.post(Message.list)
+                #expect(answer.text.contains(#""tools":[{"name":"open"}]"#))
+            }
+            let lines = gateway.log.lines.filter { $0.contains("toolFilter entries match no tool") }
+            #expect(lines.count == 1)
+            #expect(lines.first?.contains(#""entries":"delete_*""#) == true)
+            let after = try await gateway.request("GET /_status").text
+            #expect(after.contains(#""unmatched":["delete_*"]}"#))
+        }
+    }
+
     // MARK: Eras
 
     @Test("A request of the stateless era at a handshake-only upstream is answered by us")

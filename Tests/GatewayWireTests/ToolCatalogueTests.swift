@@ -54,6 +54,21 @@ struct ToolCatalogueTests {
         #expect(try self.filter(text, ["a"]) == nil)
     }
 
+    @Test(
+        "The cursor of the next page is read, however its key is written",
+        arguments: [
+            (#"{"result":{"tools":[],"nextCursor":"a\u0062"}}"#, "ab"),
+            (#"{"result":{"next\u0043ursor":"","tools":[]}}"#, ""),
+            (#"{"result":{"tools":[],"nextCursor":null}}"#, nil),
+            (#"{"result":{"tools":[],"nextCursor":7}}"#, nil), (#"{"result":{"tools":[]},"nextCursor":"x"}"#, nil),
+        ] as [(String, String?)]
+    )
+    func nextCursor(text: String, expected: String?) throws {
+        let bytes = Array(text.utf8)
+        let page = try ToolCatalogue.page(in: bytes.span, maximumDepth: 64) { _ in true }
+        #expect(page.nextCursor?.decoded(in: bytes.span) == expected)
+    }
+
     @Test("Names are compared decoded, so that an escaped name hides nothing")
     func decodesNames() throws {
         let text = ##"{"result":{"tools":[{"name":"\u0064elete"},{"n\u0061me":"a\/b"},{"name":"keep"}]}}"##

@@ -244,7 +244,7 @@ extension Exchange {
     func forCaller(_ message: ByteBuffer, _ envelope: Envelope) -> ByteBuffer? {
         guard self.filtersTools else { return self.sharedCall?.restored(message, envelope) ?? message }
         let depth = self.gateway.limits.jsonDepth
-        guard let filtered = self.upstream.filtered(message, envelope, depth: depth) else {
+        guard let filtered = self.upstream.filtered(message, envelope, to: self.message, depth: depth) else {
             self.fail(self.protocolFailure("the list of tools cannot be read", "bad_json", executed: .yes))
             return nil
         }

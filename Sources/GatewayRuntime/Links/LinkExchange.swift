@@ -173,7 +173,7 @@ final class LinkExchange: CallerExchange {
         }
         if self.message.method == .toolsList {
             let depth = self.gateway.limits.jsonDepth
-            guard let filtered = self.upstream.filtered(answer, envelope, depth: depth) else {
+            guard let filtered = self.upstream.filtered(answer, envelope, to: self.message, depth: depth) else {
                 return self.fail(
                     GatewayError(
                         .upstreamProtocol,

@@ -51,6 +51,15 @@ enum AnswerReader {
         return (severity, level.range)
     }
 
+    /// `params.cursor` of a request for a page of a list; nil for the first page.
+    static func cursor(of envelope: Envelope, in message: ByteBuffer) -> String? {
+        let bytes = message.readableBytesUInt8Span
+        guard let params = envelope.params,
+            let cursor = Self.member("cursor", at: params.lowerBound, in: bytes)?.string?.decoded(in: bytes)
+        else { return nil }
+        return cursor.isEmpty ? nil : cursor
+    }
+
     /// `result._meta["io.modelcontextprotocol/subscriptionId"]`, at the end of `subscriptions/listen`.
     static func subscriptionID(of envelope: Envelope, in message: ByteBuffer) -> Range<Int>? {
         let bytes = message.readableBytesUInt8Span

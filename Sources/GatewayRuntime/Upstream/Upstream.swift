@@ -112,6 +112,8 @@ package final class Upstream: Sendable {
     let admission: UpstreamAdmission
     /// What its tools want said in headers, where nobody but the gateway can check that it is.
     let parameters = AdvertisedParameters()
+    /// Which tools are hidden; nil: none.
+    package let toolFilter: ToolFilterWatch?
     private let knowledge = Mutex(UpstreamEras())
     private let verdict = Atomic<UInt8>(UpstreamVerdict.none.rawValue)
     /// Which transport a server turned out to speak whose configuration names none.
@@ -142,6 +144,9 @@ package final class Upstream: Sendable {
         self.configuration = configuration
         self.metrics = UpstreamMetrics(metrics, server: configuration.name)
         self.logger = logger
+        self.toolFilter = configuration.toolFilter.map {
+            ToolFilterWatch($0, upstream: configuration.name, logger: logger)
+        }
         self.limits = listener.limits
         self.identity = GatewayIdentity(name: listener.name, version: listener.version)
         self.transport =
