@@ -34,18 +34,27 @@ package enum ConfigurationLoader {
             return LoadResult(understood: nil, findings: findings.sorted, sourceName: sourceName)
         }
         var findings = reader.findings
+        let literalSecret = LiteralSecretSearch.first(in: root).map { DocumentPlace($0) }
         if options.expandsEnvironment {
             var expansion = EnvironmentExpansion(environment: environment, findings: findings)
             root = expansion.expand(root)
             findings = expansion.findings
         }
         var check = DocumentCheck(findings: findings)
-        let document = check.fit(root, to: .object(.root))
+        let document = check.fitDocument(root, to: .object(.root))
         guard !document.isUnread else {
             return LoadResult(understood: nil, findings: check.findings.sorted, sourceName: sourceName)
         }
         var builder = SnapshotBuilder(environment: environment, findings: check.findings)
         let snapshot = builder.build(document)
-        return LoadResult(understood: snapshot, findings: builder.findings.sorted, sourceName: sourceName)
+        let address = (document["mcpProxy"] ?? document["server"])?["addr"]
+        return LoadResult(
+            understood: snapshot,
+            findings: builder.findings,
+            sourceName: sourceName,
+            address: address.map { DocumentPlace($0) },
+            literalSecret: literalSecret,
+            mentions: builder.mentions
+        )
     }
 }

@@ -14,11 +14,15 @@ extension Finding {
         case keyCase = "key-case"
         case wrongType = "wrong-type"
         case missingKey = "missing-key"
+        case restrictionIgnored = "restriction-ignored"
+        case foreignKey = "foreign-key"
+        case clientKey = "client-key"
 
         // Environment variables.
         case badExpansion = "bad-expansion"
         case variableNotJSON = "variable-not-json"
         case variableUnset = "variable-unset"
+        case keyNotExpanded = "key-not-expanded"
 
         // Values.
         case invalidValue = "invalid-value"
@@ -89,6 +93,13 @@ extension Finding {
         // The file itself.
         case unreadable
         case fileReadableByOthers = "file-readable-by-others"
+
+        // The machine.
+        case unusableFile = "unusable-file"
+        case unusableDirectory = "unusable-directory"
+        case unusableProgram = "unusable-program"
+        case tildeNotExpanded = "tilde-not-expanded"
+        case proxyNotPassed = "proxy-not-passed"
     }
 }
 
@@ -99,18 +110,21 @@ extension Finding.Code {
         case .syntax, .badEncoding, .tooLarge, .tooDeep, .duplicateKey, .wrongType, .missingKey, .badExpansion,
             .variableNotJSON, .invalidValue, .outOfRange, .invalidDuration, .invalidSize, .invalidURL,
             .invalidAddress, .invalidHeader, .forbiddenHeader, .invalidToken, .emptySecuritySetting,
-            .conflictingKeys, .notInheritable, .invalidName, .routeConflict, .rotationWithoutTokens,
-            .noUsableToken, .invalidProxy, .environmentProxyInvalid, .unreadable:
+            .conflictingKeys, .notInheritable, .restrictionIgnored, .invalidName, .routeConflict,
+            .rotationWithoutTokens,
+            .noUsableToken, .invalidProxy, .environmentProxyInvalid, .unreadable, .unusableFile:
             .error
-        case .unknownKey, .keyCase, .variableUnset, .durationUnit, .noEffect, .noServers, .commandLine,
+        case .unknownKey, .keyCase, .variableUnset, .keyNotExpanded, .durationUnit, .noEffect, .noServers, .commandLine,
             .oauthNotBuilt, .deprecatedV1, .ignoredV1, .openGateway, .openServer, .authTokensSentUpstream,
             .tokenWhitespace, .tokenScheme, .emptyToolFilter, .authorizationForwarded, .headerNotForwarded,
             .emptyTokenList, .tokenSkipped, .duplicateToken, .rotationModeDefault, .authorizationOverridden,
             .headerIgnored, .clearTextCredentials, .tlsNotVerified, .metadataAddress,
             .proxyTypeOverrides, .proxyCredentialsTwice, .proxyPathIgnored, .proxyEmptyPassword, .proxySeesToken,
-            .environmentProxyDiscarded, .noProxyEntryIgnored, .fileReadableByOthers:
+            .environmentProxyDiscarded, .noProxyEntryIgnored, .fileReadableByOthers, .unusableDirectory,
+            .unusableProgram:
             .warning
-        case .maxRetriesCapped, .proxyDefaultPort, .proxyLocalDNS:
+        case .maxRetriesCapped, .proxyDefaultPort, .proxyLocalDNS, .foreignKey, .clientKey, .tildeNotExpanded,
+            .proxyNotPassed:
             .info
         }
     }

@@ -2,16 +2,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
 extension Finding {
-    /// The configuration file, or a file that it names, can be read by others than its owner (faults.md S2.1).
+    /// The configuration file can be read by others than its owner, and has a secret in it (faults.md S2.1).
     ///
-    /// Made by whoever can look at the file; `path` is the key that names it, empty for the configuration itself.
-    package static func fileReadableByOthers(path: String = "") -> Finding {
-        Finding(
-            code: .fileReadableByOthers,
-            path: path,
-            line: 1,
-            column: 1,
-            message: "the file can be read by its group or by everybody, and may hold secrets; chmod 600 keeps them"
+    /// Made by whoever can look at the file; `secret` is where the first one stands.
+    package static func fileReadableByOthers(secret: DocumentPlace) -> Finding {
+        secret.finding(
+            .fileReadableByOthers,
+            "others can read this file, and here it spells out a secret; chmod 600 keeps it, or write ${VARIABLE} instead"
         )
     }
 

@@ -13,12 +13,54 @@ package struct LoadResult: Sendable {
     package let findings: [Finding]
     /// The name under which findings are shown: a path or a URL without its secrets.
     package let sourceName: String
+    /// Where the address to listen on is written; nil if it is not.
+    package private(set) var address: DocumentPlace?
+    /// The first secret that is spelt out instead of being left to a variable; nil if there is none.
+    package private(set) var literalSecret: DocumentPlace?
+    private var mentions = Mentions()
 
     package init(understood: GatewaySnapshot?, findings: [Finding], sourceName: String) {
         self.snapshot = findings.contains { $0.severity == .error } ? nil : understood
         self.understood = understood
         self.findings = findings
         self.sourceName = sourceName
+    }
+
+    init(
+        understood: GatewaySnapshot?,
+        findings: FindingList,
+        sourceName: String,
+        address: DocumentPlace?,
+        literalSecret: DocumentPlace?,
+        mentions: Mentions
+    ) {
+        self.init(understood: understood, findings: findings.sorted, sourceName: sourceName)
+        self.address = address
+        self.literalSecret = literalSecret
+        self.mentions = mentions
+    }
+
+    /// The same with these findings, in the order of the document.
+    package func with(findings: [Finding]) -> LoadResult {
+        var list = FindingList()
+        for finding in findings { list.add(finding) }
+        return LoadResult(
+            understood: self.understood,
+            findings: list,
+            sourceName: self.sourceName,
+            address: self.address,
+            literalSecret: self.literalSecret,
+            mentions: self.mentions
+        )
+    }
+
+    /// The same with what is wrong with the files, directories and programs that it names, on this machine.
+    ///
+    /// `environment` as in the load.
+    package func checked(on machine: some Machine, environment: [String: String]) -> LoadResult {
+        var check = MachineCheck(machine, environment: environment)
+        check.check(self.mentions)
+        return check.findings.isEmpty ? self : self.with(findings: self.findings + check.findings)
     }
 
     /// The gravest severity found; nil without findings.

@@ -24,13 +24,13 @@ package struct Dialer: Sendable {
 
     /// Reads the certificates that `tls` names.
     ///
-    /// - Throws: `NIOSSLError` or an I/O error if a file cannot be used.
+    /// - Throws: ``TLSFileError`` if a file cannot be used.
     package init(
         origin: WebOrigin,
         tls: TLSClientConfiguration,
         route: OutboundProxyRoute? = nil,
         timeout: Duration
-    ) throws {
+    ) throws(TLSFileError) {
         self.origin = origin
         self.route = route
         self.timeout = TimeAmount(timeout)
@@ -42,7 +42,7 @@ package struct Dialer: Sendable {
         }
         var configuration = try TLSConfiguration.gateway(tls)
         if self.certifiedAddress != nil { configuration.certificateVerification = .noHostnameVerification }
-        self.tls = try NIOSSLContext(configuration: configuration)
+        self.tls = try NIOSSLContext.gateway(configuration, of: tls)
     }
 
     /// The name that the certificate of a host must have; nil for an address.
@@ -131,14 +131,16 @@ extension NIOSSLCertificate {
 
 extension TLSConfiguration {
     /// Our client side of TLS: 1.2 and above, the system's roots plus the configured ones (faults S5.3).
-    static func gateway(_ tls: TLSClientConfiguration) throws -> TLSConfiguration {
+    static func gateway(_ tls: TLSClientConfiguration) throws(TLSFileError) -> TLSConfiguration {
         var configuration = TLSConfiguration.makeClientConfiguration()
         configuration.minimumTLSVersion = .tlsv12
         configuration.applicationProtocols = ["http/1.1"]
-        if let caFile = tls.caFile { configuration.additionalTrustRoots = [.file(caFile)] }
+        if let caFile = tls.caFile {
+            configuration.additionalTrustRoots = [.certificates(try TLSFiles.certificates(.caFile, caFile))]
+        }
         if let certFile = tls.certFile, let keyFile = tls.keyFile {
-            configuration.certificateChain = try NIOSSLCertificate.fromPEMFile(certFile).map { .certificate($0) }
-            configuration.privateKey = .privateKey(try NIOSSLPrivateKey(file: keyFile, format: .pem))
+            configuration.certificateChain = try TLSFiles.certificates(.certFile, certFile).map { .certificate($0) }
+            configuration.privateKey = .privateKey(try TLSFiles.privateKey(keyFile))
         }
         if tls.isInsecure { configuration.certificateVerification = .none }
         return configuration

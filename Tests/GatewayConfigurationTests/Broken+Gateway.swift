@@ -115,6 +115,26 @@ extension Broken {
         .extra(.emptySecuritySetting, "options.authTokens[1]", #""options": {"authTokens": ["t", ▶" "]}"#),
         .extra(.emptySecuritySetting, "options.proxy", #""options": {"proxy": ▶""}"#),
         .extra(.wrongType, "options.authTokens", #""options": {"authTokens": ▶"t"}"#),
+        .extra(.restrictionIgnored, "oauth2", #"▶"oauth2": {"enabled": true, "users": []}"#),
+        .extra(.restrictionIgnored, "OAuth2", #"▶"OAuth2": {"users": [{"username": "u"}]}"#),
+        .extra(.restrictionIgnored, "authTokens", #"▶"authTokens": ["t"]"#),
+        .extra(.restrictionIgnored, "globalAuthTokens", #"▶"globalAuthTokens": ["t"]"#),
+        .extra(.restrictionIgnored, "apiKey", #"▶"apiKey": "t""#),
+        .extra(.restrictionIgnored, "tls", #"▶"tls": {"certFile": "c"}"#),
+        .extra(.restrictionIgnored, "allowedIPs", #"▶"allowedIPs": ["10.0.0.0/8"]"#),
+        .extra(.restrictionIgnored, "toolFilter", #"▶"toolFilter": {"mode": "block", "list": ["a"]}"#),
+        .extra(.restrictionIgnored, "disabledTools", #"▶"disabledTools": ["a"]"#),
+        .extra(.restrictionIgnored, "enabled", #"▶"enabled": false"#),
+        .extra(.restrictionIgnored, "proxy", #"▶"proxy": "http://p:1""#),
+        .extra(.restrictionIgnored, "options.oauth2", #""options": {▶"oauth2": {"users": []}}"#),
+        .extra(.restrictionIgnored, "options.authToken", #""options": {▶"authToken": "t"}"#),
+        .extra(.restrictionIgnored, "options.excludeTools", #""options": {▶"excludeTools": ["a"]}"#),
+        Broken(
+            .restrictionIgnored,
+            "oauth2",
+            "{\"mcpProxy\": {\(place), \(identity)}, ▶\"oauth2\": {\"users\": [1]}}"
+        ),
+        .extra(.missingKey, "options.proxy.url", schema: false, #""options": {"proxy": ▶{"type": "socks5h"}}"#),
     ]
 
     /// Errors about a missing key stand at the brace of its object, which the marker cannot be put before.

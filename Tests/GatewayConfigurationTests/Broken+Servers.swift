@@ -95,6 +95,22 @@ extension Broken {
         .server(.invalidValue, "inheritEnv[0]", schema: false, #""command": "c", "inheritEnv": [▶"*"]"#),
         .server(.wrongType, "options", "\(url), \"options\": ▶[]"),
         .server(.wrongType, "oauth", "\(url), \"oauth\": ▶true"),
+        .server(.wrongType, "disabled", "\(url), \"disabled\": ▶\"true\""),
+        .server(.wrongType, "excludeTools", "\(url), \"excludeTools\": ▶{\"a\": true}"),
+        .server(
+            .conflictingKeys,
+            "excludeTools",
+            schema: false,
+            "\(url), \"includeTools\": [\"a\"], \"excludeTools\": ▶[\"b\"]"
+        ),
+        .server(.duplicateKey, "disabledTools", "\(url), \"excludeTools\": [\"a\"], ▶\"disabledTools\": [\"b\"]"),
+        .server(.restrictionIgnored, "authTokens", "\(url), ▶\"authTokens\": [\"t\"]"),
+        .server(.restrictionIgnored, "toolFilter", "\(url), ▶\"toolFilter\": {\"mode\": \"block\"}"),
+        .server(.restrictionIgnored, "isolation", "\(url), ▶\"isolation\": \"session\""),
+        .server(.restrictionIgnored, "proxy", "\(url), ▶\"proxy\": \"http://p:1\""),
+        .server(.restrictionIgnored, "sandboxEnabled", "\(url), ▶\"sandboxEnabled\": true"),
+        .server(.restrictionIgnored, "disabledPrompts", "\(url), ▶\"disabledPrompts\": [\"p\"]"),
+        .server(.restrictionIgnored, "enabeld", "\(url), ▶\"enabeld\": false"),
     ]
 
     /// A missing key is reported at the brace of the server, which is at the end of line 3.

@@ -149,4 +149,28 @@ import Testing
         #expect((result.snapshot != nil) == loads)
         #expect(result.codes == (loads ? [] : ["too-large"]))
     }
+
+    @Test(
+        "A variable in a key stays as it is, and a line says so",
+        arguments: [
+            (#""headers": {"X-${A}": "1"}"#, ["key-not-expanded", "invalid-header"]),
+            (#""headers": {"X-$A": "1"}"#, ["key-not-expanded"]), (#""headers": {"X-$UNSET": "1"}"#, []),
+            (#""headers": {"$": "1", "a$$b": "2"}"#, []),
+        ]
+    )
+    func keys(members: String, codes: [String]) {
+        let result = load(document(server: "\"url\": \"https://h/\", \(members)"), environment: Self.environment)
+        #expect(result.codes == codes)
+    }
+
+    @Test("A name of a server with a variable in it makes no route, and the message says why")
+    func serverName() throws {
+        let text = document(server: #""url": "https://h/""#).replacing("\"one\"", with: "\"fetch/${A}\"")
+        let result = load(text, environment: Self.environment)
+        let finding = try #require(result.findings.first)
+        #expect(result.codes == ["invalid-name"])
+        #expect(finding.message.contains("variables are not expanded in keys"))
+        let plain = load(text.replacing("${A}", with: "$A"), environment: Self.environment)
+        #expect(plain.codes == ["key-not-expanded"] && plain.snapshot?.upstreams.first?.name == "fetch/$A")
+    }
 }

@@ -12,7 +12,7 @@ import Testing
         arguments: [
             ("transportTyp", "transportType"), ("header", "headers"), ("type", "transportType"), ("URI", "url"),
             ("uri", "url"), ("authTokens", "options.authTokens"), ("toolfilter", "options.toolFilter"),
-            ("caFile", "tls.caFile"), ("disabled", "options.disabled"), ("something", nil), ("opitons", "options"),
+            ("caFile", "tls.caFile"), ("something", nil), ("opitons", "options"),
         ] as [(String, String?)]
     )
     func unknown(key: String, meant: String?) throws {

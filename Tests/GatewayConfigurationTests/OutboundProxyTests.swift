@@ -208,12 +208,30 @@ import Testing
     @Test(
         "What means nothing beside the rest is said to have no effect",
         arguments: [
-            #"{"useEnv": false, "type": "http"}"#, #"{"auth": {"username": "u"}}"#,
+            #"{"useEnv": false, "type": "http"}"#, #"{"useEnv": true, "auth": {"username": "u"}}"#,
             #"{"url": "http://h:1", "tls": {}}"#,
             #"{"url": "socks5h://h:1", "tunnel": "never"}"#, #"{"noProxy": []}"#,
         ]
     )
     func noEffect(json: String) {
         #expect(self.proxy(json).codes == ["no-effect"])
+    }
+
+    @Test("An object without a url inherits none: it is refused, and says so, at a server and for all of them")
+    func nameless() throws {
+        let gateway = #", "options": {"proxy": "http://p:1"}"#
+        let own = document(server: #""url": "https://h/", "options": {"proxy": {"type": "socks5h"}}"#, gateway: gateway)
+        let result = load(own)
+        let finding = try #require(result.findings.first)
+        #expect(result.snapshot == nil && result.codes == ["missing-key"])
+        #expect(finding.path == "mcpServers.one.options.proxy.url")
+        #expect(finding.message.contains("past the proxy") && finding.message.contains("inherits nothing"))
+        let inherited = #", "options": {"proxy": {"auth": {"username": "CANARY"}}}"#
+        for server in [
+            #""url": "https://h/""#, #""command": "c""#, #""url": "https://h/", "options": {"proxy": false}"#,
+        ] {
+            let result = load(document(server: server, gateway: inherited))
+            #expect(result.snapshot == nil && result.findings.map(\.path) == ["mcpProxy.options.proxy.url"])
+        }
     }
 }

@@ -22,7 +22,7 @@ import Darwin
         "GatewayModel/OutboundProxy.swift": "makes the login for the proxy that it is for",
         "GatewayTransport/OutboundProxy/ProxyHandshakeHandler.swift": "sends the login to the proxy that it is for",
         "GatewayTransport/ConfigurationFetch.swift": "sends --http-headers to the URL that they are for",
-        "GatewayStdio/ChildEnvironment.swift": "gives a child the variables that are configured for it",
+        "GatewayModel/ChildEnvironment.swift": "gives a child the variables that are configured for it",
         "GatewayObservability/Redaction/LoadedSecrets.swift": "tells secret values from plain ones",
     ]
 

@@ -46,7 +46,13 @@ extension SnapshotBuilder {
             outboundProxy: selection.proxy
         )
         self.warnAboutTarget(upstream, at: urlNode, isStarted: draft.isStarted)
-        if draft.isStarted { self.report(selection, of: upstream, draft: draft, at: urlNode) }
+        if draft.isStarted {
+            self.report(selection, of: upstream, draft: draft, at: urlNode)
+            if url.origin.scheme == .https { self.mentions.add(tls, at: node["tls"]) }
+            if let proxy = selection.proxy, proxy.kind == .https, case .proxy(_, .proxyURL) = selection.outcome {
+                self.mentions.add(proxy.tls, at: draft.settings.proxy?.node["tls"])
+            }
+        }
         return upstream
     }
 

@@ -22,12 +22,30 @@ extension SnapshotBuilder {
     mutating func outboundProxy(_ node: Node) -> OutboundProxyReading {
         if node.boolean == false { return OutboundProxyReading(node: node, configuration: .direct) }
         if let url = node.string != nil ? node : node["url"] { return self.explicitProxy(url: url, of: node) }
+        if self.asksForNamelessProxy(node) { return OutboundProxyReading(node: node, configuration: .direct) }
         for key in ["type", "auth", "noProxy", "tunnel", "tls"] {
             guard let node = node[key] else { continue }
             self.findings.add(.noEffect, at: node, "this has no effect without a url")
         }
         let usesEnvironment = node["useEnv"]?.boolean
         return OutboundProxyReading(node: node, configuration: usesEnvironment == false ? .direct : .environment)
+    }
+
+    /// Whether an object says how to speak to a proxy and not to which one, nor that the environment decides: without it the
+    /// connection would be a direct one (contract §0, U21).
+    private mutating func asksForNamelessProxy(_ node: Node) -> Bool {
+        guard node["useEnv"] == nil else { return false }
+        let known = ["auth", "type", "tunnel", "tls"].filter { node[$0] != nil }
+        let asking = known.isEmpty ? node.unknownKeys : known
+        guard let key = asking.first else { return false }
+        self.findings.add(
+            .missingKey,
+            path: node.path.appending(key: "url"),
+            position: node.position,
+            "\(known.isEmpty ? "there is a key" : key) but no url, so the connection would go past the proxy; write the url (an object"
+                + " inherits nothing), or \"useEnv\": true for the proxy of the environment, or false for none"
+        )
+        return true
     }
 
     /// A proxy that the configuration names, as text or as an object (`whole`).

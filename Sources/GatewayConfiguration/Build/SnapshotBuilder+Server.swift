@@ -39,7 +39,7 @@ extension SnapshotBuilder {
         if node.isUnread { return nil }
         let options = node["options"]
         let isStdio = self.isStdio(node)
-        let isDisabled = options?["disabled"]?.boolean == true
+        let isDisabled = self.isLeftOut(node, options: options)
         let isRefused = !isDisabled && isStdio == false && node["oauth"] != nil
         if isRefused, let oauth = node["oauth"] {
             self.findings.add(
@@ -76,7 +76,7 @@ extension SnapshotBuilder {
         upstream.panicIfInvalid = draft.settings.panicIfInvalid
         upstream.isLogEnabled = draft.settings.isLogEnabled
         upstream.inboundTokens = draft.settings.inboundTokens ?? []
-        upstream.toolFilter = self.toolFilter(options?["toolFilter"])
+        upstream.toolFilter = self.toolFilter(of: node, options: options)
         upstream.pingInterval = draft.settings.pingInterval
         upstream.autoReconnect = draft.settings.autoReconnect
         upstream.reconnectInterval = draft.settings.reconnectInterval
@@ -96,10 +96,32 @@ extension SnapshotBuilder {
         return route == nil ? nil : upstream
     }
 
+    /// Whether a server is neither started nor routed: any key that says so is enough.
+    private mutating func isLeftOut(_ node: Node, options: Node?) -> Bool {
+        let foreign = [(node["disabled"], true), (node["enabled"], false), (options?["enabled"], false)]
+            .first { $0.0?.boolean == $0.1 }
+        if let place = foreign?.0 {
+            self.findings.add(
+                .foreignKey,
+                at: place,
+                "the server is neither started nor routed, as with options.disabled"
+            )
+        }
+        return foreign != nil || options?["disabled"]?.boolean == true
+    }
+
     private mutating func route(_ member: Node.Member) -> String? {
         do {
             return try ServerRoute.make(of: member.key)
         } catch {
+            if member.key.contains("${") {
+                self.findings.add(
+                    .invalidName,
+                    at: member,
+                    "variables are not expanded in keys, and this name makes no route as it stands; write it out"
+                )
+                return nil
+            }
             self.findings.add(
                 .invalidName,
                 at: member,

@@ -13,13 +13,15 @@ extension SnapshotBuilder {
         )
         let arguments = (node["args"]?.elements ?? []).compactMap { self.argument($0) }
         let command = node["command"].flatMap { self.command($0, hasArguments: node["args"] != nil) }
-        return StdioUpstreamConfiguration(
+        let program = StdioUpstreamConfiguration(
             command: command ?? "",
             arguments: arguments,
             environment: self.environment(node["env"]),
             workingDirectory: node["cwd"].flatMap { self.path($0) },
             inherited: self.inheritedEnvironment(node["inheritEnv"])
         )
+        if draft.isStarted { self.mentions.add(program, of: draft.name, at: node) }
+        return program
     }
 
     private mutating func command(_ node: Node, hasArguments: Bool) -> String? {

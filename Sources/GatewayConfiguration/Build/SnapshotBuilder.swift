@@ -9,6 +9,8 @@ import GatewayModel
 struct SnapshotBuilder {
     let environment: [String: String]
     var findings: FindingList
+    /// What the servers that are started need of the machine.
+    var mentions = Mentions()
     /// What was said about the environment or an inherited setting, which is said once.
     private var said: Set<String> = []
 

@@ -79,6 +79,9 @@ struct V1Migration {
         if let type = client["type"] {
             members.append(Node.Member(key: "transportType", position: type.position, value: type))
         }
+        for key in KeyTable.clientKeys.map(\.name) {
+            if let value = client[key] { members.append(Node.Member(key: key, position: value.position, value: value)) }
+        }
         let options = ["panicIfInvalid", "logEnabled", "authTokens"].compactMap { key in client[key].map { (key, $0) } }
         members.append(Self.object("options", options, at: client))
         node.value = .object(members)

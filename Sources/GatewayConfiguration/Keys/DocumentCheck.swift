@@ -7,6 +7,18 @@
 /// value that does not fit is `.unread` and has a finding, so that whoever reads on need not say it again.
 struct DocumentCheck {
     var findings: FindingList
+    /// The keys of other programs that mean nothing here, in the order of the document.
+    private var conveniences: [Node.Member] = []
+
+    init(findings: FindingList) {
+        self.findings = findings
+    }
+
+    /// The part of a whole document that has this shape.
+    mutating func fitDocument(_ root: Node, to shape: Shape) -> Node {
+        defer { self.reportConveniences() }
+        return self.fit(root, to: shape)
+    }
 
     /// The part of `node` that has this shape.
     mutating func fit(_ node: Node, to shape: Shape) -> Node {
@@ -115,8 +127,12 @@ struct DocumentCheck {
     private mutating func fitObject(_ node: Node, to table: KeyTable) -> Node {
         var seen: [String: SourcePosition] = [:]
         var kept: [Node.Member] = []
+        var unknown: [String] = []
         for member in node.members ?? [] {
-            guard let key = self.key(of: member, in: table) else { continue }
+            guard let key = self.key(of: member, in: table) else {
+                unknown.append(member.key)
+                continue
+            }
             if let first = seen[key.name] {
                 self.findings.add(
                     .duplicateKey,
@@ -140,6 +156,7 @@ struct DocumentCheck {
         }
         var node = node
         node.value = .object(kept)
+        node.unknownKeys = unknown
         return node
     }
 
@@ -150,15 +167,73 @@ struct DocumentCheck {
             self.findings.add(.keyCase, at: member, "this is read as \(key.name)", suggestion: "\"\(key.name)\"")
             return key
         }
+        let folded = member.key.lowercased()
+        if let name = table.aliases[folded], let key = table[name] { return key }
+        if table.conveniences.contains(folded) {
+            self.conveniences.append(member)
+            return nil
+        }
         let suggestion = table.suggestion(for: member.key)
+        if let advice = table.restrictions[folded], member.restricts {
+            self.findings.add(.restrictionIgnored, at: member, "nobody would keep this restriction: \(advice)")
+            return nil
+        }
+        if let suggestion, suggestion.isRestriction, member.restricts || suggestion.path.hasSuffix("enabled") {
+            self.findings.add(
+                .restrictionIgnored,
+                at: member,
+                "this key is unknown, so nobody would keep what it restricts",
+                suggestion: "\"\(suggestion.path)\""
+            )
+            return nil
+        }
         self.findings.add(
             .unknownKey,
             at: member,
             suggestion == nil
                 ? "this key is unknown and has no effect; known are \(table.keys.map(\.name).joined(separator: ", "))"
                 : "this key is unknown and has no effect",
-            suggestion: suggestion.map { "\"\($0)\"" }
+            suggestion: suggestion.map { "\"\($0.path)\"" }
         )
         return nil
+    }
+
+    /// One line for all keys of a client.
+    private mutating func reportConveniences() {
+        guard let first = self.conveniences.first else { return }
+        var names: [String] = []
+        for member in self.conveniences where !names.contains(member.key) && names.count < 20 {
+            names.append(member.key)
+        }
+        self.findings.add(
+            .clientKey,
+            at: first,
+            "keys of an MCP client, which mean nothing to a gateway and are ignored: \(names.joined(separator: ", "))"
+        )
+    }
+}
+
+extension Node.Member {
+    /// Whether a key that restricts something does so with this value.
+    fileprivate var restricts: Bool {
+        let folded = self.key.lowercased()
+        if folded == "enabled" || KeyTable.clientAliases[folded] == "enabled" { return self.value.boolean == false }
+        guard folded == "options" else { return self.value.isSaid }
+        return self.value.members?.contains { KeyTable.options.key(ignoringCaseOf: $0.key)?.isRestriction == true }
+            == true
+    }
+}
+
+extension Node {
+    /// Whether it says something: it is not null, false, empty, or an object that is switched off.
+    fileprivate var isSaid: Bool {
+        switch self.value {
+        case .null, .boolean(false), .unread: false
+        case .boolean, .number, .variable: true
+        case .string(let text): !text.isEmpty
+        case .array(let elements): !elements.isEmpty
+        case .object(let members):
+            !members.isEmpty && self["enabled"]?.boolean != false && self["disabled"]?.boolean != true
+        }
     }
 }

@@ -17,7 +17,11 @@ extension KeyTable {
             ),
         ],
         misspellings: ["proxy": "mcpProxy", "servers": "mcpServers", "mcp": "mcpProxy"],
-        constraints: [.anyOf(["mcpProxy", "server"])]
+        constraints: [.anyOf(["mcpProxy", "server"])],
+        restrictions: Self.guardRestrictions.filter { name, _ in
+            // What else stands here belongs to the client whose file it was.
+            ["oauth2", "authtokens", "authtoken", "globalauthtokens", "apikey", "apikeys", "toolfilter"].contains(name)
+        }
     )
 
     /// Names that make a route, as far as a regular expression can tell; `ServerRoute` is exact.
@@ -69,7 +73,8 @@ extension KeyTable {
             Key("limits", .object(.limits), "Bounds of the gateway; all on by default."),
             Key("options", .object(.gatewayOptions), "What servers inherit."),
         ],
-        misspellings: ["address": "addr", "baseUrl": "baseURL", "host": "addr", "port": "addr"]
+        misspellings: ["address": "addr", "baseUrl": "baseURL", "host": "addr", "port": "addr"],
+        restrictions: Self.guardRestrictions
     )
 
     /// `mcpProxy.options`: what servers inherit.
@@ -85,7 +90,8 @@ extension KeyTable {
                 "Not here; set it on each server."
             ),
             Key("isolation", .never("it is decided for each server"), "Not here; set it on each server."),
-        ]
+        ],
+        restrictions: Self.guardRestrictions
     )
 
     /// What `mcpProxy.options` and `mcpServers.NAME.options` have in common.
@@ -97,7 +103,12 @@ extension KeyTable {
             "Whether the start fails if this upstream cannot be initialised."
         ),
         Key("logEnabled", .flag, fallback: "false", "Whether calls are written to the access log."),
-        Key("authTokens", .list(.filledSecret), "Tokens that callers must present; `[]` on a server opens it."),
+        Key(
+            "authTokens",
+            .list(.filledSecret),
+            restriction: true,
+            "Tokens that callers must present; `[]` on a server opens it."
+        ),
         Key(
             "pingInterval",
             .duration,
@@ -110,6 +121,7 @@ extension KeyTable {
             "proxy",
             .either([.filledSecret, .off, .object(.outboundProxy)]),
             fallback: "the environment",
+            restriction: true,
             "Outbound proxy: a URL, an object, or false for none."
         ),
     ]

@@ -39,23 +39,32 @@ extension KeyTable {
             Key("tls", .object(.tls), "https urls: how the upstream is verified and who we say we are."),
             Key("oauth", .object(.oauth), "Recognised, not built yet: a server that has it is not started."),
             Key("options", .object(.options), "How the gateway treats this server."),
-        ],
+        ] + Self.clientKeys,
         misspellings: [
             "type": "transportType", "transport": "transportType", "httpUrl": "url", "serverUrl": "url", "uri": "url",
-            "environment": "env", "workingDirectory": "cwd", "arguments": "args", "enabled": "options.disabled",
+            "environment": "env", "workingDirectory": "cwd", "arguments": "args",
         ],
         constraints: [
             .anyOf(["command", "url"]),
             .notTogether(["command", "url"]),
-        ]
+        ],
+        aliases: Self.clientAliases,
+        restrictions: Self.clientRestrictions,
+        conveniences: Self.clientConveniences
     )
 
     /// `mcpServers.NAME.options`.
     static let options = KeyTable(
         title: "Options of an upstream",
         keys: Self.inheritedOptions + [
-            Key("toolFilter", .object(.toolFilter), "Which tools callers see and may call."),
-            Key("disabled", .flag, fallback: "false", "Whether the server is neither started nor routed."),
+            Key("toolFilter", .object(.toolFilter), restriction: true, "Which tools callers see and may call."),
+            Key(
+                "disabled",
+                .flag,
+                fallback: "false",
+                restriction: true,
+                "Whether the server is neither started nor routed."
+            ),
             Key(
                 "forwardHeaders",
                 .list(.text),
@@ -66,11 +75,14 @@ extension KeyTable {
                 "isolation",
                 .choice(["session", "shared"]),
                 fallback: #""shared" for stdio, "session" else"#,
+                restriction: true,
                 "Whether every caller session has its own upstream session or child, or all share one."
             ),
             Key("auth", .object(.credentials), "Tokens for this upstream."),
-        ],
-        misspellings: ["enabled": "disabled", "tokens": "auth.tokens"]
+        ] + Self.clientKeys.filter { $0.name != "disabled" },
+        misspellings: ["tokens": "auth.tokens"],
+        aliases: Self.clientAliases.filter { $0.value != "disabled" },
+        restrictions: Self.clientRestrictions
     )
 
     /// `toolFilter`.
@@ -80,9 +92,15 @@ extension KeyTable {
             Key(
                 "mode",
                 .choice(["allow", "block"], ignoringCase: true),
+                restriction: true,
                 "Whether the list is what is shown or what is hidden."
             ),
-            Key("list", .either([.list(.text), .text]), "Names of tools: an array, or one string with commas."),
+            Key(
+                "list",
+                .either([.list(.text), .text]),
+                restriction: true,
+                "Names of tools, in which `*` stands for any characters: an array, or one string with commas."
+            ),
         ]
     )
 

@@ -14,9 +14,11 @@ extension KeyTable {
                 "globalAuthTokens",
                 .list(.filledSecret),
                 fallback: "[]",
+                restriction: true,
                 "Tokens that callers of any server may present."
             ),
-        ]
+        ],
+        restrictions: Self.guardRestrictions
     )
 
     /// `clients.NAME` of the first version.
@@ -36,15 +38,31 @@ extension KeyTable {
                 "authTokens",
                 .list(.filledSecret),
                 fallback: "[]",
+                restriction: true,
                 "Tokens that callers may present, besides the global ones."
             ),
-        ]
+        ] + Self.clientKeys,
+        aliases: Self.clientAliases,
+        restrictions: Self.clientRestrictions.merging(Self.optionsOfV1) { _, own in own },
+        conveniences: Self.clientConveniences
     )
 
     /// `clients.NAME.config` of the first version.
     static let clientConfigV1 = KeyTable(
         title: "How an upstream is reached (first version)",
-        keys: ["command", "args", "env", "url", "headers", "timeout"].compactMap { Self.server[$0] },
-        constraints: Self.server.constraints
+        keys: ["command", "args", "env", "url", "headers", "timeout"].compactMap { Self.server[$0] } + Self.clientKeys,
+        constraints: Self.server.constraints,
+        aliases: Self.clientAliases,
+        restrictions: Self.clientRestrictions.merging(Self.optionsOfV1) { _, own in own },
+        conveniences: Self.clientConveniences
     )
+
+    /// Keys of the second version that nobody reads in a file of the first one.
+    private static let optionsOfV1: [String: String] = {
+        let advice = "the first version of the file does not have it; write the server into mcpServers"
+        return [
+            "toolfilter": advice, "proxy": advice, "isolation": advice, "options": advice,
+            "authtokens": "callers would come in without a token; it stands beside config, not in it",
+        ]
+    }()
 }

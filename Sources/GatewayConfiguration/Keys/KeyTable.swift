@@ -10,14 +10,25 @@ struct KeyTable: Sendable {
         var isRequired: Bool
         /// What holds where the key is absent, as JSON or in words; nil: nothing.
         var fallback: String?
+        /// Whether it keeps callers or tools out, or says which way a connection goes: one that is misspelt, or stands where
+        /// nobody reads it, is an error and no warning.
+        var isRestriction: Bool
         /// What the key means, in one sentence.
         var summary: String
 
-        init(_ name: String, _ shape: Shape, required: Bool = false, fallback: String? = nil, _ summary: String) {
+        init(
+            _ name: String,
+            _ shape: Shape,
+            required: Bool = false,
+            fallback: String? = nil,
+            restriction: Bool = false,
+            _ summary: String
+        ) {
             self.name = name
             self.shape = shape
             self.isRequired = required
             self.fallback = fallback
+            self.isRestriction = restriction
             self.summary = summary
         }
     }
@@ -29,6 +40,12 @@ struct KeyTable: Sendable {
     var misspellings: [String: String] = [:]
     /// What holds between keys, for the schema.
     var constraints: [Constraint] = []
+    /// What other programs call keys of this table; lower case.
+    var aliases: [String: String] = [:]
+    /// Keys of other programs that restrict something which nobody here restricts, and what to do about it; lower case.
+    var restrictions: [String: String] = [:]
+    /// Keys of other programs that mean nothing to a gateway; lower case.
+    var conveniences: Set<String> = []
 
     /// What holds between keys of one object.
     enum Constraint: Sendable {
@@ -48,13 +65,35 @@ struct KeyTable: Sendable {
         return self.keys.first { $0.name.lowercased() == folded }
     }
 
-    /// What `name` may have been meant to be, as a path from this object; nil if nothing is near.
-    func suggestion(for name: String) -> String? {
-        if let meant = self.misspellings[name] { return meant }
+    /// What a key that is not known may have been meant to be.
+    struct Suggestion {
+        /// As a path from the object that the key stands in.
+        var path: String
+        var isRestriction: Bool
+    }
+
+    /// What `name` may have been meant to be; nil if nothing is near.
+    func suggestion(for name: String) -> Suggestion? {
+        if let meant = self.misspellings[name] {
+            return Suggestion(path: meant, isRestriction: self.isRestriction(meant))
+        }
         for key in self.keys {
             guard case .object(let table) = key.shape else { continue }
-            if let nested = table.key(ignoringCaseOf: name) { return "\(key.name).\(nested.name)" }
+            if let nested = table.key(ignoringCaseOf: name) {
+                return Suggestion(path: "\(key.name).\(nested.name)", isRestriction: nested.isRestriction)
+            }
         }
-        return NearestText.choose(for: name, among: self.keys.map(\.name))
+        guard let near = NearestText.choose(for: name, among: self.keys.map(\.name)) else { return nil }
+        return Suggestion(path: near, isRestriction: self.isRestriction(near))
+    }
+
+    private func isRestriction(_ path: String) -> Bool {
+        var table: KeyTable? = self
+        var key: Key?
+        for name in path.split(separator: ".") {
+            key = table?[String(name)]
+            if case .object(let nested)? = key?.shape { table = nested } else { table = nil }
+        }
+        return key?.isRestriction == true
     }
 }

@@ -32,6 +32,7 @@ struct EnvironmentExpansion {
         case .object(let members):
             node.value = .object(
                 members.map { member in
+                    self.warnAboutKey(member, of: node)
                     var member = member
                     member.value = self.expand(member.value, depth: depth + 1)
                     return member
@@ -41,6 +42,20 @@ struct EnvironmentExpansion {
             node.value = self.parse(variable, at: node, depth: depth)
         }
         return node
+    }
+
+    /// The Go program replaces variables in the whole text, also in keys; here a key stays as it is.
+    private mutating func warnAboutKey(_ member: Node.Member, of node: Node) {
+        guard member.key.contains("$") else { return }
+        let parts = member.key.split(separator: "$", omittingEmptySubsequences: false).dropFirst()
+        let isReference = parts.contains { part in
+            part.hasPrefix("{")
+                || self.environment[String(part.prefix { $0 == "_" || $0.isLetter || $0.isNumber })] != nil
+        }
+        // A name with braces makes no route, and its own finding says why.
+        let isNamed = member.key.contains("{") && ["mcpServers", "clients"].contains(node.path.description)
+        guard isReference, !isNamed else { return }
+        self.findings.add(.keyNotExpanded, at: member, "variables are not expanded in keys; this one stays as it is")
     }
 
     // MARK: Strings

@@ -35,6 +35,8 @@ struct Node: Sendable {
     var value: Value
     var position: SourcePosition
     var path: DocumentPath
+    /// The keys of an object that its table does not have, once it was held against one.
+    var unknownKeys: [String] = []
 
     /// What kind of value it is, for a message.
     var kind: String {

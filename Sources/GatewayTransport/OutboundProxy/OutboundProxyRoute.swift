@@ -35,7 +35,7 @@ package final class OutboundProxyRoute: Sendable {
     ///
     /// `upstream` is the name of the server, for messages; nil where there is none.
     ///
-    /// - Throws: `NIOSSLError` or an I/O error if a file cannot be used.
+    /// - Throws: ``TLSFileError`` if a file cannot be used.
     package init(
         _ proxy: OutboundProxy,
         to origin: WebOrigin,
@@ -43,7 +43,7 @@ package final class OutboundProxyRoute: Sendable {
         upstream: String?,
         agent: String = "mcp-proxy",
         observer: @escaping Observer = { _ in }
-    ) throws {
+    ) throws(TLSFileError) {
         self.proxy = proxy
         self.gate = gate
         self.target = origin.hostPort.authority
@@ -51,7 +51,7 @@ package final class OutboundProxyRoute: Sendable {
         self.agent = agent
         self.observer = observer
         self.mayForward = origin.scheme == .http && !proxy.kind.isSOCKS
-        self.tls = proxy.kind == .https ? try NIOSSLContext(configuration: .gateway(proxy.tls)) : nil
+        self.tls = proxy.kind == .https ? try NIOSSLContext.gateway(.gateway(proxy.tls), of: proxy.tls) : nil
     }
 
     var hasLogin: Bool { self.proxy.username != nil }

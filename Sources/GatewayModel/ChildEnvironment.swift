@@ -1,8 +1,6 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
-package import GatewayModel
-
 // A child is code of somebody else. It gets what a program needs to find its files, its language and its certificates,
 // and what the configuration says it gets; our tokens, proxy settings and everything else that happens to be in our
 // environment it gets only if `inheritEnv` says so (contract §2, faults S12.3).
