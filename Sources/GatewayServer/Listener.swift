@@ -42,14 +42,14 @@ package final class Listener: Sendable {
 
     /// Binds and starts to accept.
     ///
-    /// - Throws: an I/O error if the address cannot be bound.
+    /// - Throws: ``ListenError`` if the address cannot be bound.
     package static func bind(
         _ address: ListenAddress,
         group: any EventLoopGroup,
         loops: [GatewayLoop],
         limits: Limits,
         handler: any RequestHandler
-    ) async throws -> Listener {
+    ) async throws(ListenError) -> Listener {
         let connections = Connections(limits)
         let bootstrap = ServerBootstrap(group: group)
             .serverChannelOption(.backlog, value: 1024)
@@ -75,14 +75,18 @@ package final class Listener: Sendable {
                     try channel.pipeline.syncOperations.addHandler(connection)
                 }
             }
-        let channel =
-            if let host = address.host {
-                try await bootstrap.bind(host: host, port: address.port).get()
-            } else {
-                // Both families where the system has both.
-                try await Self.bindEverywhere(bootstrap, port: address.port)
-            }
-        return Listener(channel, connections)
+        do {
+            let channel =
+                if let host = address.host {
+                    try await bootstrap.bind(host: host, port: address.port).get()
+                } else {
+                    // Both families where the system has both.
+                    try await Self.bindEverywhere(bootstrap, port: address.port)
+                }
+            return Listener(channel, connections)
+        } catch {
+            throw ListenError(error, at: address, holder: PortHolder.describe(port: address.port))
+        }
     }
 
     private static func bindEverywhere(_ bootstrap: ServerBootstrap, port: Int) async throws -> any Channel {

@@ -3,6 +3,7 @@
 """The examples in the documentation are what they say they are."""
 
 import re
+import shutil
 import subprocess
 
 import pytest
@@ -18,10 +19,12 @@ CONFIGURATIONS = [
 
 
 @pytest.mark.parametrize("text", CONFIGURATIONS)
-def test_example_configuration_loads(tmp_path, text):
-    """Every configuration that a reader can copy loads, and only a missing chmod is worth a warning."""
+def test_example_configuration_loads(tmp_path, certificates, text):
+    """Every configuration that a reader can copy loads, where the certificates that it names are there."""
     path = tmp_path / "config.json"
-    path.write_text(text)
+    for name in re.findall(r"/etc/mcp-proxy/([\w-]+\.pem)", text):
+        shutil.copy(certificates / "ca.pem", tmp_path / name)
+    path.write_text(text.replace("/etc/mcp-proxy/", f"{tmp_path}/"))
     path.chmod(0o600)
     names = ("TEAM_TOKEN", "SEARCH_TOKEN", "SEARCH_TOKEN_2", "SEARCH_TOKEN_B", "WIKI_KEY", "PROXY_USER", "PROXY_PASSWORD")
     env = environment(**{name: f"a-token-for-{name.lower()}" for name in names})

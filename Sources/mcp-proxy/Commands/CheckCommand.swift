@@ -21,7 +21,7 @@ struct CheckCommand: AsyncParsableCommand {
     }
 
     static func run(_ options: ConfigurationOptions, isStrict: Bool) async throws {
-        let result = try await options.load()
+        let result = try await options.loadForThisMachine()
         if let snapshot = result.understood {
             Output.print(ConfigurationSummary(snapshot, environment: ProcessSetup.environment).text)
         }

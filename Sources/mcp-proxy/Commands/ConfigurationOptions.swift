@@ -23,6 +23,13 @@ struct ConfigurationOptions: ParsableArguments {
     @Option(name: .long, help: "Time limit for a configuration URL, in seconds or as 10s.")
     var httpTimeout = "10"
 
+    /// Reads and validates, and looks at what the configuration names on this machine; the result may have errors in it.
+    ///
+    /// - Throws: `CommandEnd` if there is nothing to read.
+    func loadForThisMachine() async throws -> LoadResult {
+        try await self.load().checked(on: ThisMachine(), environment: ProcessSetup.environment)
+    }
+
     /// Reads and validates; the result may have errors in it.
     ///
     /// - Throws: `CommandEnd` if there is nothing to read.
@@ -37,10 +44,10 @@ struct ConfigurationOptions: ParsableArguments {
         )
         // What the environment says wrongly may concern the source and servers.
         let said = Set(source.findings.map(\.message))
-        return LoadResult(
-            understood: result.understood,
-            findings: source.findings + result.findings.filter { !said.contains($0.message) },
-            sourceName: result.sourceName
+        let others = result.findings.filter { !said.contains($0.message) }
+        let secret = source.isReadableByOthers ? result.literalSecret : nil
+        return result.with(
+            findings: source.findings + others + (secret.map { [.fileReadableByOthers(secret: $0)] } ?? [])
         )
     }
 }

@@ -18,6 +18,8 @@ struct ConfigurationSource {
     let name: String
     /// What there is to say about the file itself.
     private(set) var findings: [Finding] = []
+    /// Whether it is a file that its group or everybody can read (faults S2.1).
+    let isReadableByOthers: Bool
     private let place: Place
 
     private enum Place {
@@ -38,13 +40,14 @@ struct ConfigurationSource {
         guard options.config.hasPrefix("http://") || options.config.hasPrefix("https://") else {
             self.name = options.config
             self.place = .file(options.config)
-            if let finding = Self.permissionFinding(options.config) { self.findings.append(finding) }
+            self.isReadableByOthers = Self.isReadableByOthers(options.config)
             return
         }
         guard let url = HTTPURL(written: options.config), !url.hasUserInfo else {
             throw .wrongConfiguration("--config: not a URL that can be fetched (no user:password@; use --http-headers)")
         }
         self.name = "\(url.origin)\(url.path)"
+        self.isReadableByOthers = false
         let selection = OutboundProxySelection(.environment, to: url.origin, environment: ProcessSetup.environment)
         if case .unusable(let variable) = selection.outcome {
             throw .wrongConfiguration("--config: \(variable.message(for: url.origin))")
@@ -98,17 +101,9 @@ struct ConfigurationSource {
         code == ENOENT ? "no such file; --config names another" : String(cString: strerror(code))
     }
 
-    /// A configuration has tokens in it: others should not read it (faults S2.1).
-    private static func permissionFinding(_ path: String) -> Finding? {
+    private static func isReadableByOthers(_ path: String) -> Bool {
         var status = stat()
-        guard stat(path, &status) == 0, status.st_mode & 0o044 != 0 else { return nil }
-        return Finding(
-            code: .fileReadableByOthers,
-            path: "",
-            line: 1,
-            column: 1,
-            message: "others can read this file, and it holds tokens: chmod 600"
-        )
+        return stat(path, &status) == 0 && status.st_mode & 0o044 != 0
     }
 
     private static func headers(_ text: String) throws(CommandEnd) -> [(String, Secret)] {

@@ -34,18 +34,21 @@ struct ServeCommand: AsyncParsableCommand {
     func run() async throws {
         if self.checkConfig { return try await CheckCommand.run(self.options, isStrict: false) }
         if self.doctor { throw CommandEnd.cannotRun("doctor: not built yet; use check") }
-        let result = try await self.options.load()
+        let result = try await self.options.loadForThisMachine()
         guard let snapshot = result.snapshot else {
             for finding in result.findings { Output.error(finding.rendered(sourceName: result.sourceName)) }
             throw CommandEnd.wrongConfiguration
         }
+        let address = result.address
+        let place = address.map { "\(result.sourceName):\($0.line):\($0.column): \($0.path): " } ?? ""
         let process = GatewayProcess(
             snapshot,
+            addressSetting: GatewayProcess.AddressSetting(place: place, key: address?.path ?? "mcpProxy.addr"),
             format: LogFormat(rawValue: self.log.logFormat) ?? .automatic(for: 2),
             level: Logger.Level(rawValue: self.log.logLevel) ?? .info,
             threads: self.threads ?? System.coreCount
         )
-        process.log(result.findings)
+        process.log(result.findings, of: result.sourceName)
         try await process.run()
     }
 }

@@ -39,10 +39,11 @@ struct DemoCommand: AsyncParsableCommand {
                 handler: server
             )
         } catch {
-            throw CommandEnd.cannotRun("demo: cannot listen on 127.0.0.1: \(error)")
+            throw CommandEnd.cannotRun("demo: its own MCP server has no port: \(error.reason)")
         }
         let process = GatewayProcess(
             try Self.snapshot(of: server, at: upstream.address?.port ?? 0, port: self.port),
+            addressSetting: GatewayProcess.AddressSetting(place: "demo: ", key: "--port"),
             format: .automatic(for: 2),
             level: .warning,
             threads: 1

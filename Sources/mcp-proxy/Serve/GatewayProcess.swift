@@ -7,6 +7,8 @@ import GatewayObservability
 import GatewayRuntime
 import GatewayServer
 import GatewayStdio
+import GatewayTransport
+import GatewayWire
 import Logging
 import NIOCore
 import NIOPosix
@@ -16,15 +18,31 @@ import ServiceLifecycle
 ///
 /// The composition root.
 struct GatewayProcess {
+    /// Where the address to listen on was chosen, for whoever has to choose another.
+    struct AddressSetting {
+        /// File, line and key as the beginning of a message; empty if there is no file.
+        let place: String
+        /// The key or option.
+        let key: String
+    }
+
     private let snapshot: GatewaySnapshot
+    private let addressSetting: AddressSetting
     private let threads: Int
     private let format: LogFormat
     private let output: LogOutput
     private let sink: DescriptorLogSink
     private let logger: Logger
 
-    init(_ snapshot: GatewaySnapshot, format: LogFormat, level: Logger.Level, threads: Int) {
+    init(
+        _ snapshot: GatewaySnapshot,
+        addressSetting: AddressSetting,
+        format: LogFormat,
+        level: Logger.Level,
+        threads: Int
+    ) {
         self.snapshot = snapshot
+        self.addressSetting = addressSetting
         self.threads = threads
         self.format = format
         self.sink = DescriptorLogSink()
@@ -34,16 +52,15 @@ struct GatewayProcess {
     }
 
     /// What there is to say about the configuration goes to the log.
-    func log(_ findings: [Finding]) {
+    func log(_ findings: [Finding], of sourceName: String) {
         for finding in findings {
-            self.logger.log(
-                level: finding.severity == .info ? .info : .warning,
-                "configuration",
-                metadata: [
-                    "code": "\(finding.code.rawValue)", "path": "\(finding.path)",
-                    "line": "\(finding.line)", "column": "\(finding.column)", "detail": "\(finding.message)",
-                ]
-            )
+            var metadata: Logger.Metadata = [
+                "code": "\(finding.code.rawValue)", "file": "\(sourceName)", "path": "\(finding.path)",
+                "line": "\(finding.line)", "column": "\(finding.column)", "detail": "\(finding.message)",
+            ]
+            if let suggestion = finding.suggestion { metadata["suggestion"] = "\(suggestion)" }
+            let level: Logger.Level = finding.severity == .info ? .info : .warning
+            self.logger.log(level: level, "configuration", metadata: metadata)
         }
     }
 
@@ -75,7 +92,7 @@ struct GatewayProcess {
             )
             handler = try GatewayHandler(gateway)
         } catch {
-            throw CommandEnd.wrongConfiguration("tls: a certificate or key file cannot be used: \(error)")
+            throw CommandEnd.wrongConfiguration(Self.text(setUpError: error))
         }
         // Before anybody can know that it runs, so that a signal always means a stop in order.
         let signals = await SignalWatch(self.logger)
@@ -89,10 +106,8 @@ struct GatewayProcess {
                 handler: handler
             )
         } catch {
-            let address = snapshot.listener.address
-            throw CommandEnd.cannotRun(
-                "mcpProxy.addr: cannot listen on \(address.host ?? ""):\(address.port): \(error)"
-            )
+            let setting = self.addressSetting
+            throw CommandEnd.cannotRun("\(setting.place)\(error.message(setting: setting.key))")
         }
         if let address = listener.address {
             self.announce(address, gateway)
@@ -106,6 +121,16 @@ struct GatewayProcess {
         let isAtRest = gateway.held.exchanges == 0
         assert(!isAtRest || gateway.buffers.bytes == 0, "\(gateway.buffers.bytes) bytes were never given back")
         #endif
+    }
+
+    /// What keeps the gateway from being set up, in words; the files were looked at before, but may have changed since.
+    private static func text(setUpError error: any Error) -> String {
+        switch error {
+        case let error as TLSFileError: "tls.\(error.key.rawValue): \(error.file) \(error.reason)"
+        case let collision as RouteTable.Collision:
+            "mcpServers: two servers have the path \(collision.path); rename one"
+        default: "the gateway cannot be set up; this is a fault of it, please report it"
+        }
     }
 
     /// The process that ends our children if we cannot, where there are any.
@@ -146,7 +171,11 @@ struct GatewayProcess {
         do {
             try await services.run()
         } catch {
-            throw CommandEnd.cannotRun("stopped: \(error)")
+            // What a library says in its own terms is for a report, not for whoever reads the last line.
+            self.logger.debug("stopped by a fault of its own", error: error)
+            throw CommandEnd.cannotRun(
+                "stopped: a part of the gateway ended by itself; this is a fault of it, please report it"
+            )
         }
         if let name = failure.upstream {
             throw CommandEnd.cannotRun("mcpServers.\(name): cannot be initialised, and options.panicIfInvalid is set")
@@ -180,14 +209,24 @@ struct GatewayProcess {
     }
 
     /// Callers' connections, our own, and children have to fit (faults S10.9).
+    ///
+    /// Most systems allow a little less than the default, which nobody needs to know; it matters where it is little, or less
+    /// than what somebody asked for.
     private func fitToFileLimit(_ snapshot: inout GatewaySnapshot) {
         let available = ProcessSetup.raiseFileLimit()
+        let wanted = snapshot.listener.limits.connections
         let fitting = DescriptorBudget(snapshot).connections(of: available)
-        guard snapshot.listener.limits.connections > fitting else { return }
-        self.logger.warning(
-            "limits.connections lowered to what the limit of open files allows",
-            metadata: ["connections": "\(fitting)", "open_files": "\(available)"]
-        )
+        guard wanted > fitting else { return }
         snapshot.listener.limits.connections = fitting
+        let isWorthReading = wanted != Limits().connections || fitting < 1_000
+        self.logger.log(
+            level: isWorthReading ? .warning : .debug,
+            "limits.connections lowered to what the limit of open files allows",
+            metadata: [
+                "connections": "\(fitting)", "wanted": "\(wanted)", "open_files": "\(available)",
+                "detail":
+                    "raise the limit of open files: LimitNOFILE= in a unit, --ulimit nofile= for a container, ulimit -n",
+            ]
+        )
     }
 }
