@@ -396,6 +396,25 @@ async def test_home_moves_twice(pool, tokens):
         assert sorted(tokens.sends("logging/setLevel").split()) == ["A", "A", "B", "C"]
 
 
+async def test_many_subscriptions_are_replayed_a_few_at_a_time(pool, tokens):
+    """The new home hears of all that the caller subscribed to, and not of all at once."""
+    gateway = pool("A B", FAILOVER)
+    caller = await Caller.open(gateway, "pool")
+    uris = [f"memo://{n}" for n in range(30)]
+    for uri in uris:
+        await request(caller, "resources/subscribe", {"uri": uri})
+    tokens.script(A=401, B={"resources/subscribe": {"ms": 100}, "*": 200})
+    assert await echo(caller) == "hello"
+
+    def replayed():
+        return [entry for entry in tokens.journal("resources/subscribe") if entry["token"] == "B"]
+
+    await until("all are said again", lambda: len(replayed()) == len(uris))
+    assert {json.loads(entry["body"])["params"]["uri"] for entry in replayed()} == set(uris)
+    times = [entry["t"] for entry in replayed()]
+    assert all(times[n + 8] - times[n] > 0.09 for n in range(len(times) - 8)), "eight at a time"
+
+
 async def test_unsubscribed_is_not_replayed(pool, tokens):
     """The new home hears of what the caller wants now, not of what it once wanted."""
     gateway, caller, _, wire = await at_home(pool, tokens)

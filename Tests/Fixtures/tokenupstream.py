@@ -189,7 +189,9 @@ class Upstream:
                 session = None
             elif session not in self.sessions:
                 entry["status"] = 404 if session else 400
-                return self.reply(writer, entry["status"], json.dumps(error(message, "no such session")), {})
+                # As the SDKs of Python say it: the error is not about the message.
+                text = json.dumps(error({"id": "server-error"}, "no such session"))
+                return self.reply(writer, entry["status"], text, {})
             elif self.sessions[session] != token:
                 entry["status"] = 403
                 return self.reply(writer, 403, json.dumps(error(message, "session user mismatch")), {})
