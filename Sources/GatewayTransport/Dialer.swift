@@ -94,12 +94,14 @@ package struct Dialer: Sendable {
             defer { connection.callOuts.end() }
             // First the one that hears of it when TLS fails at once.
             try pipeline.addHandler(connection)
-            if let tls { try pipeline.addHandler(self.tlsHandler(tls), position: .before(connection)) }
+            let handler = try self.tls.map { try self.tlsHandler($0) }
+            // It may fail at once, and then the connection must know it.
+            connection.dialed(handler)
+            if let handler { try pipeline.addHandler(handler, position: .before(connection)) }
         } catch {
             channel.close(promise: nil)
             return connection.dialFailed(TransportError(dialling: error))
         }
-        connection.dialed(isTLS: self.tls != nil)
     }
 
     /// TLS with the upstream.

@@ -32,8 +32,9 @@ extension TransportError {
         return error.errnoCode == EMFILE || error.errnoCode == ENFILE
     }
 
-    /// Sorts what NIO and BoringSSL say about a failed dial.
-    init(dialling error: any Error) {
+    /// Sorts what NIO and BoringSSL say about a failed dial; `certificate` is what is wrong with the one that was refused, if
+    /// that is known.
+    init(dialling error: any Error, certificate: CertificateFault? = nil) {
         switch error {
         case let error as NIOConnectionError:
             let failures = error.connectionErrors.map(\.error)
@@ -42,7 +43,9 @@ extension TransportError {
             } else if failures.contains(where: Self.isDescriptors) {
                 self = .noDescriptors
             } else if failures.contains(where: { ($0 as? IOError)?.errnoCode == ECONNREFUSED }) {
-                self.init(.connectRefused, "connection refused", progress: .nothing)
+                let place = HostPort(host: error.host, port: error.port, isIPv6Literal: error.host.contains(":"))
+                    .authority
+                self.init(.connectRefused, "nothing listens at \(place): connection refused", progress: .nothing)
             } else if failures.contains(where: { $0 is ChannelError }) {
                 self.init(.connectTimeout, "no connection within the connect timeout", progress: .nothing)
             } else {
@@ -57,14 +60,26 @@ extension TransportError {
         case is NIOSSLExtraError:
             self.init(.tlsVerification, "the certificate is not for this host", progress: .nothing)
         case let error as NIOSSLError:
-            let isVerification = "\(error)".contains("CERTIFICATE_VERIFY_FAILED")
-            self.init(
-                isVerification ? .tlsVerification : .tlsHandshake,
-                isVerification
-                    ? "the certificate cannot be verified (expired, or of an unknown authority: see tls.caFile)"
-                    : "the TLS handshake failed",
-                progress: .nothing
-            )
+            let said = "\(error)"
+            if said.contains("CERTIFICATE_VERIFY_FAILED") {
+                self.init(
+                    .tlsVerification,
+                    certificate?.text
+                        ?? "the certificate cannot be verified (expired, or of an unknown authority: see tls.caFile)",
+                    progress: .nothing
+                )
+            } else {
+                // What BoringSSL calls bytes that are no TLS, such as an answer of HTTP.
+                let isPlain = ["WRONG_VERSION_NUMBER", "HTTP_REQUEST", "HTTPS_PROXY_REQUEST"]
+                    .contains { said.contains($0) }
+                self.init(
+                    .tlsHandshake,
+                    isPlain
+                        ? "the server speaks no TLS at this port: does its url begin with http://?"
+                        : "the TLS handshake failed: does the server speak TLS at this port?",
+                    progress: .nothing
+                )
+            }
         case let error where Self.isDescriptors(error):
             self = .noDescriptors
         default:

@@ -6,7 +6,7 @@ package import GatewayWire
 /// Why an upstream connection or an exchange on it failed, with the facts that decide whether it may be repeated.
 package struct TransportError: Error, Sendable {
     /// What happened, from a closed list.
-    package enum Code: String, Sendable {
+    package enum Code: String, CaseIterable, Sendable {
         case resolve = "dns"
         case connectRefused = "connect_refused"
         case connectTimeout = "connect_timeout"

@@ -57,6 +57,8 @@ package final class UpstreamConnection: ChannelDuplexHandler {
     /// The proxy that it leads through.
     private var route: OutboundProxyRoute?
     private var context: ChannelHandlerContext?
+    /// TLS with the upstream, while it is set up: only that has a certificate that was refused.
+    private var tls: NIOSSLClientHandler?
     /// What NIO says inside a call of ours comes after it: the receiver is in its own call to us then.
     let callOuts: CallOuts
     private var state = State.dialing
@@ -176,6 +178,7 @@ package final class UpstreamConnection: ChannelDuplexHandler {
         guard self.state != .closed else { return }
         self.state = .closed
         self.decoder = nil
+        self.tls = nil
         self.pool.forget(self)
         self.dial?.cancel()
         self.dial = nil
@@ -194,9 +197,10 @@ package final class UpstreamConnection: ChannelDuplexHandler {
     }
 
     /// The channel leads to the upstream, or to the proxy that takes requests for it.
-    func dialed(isTLS: Bool) {
+    func dialed(_ tls: NIOSSLClientHandler?) {
         self.isForwarding = self.dial?.isForwarding == true
-        if !isTLS { self.connected() }
+        self.tls = tls
+        if tls == nil { self.connected() }
     }
 
     /// There is no channel, or one that cannot be used; the receiver hears of it later, since it may be asking still.
@@ -207,7 +211,9 @@ package final class UpstreamConnection: ChannelDuplexHandler {
     /// A failure behind the proxy, before the request: of TLS it is the upstream's, and of anything else the tunnel's.
     private func dialFailure(_ error: (any Error)?) -> TransportError {
         let failure =
-            error.map { TransportError(dialling: $0) }
+            error.map {
+                TransportError(dialling: $0, certificate: self.tls?.peerCertificate.map { CertificateFault($0) })
+            }
             ?? TransportError(.connectFailed, "closed while it was being set up", progress: .nothing)
         guard let route else { return failure }
         // The end of the connection, as TLS with the upstream and TLS with the proxy see it.
@@ -221,6 +227,7 @@ package final class UpstreamConnection: ChannelDuplexHandler {
     private func connected() {
         guard self.state == .dialing else { return }
         self.state = .idle
+        self.tls = nil
         if !self.isForwarding {
             self.dial = nil
             self.route?.succeeded()

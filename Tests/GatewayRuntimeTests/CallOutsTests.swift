@@ -150,7 +150,7 @@ import Testing
             let pipeline = self.channel.pipeline.syncOperations
             try pipeline.addHandlers(self.socket, self.connection)
             try self.channel.connect(to: SocketAddress(ipAddress: "127.0.0.1", port: 1)).wait()
-            self.connection.dialed(isTLS: false)
+            self.connection.dialed(nil)
             let receiver = Receiver()
             self.send(to: receiver)
             try self.channel.writeInbound(ByteBuffer(string: "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"))

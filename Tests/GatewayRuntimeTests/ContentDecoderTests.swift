@@ -155,7 +155,7 @@ import Testing
         let channel = EmbeddedChannel(loop: loop)
         try channel.pipeline.syncOperations.addHandler(connection)
         try channel.connect(to: SocketAddress(ipAddress: "127.0.0.1", port: 80)).wait()
-        connection.dialed(isTLS: false)
+        connection.dialed(nil)
         return channel
     }
 
