@@ -48,6 +48,26 @@ package struct CredentialPool: Sendable {
         }
     }
 
+    /// What became of a credential when the gateway itself last used it, of which the pool hears nothing.
+    package struct Probe: Hashable, Sendable {
+        package let isAccepted: Bool
+        /// Since the origin of the pool's times.
+        package let time: Duration
+
+        package init(isAccepted: Bool, at time: Duration) {
+            self.isAccepted = isAccepted
+            self.time = time
+        }
+    }
+
+    /// What is known of a credential, as one word.
+    package enum Condition: String, Sendable {
+        /// Nobody used it yet.
+        case unused
+        case accepted
+        case rejected
+    }
+
     /// The pool went from one credential to another, since that was refused.
     package struct Move: Hashable, Sendable {
         package let from: Int
@@ -77,8 +97,12 @@ package struct CredentialPool: Sendable {
     /// `static` as long as there is one slot.
     package var mode: Mode { self.slots.count == 1 ? .static : self.rotation }
 
-    /// Whether the last thing that each credential met was a refusal.
-    package var areAllRefused: Bool { self.slots.allSatisfy { $0.failures > 0 } }
+    /// Whether the last thing that each credential met was a refusal; `probes` are what the gateway itself met, by slot.
+    package func areAllRefused(probed probes: [Probe?] = []) -> Bool {
+        self.slots.indices.allSatisfy { index in
+            self.slots[index].condition(probed: probes.indices.contains(index) ? probes[index] : nil) == .rejected
+        }
+    }
 
     /// The slot of a message that must not move anything: of a notification, or of the gateway's own.
     package var current: Int { self.mode == .roundRobin ? self.turn : self.cursor }
@@ -205,5 +229,27 @@ package struct CredentialPool: Sendable {
         self.turn %= self.slots.count
         self.homeTurn %= self.slots.count
         self.generation &+= 1
+    }
+}
+
+extension CredentialPool.Slot {
+    /// What is known of the credential, also from the gateway's own use of it.
+    ///
+    /// A refusal of a call outweighs what a probe was answered: servers ask for no credential there more often than here.
+    package func condition(probed probe: CredentialPool.Probe?) -> CredentialPool.Condition {
+        if self.failures > 0 { return .rejected }
+        guard let probe else { return self.lastSuccess == nil ? .unused : .accepted }
+        if let lastSuccess, lastSuccess >= probe.time { return .accepted }
+        return probe.isAccepted ? .accepted : .rejected
+    }
+
+    /// When the credential was last accepted, by a call or a probe; nil: never.
+    package func lastSuccess(probed probe: CredentialPool.Probe?) -> Duration? {
+        [self.lastSuccess, probe.flatMap { $0.isAccepted ? $0.time : nil }].compactMap(\.self).max()
+    }
+
+    /// When the credential was last refused; nil: never.
+    package func lastFailure(probed probe: CredentialPool.Probe?) -> Duration? {
+        [self.lastFailure, probe.flatMap { $0.isAccepted ? nil : $0.time }].compactMap(\.self).max()
     }
 }

@@ -6,8 +6,8 @@
 // A load balancer must not send traffic before the upstreams had their chance, and must not take the gateway out when
 // one of many upstreams fails. So the word waits for one verdict of each upstream, or for the grace period, and from
 // then on one usable upstream is enough. A verdict is any answer of the upstream itself: a refused connection is none,
-// it may be an upstream that starts at the same moment as we do. Reasons come from a closed list and carry neither host
-// nor text: the endpoint is open to everybody.
+// it may be an upstream that starts at the same moment as we do. Reasons and causes come from closed lists and carry
+// neither host nor text: the endpoint is open to everybody.
 
 /// What `/_readyz` answers.
 package struct Readiness: Hashable, Sendable {
@@ -52,11 +52,14 @@ package struct Readiness: Hashable, Sendable {
         ///
         /// `usable` and `rejected` are answers, so with them this is taken as true.
         package var hasGivenVerdict: Bool
+        /// The narrower cause, from a closed list, if it is not usable and that is known.
+        package var cause: String?
 
-        package init(name: String, state: UpstreamState, hasGivenVerdict: Bool) {
+        package init(name: String, state: UpstreamState, hasGivenVerdict: Bool, cause: String? = nil) {
             self.name = name
             self.state = state
             self.hasGivenVerdict = hasGivenVerdict
+            self.cause = cause
         }
     }
 
@@ -64,10 +67,13 @@ package struct Readiness: Hashable, Sendable {
     package struct Finding: Hashable, Sendable {
         package var name: String
         package var reason: Reason
+        /// The narrower cause; nil: not known.
+        package var cause: String?
 
-        package init(name: String, reason: Reason) {
+        package init(name: String, reason: Reason, cause: String? = nil) {
             self.name = name
             self.reason = reason
+            self.cause = cause
         }
     }
 
@@ -86,7 +92,7 @@ package struct Readiness: Hashable, Sendable {
         var isWaiting = false
         for upstream in upstreams {
             guard case .notUsable(let reason) = upstream.state else { continue }
-            findings.append(Finding(name: upstream.name, reason: reason))
+            findings.append(Finding(name: upstream.name, reason: reason, cause: upstream.cause))
             if !upstream.hasGivenVerdict && reason != .rejected { isWaiting = true }
         }
         self.findings = findings

@@ -107,10 +107,11 @@ extension Gateway {
 
     // MARK: Waiting
 
-    /// Goes on with `make` once it is known what the upstream speaks.
+    /// Goes on with `make` once what is asked about the upstream was asked.
     func deferred(
         _ call: Call,
         _ responder: any DownstreamResponder,
+        asking question: UpstreamSupervisor.Question = .all,
         _ make: @escaping (Call, any DownstreamResponder) -> (any DownstreamExchange)?
     ) -> (any DownstreamExchange)? {
         let upstream = call.upstream
@@ -120,13 +121,11 @@ extension Gateway {
         let loop = responder.loop.eventLoop
         let body = NIOLoopBound(make, eventLoop: loop)
         let era = call.message.era
-        supervisor.probeNow(on: loop) {
+        supervisor.look(for: question, on: loop) {
             let isRouted = if case .unknown = upstream.route { false } else { true }
-            let isKnown = isRouted && (era == .handshake || upstream.eras.stateless != nil)
-            guard isKnown else {
-                return bound.value.fail(
-                    .notProbed(upstream, "the server is not up, so what it speaks is not known; try again")
-                )
+            let eras = upstream.eras
+            guard isRouted, era == .handshake || eras.stateless != nil || eras.handshake == true else {
+                return bound.value.fail(.notProbed(upstream))
             }
             bound.value.become(body.value)
         }
@@ -183,9 +182,19 @@ extension Gateway {
     // MARK: Initialize
 
     /// `initialize` of a caller: its session begins, upstream as the configuration says whose it is.
-    func initialize(_ call: Call, _ responder: any DownstreamResponder) -> (any DownstreamExchange)? {
+    ///
+    /// `isAsked`: whether the upstream was asked for it whether it speaks the handshake era.
+    func initialize(
+        _ call: Call,
+        _ responder: any DownstreamResponder,
+        isAsked: Bool = false
+    ) -> (any DownstreamExchange)? {
         let upstream = call.upstream
-        if upstream.eras.refusesHandshake { return self.refuseEra(call, responder) }
+        let eras = upstream.eras
+        if eras.isHandshakeOpen, !isAsked {
+            return self.deferred(call, responder, asking: .handshake) { self.initialize($0, $1, isAsked: true) }
+        }
+        if eras.refusesHandshake { return self.refuseEra(call, responder) }
         switch upstream.route {
         case .unknown:
             return self.deferred(call, responder) { self.initialize($0, $1) }

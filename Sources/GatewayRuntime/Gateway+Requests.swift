@@ -52,14 +52,17 @@ extension Gateway {
 
     // MARK: The stateless era
 
+    /// `isAsked`: whether the upstream was asked for it whether it speaks the stateless era.
     private func postStateless(
         _ message: CallerMessage,
         _ request: InboundRequest,
         _ upstream: Upstream,
-        _ responder: any DownstreamResponder
+        _ responder: any DownstreamResponder,
+        isAsked: Bool = false
     ) -> (any DownstreamExchange)? {
         let eras = upstream.eras
-        if eras.refusesStateless {
+        // A server that speaks the handshake and does not answer the question is taken at its word.
+        if eras.refusesStateless || isAsked && eras.isStatelessOpen {
             let rejection = EraRejection.handshakeOnly(message.envelope)
             return self.refuse(rejection, message.envelope, message.body, upstream, responder)
         }
@@ -73,8 +76,8 @@ extension Gateway {
         case .http(let http):
             guard eras.stateless != nil else {
                 // Not known because the upstream was not up: what it is asked may only be what it speaks (protocol §4).
-                return self.deferred(call, responder) { call, responder in
-                    self.postStateless(call.message, call.request, call.upstream, responder)
+                return self.deferred(call, responder, asking: eras.isStatelessOpen ? .stateless : .all) {
+                    self.postStateless($0.message, $0.request, $0.upstream, $1, isAsked: true)
                 }
             }
             return self.start(call, http, responder)
@@ -91,11 +94,13 @@ extension Gateway {
 
     // MARK: The handshake era
 
+    /// `isAsked`: whether the upstream was asked for it whether it speaks the handshake era.
     private func postHandshake(
         _ message: CallerMessage,
         _ request: InboundRequest,
         _ upstream: Upstream,
-        _ responder: any DownstreamResponder
+        _ responder: any DownstreamResponder,
+        isAsked: Bool = false
     ) -> (any DownstreamExchange)? {
         let principal = self.principal(of: request, at: upstream)
         if message.method == .initialize {
@@ -125,6 +130,11 @@ extension Gateway {
                 return nil
             }
             let call = Call(message: message, request: request, upstream: upstream, principal: principal, session: nil)
+            if upstream.eras.isHandshakeOpen, !isAsked {
+                return self.deferred(call, responder, asking: .handshake) {
+                    self.postHandshake($0.message, $0.request, $0.upstream, $1, isAsked: true)
+                }
+            }
             guard case .http(let http) = upstream.route else {
                 return self.deferred(call, responder) { call, responder in
                     self.postHandshake(call.message, call.request, call.upstream, responder)

@@ -94,8 +94,7 @@ package final class Gateway: Sendable {
                 upstream,
                 http,
                 on: loops[upstream.index % loops.count],
-                limits: snapshot.listener.limits,
-                logger: logger
+                limits: snapshot.listener.limits
             )
         }
         self.sharedSessions = upstreams.map { upstream in
@@ -390,7 +389,12 @@ package final class Gateway: Sendable {
                 case .unusable, .unreachable: .notUsable(.unreachable)
                 }
             let hasAnswered = verdict != .none && verdict != .unreachable
-            return Readiness.Upstream(name: upstream.name, state: state, hasGivenVerdict: hasAnswered)
+            return Readiness.Upstream(
+                name: upstream.name,
+                state: state,
+                hasGivenVerdict: hasAnswered,
+                cause: upstream.cause?.code.rawValue
+            )
         }
         return Readiness(
             of: upstreams,

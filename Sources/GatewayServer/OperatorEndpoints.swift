@@ -63,7 +63,12 @@ struct OperatorEndpoints: Sendable {
         var body = #"{"status":"\#(readiness.word.rawValue)","upstreams":{"#
         body += readiness.findings.map { "\(ErrorAnswer.quoted($0.name)):\"\($0.reason.rawValue)\"" }
             .joined(separator: ",")
-        body += "}}"
+        body += "}"
+        let causes = readiness.findings.compactMap { finding in
+            finding.cause.map { "\(ErrorAnswer.quoted(finding.name)):\(ErrorAnswer.quoted($0))" }
+        }
+        if !causes.isEmpty { body += #","causes":{\#(causes.joined(separator: ","))}"# }
+        body += "}"
         responder.respond(status: readiness.status, json: Array(body.utf8))
     }
 

@@ -35,7 +35,7 @@ enum StatusReport {
         return ErrorAnswer.quoted(upstream.name)
             + #":{"transport":"\#(Self.transport(of: upstream))"\#(Self.origin(of: upstream))"#
             + #","isolation":"\#(upstream.configuration.isolation.rawValue)""#
-            + #","state":"\#(upstream.currentVerdict)","protocol":"\#(upstream.configuration.protocolPin.rawValue)""#
+            + #","state":"\#(upstream.currentVerdict)"\#(Self.cause(of: upstream)),"protocol":"\#(upstream.configuration.protocolPin.rawValue)""#
             + #","eras":{"handshake":\#(known(eras.handshake)),"stateless":\#(known(eras.stateless))"#
             + #","versions":[\#(versions)],"issuesSessions":\#(known(eras.issuesSessions))}"#
             + #","inFlight":\#(upstream.runningCount),"guarded":\#(!upstream.configuration.inboundTokens.isEmpty)"#
@@ -48,6 +48,12 @@ enum StatusReport {
         let unmatched = watch.unmatched.map { "[\($0.map(ErrorAnswer.quoted).joined(separator: ","))]" } ?? "null"
         return #","toolFilter":{"mode":"\#(watch.filter.mode.rawValue)","entries":\#(watch.filter.entries.count)"#
             + #","patterns":\#(watch.filter.patternCount),"unmatched":\#(unmatched)}"#
+    }
+
+    /// Why an upstream is not usable.
+    private static func cause(of upstream: Upstream) -> String {
+        guard let cause = upstream.cause else { return "" }
+        return #","cause":"\#(cause.code.rawValue)","detail":\#(ErrorAnswer.quoted(cause.detail))"#
     }
 
     /// The outbound proxy of an upstream that has one, without its user and password.
@@ -72,11 +78,13 @@ enum StatusReport {
         let slots = report.slots.enumerated()
             .map { index, report in
                 let slot = report.slot
-                let state = slot.failures > 0 ? "rejected" : slot.lastSuccess != nil ? "accepted" : "unused"
+                let probe = report.probe
+                let state = slot.condition(probed: probe).rawValue
                 let reason = report.lastRefusal.map { #""\#($0.rawValue)""# } ?? "null"
                 return #"{"slot":\#(index),"fingerprint":"\#(report.fingerprint)","state":"\#(state)""#
                     + #","failures":\#(slot.failures),"rejections":\#(slot.rejections),"inFlight":\#(slot.inFlight)"#
-                    + #","lastSuccess":\#(time(slot.lastSuccess)),"lastFailure":\#(time(slot.lastFailure))"#
+                    + #","lastSuccess":\#(time(slot.lastSuccess(probed: probe)))"#
+                    + #","lastFailure":\#(time(slot.lastFailure(probed: probe)))"#
                     + #","lastRefusal":\#(reason)}"#
             }
         return #","credentials":{"mode":"\#(report.mode.rawValue)","current":\#(report.current)"#

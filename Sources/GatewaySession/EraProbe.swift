@@ -3,9 +3,10 @@
 
 // What an upstream speaks is found out once, at its start, and not by guessing from calls: a server of the handshake
 // era that is sent a request of the stateless era may answer anything, or run it (protocol §4). The stateless era is
-// asked for first, by `server/discover`, which every server of it must answer; then the handshake, whether or not the
-// first succeeded, since many servers speak both and a caller is relayed in its own era. Only an answer that says
-// something about an era counts: 401, 403, 429, 5xx and a broken connection say nothing about it (protocol §2 C17).
+// asked for first, by `server/discover`, which every server of it must answer, and a good answer is enough. Whatever else
+// comes says nothing against the handshake: servers, gateways and firewalls answer what they do not know with any status,
+// or never (contract U1). So `initialize` is next, and where the configuration names no transport, a GET as clients of the
+// 2024-11-05 transport send it. Of several failures one is told: that which a caller's message would meet.
 
 /// Finds out which eras an upstream speaks.
 package enum EraProbe {
@@ -30,22 +31,27 @@ package enum EraProbe {
         case refused
         /// 429 or 5xx: an answer, but not about an era.
         case busy
-        /// 400, 404 or 405 without an error of the stateless era: what a server of the HTTP+SSE transport says to a POST.
-        case noSuchTransport
         /// Any other answer.
         case other
-        /// A stream whose first event says where to send messages.
+        /// A stream whose first event says where to send messages: the transport of 2024-11-05.
         case endpoint
-        /// No answer.
+        /// A connection, but no answer: it was closed, or nothing came in time, or no HTTP.
+        case silence
+        /// No connection, or no TLS.
         case unreachable
+    }
+
+    /// A message of the probe.
+    package enum Step: Hashable, Sendable, CaseIterable {
+        case discover
+        case initialize
+        /// GET of the URL, as a client of the 2024-11-05 transport does.
+        case openEventStream
     }
 
     /// What is to be done next.
     package enum Action: Hashable, Sendable {
-        case sendDiscover
-        case sendInitialize
-        /// GET the URL, as a client of the 2024-11-05 transport does.
-        case openEventStream
+        case send(Step)
         case conclude(Conclusion)
     }
 
@@ -55,6 +61,7 @@ package enum EraProbe {
         case rejected
         /// It answers, but not as an MCP server over a transport that was asked for.
         case unusable
+        /// There is no connection, or no answer.
         case unreachable
     }
 
@@ -63,14 +70,14 @@ package enum EraProbe {
         package var eras: UpstreamEras
         /// Whether it turned out to speak HTTP+SSE instead of streamable HTTP.
         package var isEventStream = false
+        /// The message whose answer says why it is not usable; nil if it is.
+        package var cause: Step?
     }
 
     package struct StateMachine: ~Copyable {
         private enum State {
             case initial
-            case discovering
-            case initializing
-            case openingEventStream
+            case waiting(Step)
             case concluded
         }
 
@@ -78,6 +85,8 @@ package enum EraProbe {
         private let admitsEventStream: Bool
         private var state = State.initial
         private var eras = UpstreamEras()
+        /// The last failure to a POST.
+        private var failure: (step: Step, answer: Answer)?
 
         /// `admitsEventStream`: whether the transport is to be found out as well (`transportType` absent).
         package init(scope: Scope, admitsEventStream: Bool = false) {
@@ -87,88 +96,81 @@ package enum EraProbe {
             if scope == .stateless { self.eras.handshake = false }
         }
 
-        package mutating func start() -> Action {
-            guard self.scope != .handshake else { return self.initialize() }
-            self.state = .discovering
-            return .sendDiscover
-        }
+        package mutating func start() -> Action { self.send(self.scope == .handshake ? .initialize : .discover) }
 
         package mutating func answered(_ answer: Answer) -> Action {
             switch self.state {
             case .initial, .concluded:
                 preconditionFailure("an answer without a question")
-            case .discovering:
-                self.discoverAnswered(answer)
-            case .initializing:
-                self.initializeAnswered(answer)
-            case .openingEventStream:
-                self.conclude(answer == .endpoint ? .usable : .unusable, isEventStream: answer == .endpoint)
+            case .waiting(.discover):
+                return self.discoverAnswered(answer)
+            case .waiting(.initialize):
+                return self.initializeAnswered(answer)
+            case .waiting(.openEventStream):
+                return self.eventStreamAnswered(answer)
             }
         }
 
         private mutating func discoverAnswered(_ answer: Answer) -> Action {
-            switch answer {
-            case .discovered(let versions), .unsupportedVersion(let versions):
-                // Dates compare as text; a list of handshake versions alone is a server between the eras.
-                let stateless = versions.filter { $0 >= EraProbe.firstStatelessVersion }
-                self.eras.stateless = !stateless.isEmpty
-                self.eras.statelessVersions = stateless
-            case .statelessError:
-                self.eras.stateless = true
-                self.eras.statelessVersions = [EraProbe.firstStatelessVersion]
-            case .initialized, .noSuchTransport, .other, .endpoint:
-                if self.scope == .stateless { return self.conclude(.unusable) }
-                self.eras.stateless = false
-            case .refused:
-                return self.conclude(.rejected)
-            case .busy:
-                return self.conclude(.unusable)
-            case .unreachable:
-                return self.conclude(.unreachable)
-            }
-            return self.scope == .stateless ? self.conclude(.usable) : self.initialize()
+            self.eras.heard(toDiscover: answer)
+            if self.eras.stateless == true { return self.conclude() }
+            self.failure = (.discover, answer)
+            if self.scope == .stateless || answer == .unreachable { return self.conclude(failing: .discover, answer) }
+            // It has shown its transport already.
+            if answer == .endpoint, self.admitsEventStream { return self.send(.openEventStream) }
+            return self.send(.initialize)
         }
 
         private mutating func initializeAnswered(_ answer: Answer) -> Action {
-            let isStateless = self.eras.stateless == true
-            switch answer {
-            case .initialized(let version, let hasSession):
-                self.eras.handshake = true
-                self.eras.issuesSessions = hasSession
-                if let version { self.eras.handshakeVersions = [version] }
-                return self.conclude(.usable)
-            case .refused:
-                return self.conclude(isStateless ? .usable : .rejected)
-            case .busy:
-                return self.conclude(isStateless ? .usable : .unusable)
-            case .unreachable:
-                return self.conclude(isStateless ? .usable : .unreachable)
-            case .noSuchTransport where self.admitsEventStream && !isStateless:
-                self.state = .openingEventStream
-                return .openEventStream
-            case .discovered, .unsupportedVersion, .statelessError, .noSuchTransport, .other, .endpoint:
-                if isStateless { self.eras.handshake = false }
-                return self.conclude(isStateless ? .usable : .unusable)
+            if case .initialized = answer {
+                self.eras.heard(toInitialize: answer)
+                return self.conclude()
             }
+            self.failure = (.initialize, answer)
+            guard self.admitsEventStream, answer != .unreachable else {
+                return self.conclude(failing: .initialize, answer)
+            }
+            return self.send(.openEventStream)
         }
 
-        private mutating func initialize() -> Action {
-            self.state = .initializing
-            return .sendInitialize
+        /// A server of the other transport answers the POSTs with whatever it likes; what it says to GET tells more than
+        /// that, if it is about the credential, or that it is busy.
+        private mutating func eventStreamAnswered(_ answer: Answer) -> Action {
+            guard answer != .endpoint else { return self.conclude(isEventStream: true) }
+            guard let (step, first) = self.failure, first != .endpoint else {
+                return self.conclude(failing: .openEventStream, answer)
+            }
+            let tellsMore = first == .other && [.refused, .busy].contains(answer)
+            return tellsMore ? self.conclude(failing: .openEventStream, answer) : self.conclude(failing: step, first)
         }
 
-        /// What is not certain is forgotten: the next probe asks again.
-        private mutating func conclude(_ verdict: Verdict, isEventStream: Bool = false) -> Action {
+        private mutating func send(_ step: Step) -> Action {
+            self.state = .waiting(step)
+            return .send(step)
+        }
+
+        private mutating func conclude(isEventStream: Bool = false) -> Action {
             self.state = .concluded
             if isEventStream {
                 self.eras.handshake = true
                 self.eras.stateless = false
                 self.eras.issuesSessions = true
             }
-            if verdict != .usable, self.scope == .both { self.eras = UpstreamEras() }
-            return .conclude(Conclusion(verdict: verdict, eras: self.eras, isEventStream: isEventStream))
+            return .conclude(Conclusion(verdict: .usable, eras: self.eras, isEventStream: isEventStream))
         }
 
+        /// What is not certain is forgotten: the next probe asks again.
+        private mutating func conclude(failing step: Step, _ answer: Answer) -> Action {
+            self.state = .concluded
+            if self.scope == .both { self.eras = UpstreamEras() }
+            let verdict: Verdict =
+                switch answer {
+                case .refused: .rejected
+                case .silence, .unreachable: .unreachable
+                default: .unusable
+                }
+            return .conclude(Conclusion(verdict: verdict, eras: self.eras, cause: step))
+        }
     }
 
     /// Versions are dates, which compare as text.

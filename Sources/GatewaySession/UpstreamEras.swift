@@ -47,4 +47,42 @@ package struct UpstreamEras: Hashable, Sendable {
     package var refusesStateless: Bool { self.stateless == false && self.handshake == true }
     /// Whether an `initialize` is answered by us for the same reason.
     package var refusesHandshake: Bool { self.handshake == false && self.stateless == true }
+
+    /// Whether it speaks the stateless era, and was not asked yet whether it speaks the handshake as well.
+    package var isHandshakeOpen: Bool { self.stateless == true && self.handshake == nil }
+    /// Whether it speaks the handshake, and its answer to the question about the stateless era was none.
+    package var isStatelessOpen: Bool { self.handshake == true && self.stateless == nil }
+
+    /// Learns from the answer to `server/discover`.
+    ///
+    /// 401, 403, 429, 5xx and silence say nothing of an era (protocol §2 C17).
+    package mutating func heard(toDiscover answer: EraProbe.Answer) {
+        switch answer {
+        case .discovered(let versions), .unsupportedVersion(let versions):
+            // Dates compare as text; a list of handshake versions alone is a server between the eras.
+            self.statelessVersions = versions.filter { $0 >= EraProbe.firstStatelessVersion }
+            self.stateless = !self.statelessVersions.isEmpty
+        case .statelessError:
+            self.statelessVersions = [EraProbe.firstStatelessVersion]
+            self.stateless = true
+        case .initialized, .other, .endpoint:
+            self.stateless = false
+        case .refused, .busy, .silence, .unreachable:
+            break
+        }
+    }
+
+    /// Learns from the answer to `initialize` of a server that speaks the stateless era, or of any that accepts it.
+    package mutating func heard(toInitialize answer: EraProbe.Answer) {
+        switch answer {
+        case .initialized(let version, let hasSession):
+            self.handshake = true
+            self.issuesSessions = hasSession
+            if let version { self.handshakeVersions = [version] }
+        case .discovered, .unsupportedVersion, .statelessError, .other, .endpoint:
+            self.handshake = false
+        case .refused, .busy, .silence, .unreachable:
+            break
+        }
+    }
 }

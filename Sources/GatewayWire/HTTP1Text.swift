@@ -86,6 +86,7 @@ package enum HTTP1Text {
         let type = value.extracting(HTTP1Bytes.trimmed(0..<end, value))
         if HTTP1Bytes.equalsIgnoringCase(type, "application/json") { return .json }
         if HTTP1Bytes.equalsIgnoringCase(type, "text/event-stream") { return .eventStream }
+        if HTTP1Bytes.equalsIgnoringCase(type, "text/html") { return .html }
         return .other
     }
 }
@@ -96,5 +97,10 @@ package enum HTTP1MediaType: Sendable {
     case json
     /// `text/event-stream`
     case eventStream
+    /// `text/html`: what people are shown, and no server of MCP says.
+    case html
     case other
+
+    /// Whether it is one of the two that answers of MCP have.
+    package var isOfMCP: Bool { self == .json || self == .eventStream }
 }

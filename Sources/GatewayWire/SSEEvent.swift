@@ -63,6 +63,12 @@ package struct SSEEvent: Hashable, Sendable {
         return true
     }
 
+    /// Whether the event is that with which a stream of the transport of 2024-11-05 begins.
+    package func isEndpoint(in bytes: Span<UInt8>) -> Bool {
+        guard let type = self.type else { return false }
+        return JSONString(content: type, isEscaped: false).equals("endpoint", in: bytes)
+    }
+
     /// A copy of the data as the reader of the stream gets it, the lines joined; empty if there is none.
     package func joinedData(in bytes: Span<UInt8>) -> [UInt8] {
         var joined: [UInt8] = []

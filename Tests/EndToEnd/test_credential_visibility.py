@@ -175,8 +175,11 @@ async def test_status_of_a_pool(pool_of, tokens):
     for number, slot in enumerate(fresh["slots"]):
         fingerprint = slot.pop("fingerprint")
         assert re.fullmatch("[0-9a-f]{8}", fingerprint)
-        empty = {"failures": 0, "rejections": 0, "inFlight": 0, "lastSuccess": None, "lastFailure": None, "lastRefusal": None}
-        assert slot == {"slot": number, "state": "unused", **empty}
+        empty = {"failures": 0, "rejections": 0, "inFlight": 0, "lastFailure": None, "lastRefusal": None}
+        # With the first the gateway itself asked what the server speaks.
+        success, state = slot.pop("lastSuccess"), "unused" if number else "accepted"
+        assert TIME.fullmatch(success) if state == "accepted" else success is None
+        assert slot == {"slot": number, "state": state, **empty}
     tokens.script(A=401)
     assert await calls(gateway, 2) == ["ok", "ok"]
     slow = asyncio.create_task(call(gateway, tool="sleep", ms=500))
@@ -185,7 +188,7 @@ async def test_status_of_a_pool(pool_of, tokens):
     assert (now["current"], now["rotations"]) == (1, 1)
     refused, used, unused = now["slots"]
     assert (refused["state"], refused["failures"], refused["rejections"]) == ("rejected", 1, 1)
-    assert TIME.fullmatch(refused["lastFailure"]) and refused["lastSuccess"] is None and refused["lastRefusal"] == "rejected"
+    assert TIME.fullmatch(refused["lastFailure"]) and refused["lastRefusal"] == "rejected"
     assert (used["state"], used["failures"]) == ("accepted", 0)
     assert TIME.fullmatch(used["lastSuccess"]) and used["lastFailure"] is None
     assert unused["state"] == "unused"
@@ -307,7 +310,7 @@ def test_start_counts_for_no_token(pool_of, tokens, path, mode):
     assert gateway.get("/_readyz")[0] == 200 and b'"ready"' in gateway.get("/_readyz")[1]
     pool = gateway.pool("pool")
     assert (pool["current"], pool["rotations"]) == (0, 0)
-    assert [(slot["failures"], slot["state"]) for slot in pool["slots"]] == [(0, "unused")] * 2
+    assert [(slot["failures"], slot["state"]) for slot in pool["slots"]] == [(0, "rejected"), (0, "accepted")]
     assert gateway.metric("credential_requests_total") == 0 and gateway.metric("credential_rotations_total") == 0
     assert not gateway.log("credential rotated") and not gateway.log("credential rejected")
 

@@ -68,3 +68,21 @@ def test_links_of_the_documentation_lead_somewhere():
             found = page.parent / target if target else page
             assert found.exists(), f"{page.name}: {target}"
             assert not anchor or anchor in anchors(found), f"{page.name}: {target}#{anchor}"
+
+
+def test_causes_are_documented():
+    """Every word that says why a server is not usable stands in the table of causes, and no cause of an error is outside
+    the list but those that say nothing of a server's state."""
+    listed = (ROOT / "Sources/GatewaySession/UpstreamCause.swift").read_text()
+    cases = re.findall(r'^        case (\w+)(?: = "([\w.]+)")?$', listed, re.M)
+    codes = {word or case for case, word in cases}
+    table = (ROOT / "docs/ERRORS.md").read_text().partition("### Causes")[2].partition("The log has")[0]
+    told = set(re.findall(r"`([\w.…]+)`", table))
+    assert len(codes) > 40 and {code for code in codes if code not in told and not code.startswith("proxy.")} == set()
+    of_calls = {
+        "buffered_bytes", "children", "draining", "in_flight", "initialize_too_large", "no_session", "no_such_slot", "not_probed", "queue",
+        "sse_no_response", "sse_truncated", "stdin_full", "subscriptions",
+    }  # fmt: skip
+    sources = [path.read_text() for path in (ROOT / "Sources/GatewayRuntime").rglob("*.swift")]
+    used = {cause for source in sources for cause in re.findall(r'cause: "([a-z_]+)"', source)}
+    assert used - codes - of_calls == set(), "in neither list: is it the state of a server (UpstreamCause) or of a call (here)?"

@@ -274,7 +274,7 @@ import Testing
         pool.reload(origins: [nil, 0, 1, nil])
         #expect(pool.failures == [0, 1, 1, 0])
         #expect(pool.rejections == [0, 1, 1, 0])
-        #expect(!pool.areAllRefused)
+        #expect(!pool.areAllRefused())
     }
 
     @Test("C11: a list that shrinks while attempts are under way leaves no index out of range", arguments: outcomes)

@@ -211,12 +211,50 @@ import Testing
     @Test("All are refused once none was accepted since, and no longer when one is")
     func allRefused() throws {
         var pool = CredentialPool(count: 2, mode: .onFirstFailed)
-        #expect(!pool.areAllRefused)
+        #expect(!pool.areAllRefused())
         _ = pool.fail(try pool.taken(), at: .zero)
-        #expect(!pool.areAllRefused)
+        #expect(!pool.areAllRefused())
         _ = pool.fail(try pool.taken(), at: .zero)
-        #expect(pool.areAllRefused)
+        #expect(pool.areAllRefused())
         pool.succeed(try pool.taken(from: 1), at: .zero)
-        #expect(!pool.areAllRefused)
+        #expect(!pool.areAllRefused())
+    }
+
+    // MARK: What people see
+
+    @Test("A slot shows what calls met, and before them what the gateway's own probe met")
+    func condition() throws {
+        typealias Probe = CredentialPool.Probe
+        let early = Duration.seconds(1)
+        let middle = Duration.seconds(2)
+        let late = Duration.seconds(3)
+        var pool = CredentialPool(count: 3, mode: .roundRobin)
+        let leases = Self.leases(2, in: &pool)
+        pool.succeed(try #require(leases.first), at: middle)
+        _ = pool.fail(try #require(leases.last), at: middle)
+        let (used, rejected, unused) = (pool.slots[0], pool.slots[1], pool.slots[2])
+
+        #expect(unused.condition(probed: nil) == .unused)
+        #expect(unused.condition(probed: Probe(isAccepted: true, at: early)) == .accepted)
+        #expect(unused.condition(probed: Probe(isAccepted: false, at: early)) == .rejected)
+        #expect(used.condition(probed: nil) == .accepted)
+        #expect(used.condition(probed: Probe(isAccepted: false, at: early)) == .accepted)
+        #expect(used.condition(probed: Probe(isAccepted: false, at: late)) == .rejected)
+        #expect(rejected.condition(probed: nil) == .rejected)
+        // `initialize` needs no credential at many servers whose tools do.
+        #expect(rejected.condition(probed: Probe(isAccepted: true, at: late)) == .rejected)
+
+        let (good, bad) = (Probe(isAccepted: true, at: late), Probe(isAccepted: false, at: late))
+        #expect(!pool.areAllRefused(probed: [nil, nil, bad]))
+        #expect(!pool.areAllRefused(probed: [bad, nil, good]))
+        #expect(pool.areAllRefused(probed: [bad, good, bad]))
+
+        #expect(unused.lastSuccess(probed: nil) == nil)
+        #expect(unused.lastSuccess(probed: Probe(isAccepted: true, at: early)) == early)
+        #expect(unused.lastFailure(probed: Probe(isAccepted: true, at: early)) == nil)
+        #expect(used.lastSuccess(probed: Probe(isAccepted: true, at: late)) == late)
+        #expect(used.lastSuccess(probed: Probe(isAccepted: true, at: early)) == middle)
+        #expect(rejected.lastFailure(probed: Probe(isAccepted: false, at: late)) == late)
+        #expect(rejected.lastFailure(probed: nil) == middle)
     }
 }

@@ -99,10 +99,11 @@ import Testing
         let upstreams = [
             Upstream(name: "b", state: .notUsable(.exited), hasGivenVerdict: false),
             Upstream(name: "a", state: .usable, hasGivenVerdict: true),
-            Upstream(name: "c", state: .notUsable(.rejected), hasGivenVerdict: true),
+            Upstream(name: "c", state: .notUsable(.rejected), hasGivenVerdict: true, cause: "auth_401"),
         ]
         let readiness = Readiness(of: upstreams, isGraceOver: false, isDraining: false)
         #expect(readiness.findings.map(\.name) == ["b", "c"])
         #expect(readiness.findings.map(\.reason.rawValue) == ["exited", "rejected"])
+        #expect(readiness.findings.map(\.cause) == [nil, "auth_401"])
     }
 }

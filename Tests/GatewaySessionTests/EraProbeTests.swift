@@ -5,31 +5,43 @@ import GatewaySession
 import Testing
 
 @Suite("Era probe") struct EraProbeTests {
+    typealias Answer = EraProbe.Answer
+
     struct Case: Sendable, CustomTestStringConvertible {
         let name: String
         var scope = EraProbe.Scope.both
-        let answers: [EraProbe.Answer]
+        /// To `server/discover`, `initialize` and GET, those of them that are sent.
+        let answers: [Answer]
         let verdict: EraProbe.Verdict
         let handshake: Bool?
         let stateless: Bool?
+        var cause: EraProbe.Step?
 
         var testDescription: String { self.name }
     }
 
-    static let modern = EraProbe.Answer.discovered(versions: ["2026-07-28"])
-    static let session = EraProbe.Answer.initialized(version: "2025-11-25", hasSession: true)
+    static let modern = Answer.discovered(versions: ["2026-07-28"])
+    static let session = Answer.initialized(version: "2025-11-25", hasSession: true)
+
+    /// Runs a probe on these answers; nil if it asks for more of them, or for fewer.
+    static func conclusion(
+        _ answers: [Answer],
+        scope: EraProbe.Scope = .both,
+        admitsEventStream: Bool = false
+    ) -> EraProbe.Conclusion? {
+        var machine = EraProbe.StateMachine(scope: scope, admitsEventStream: admitsEventStream)
+        var action = machine.start()
+        for answer in answers {
+            guard case .send = action else { return nil }
+            action = machine.answered(answer)
+        }
+        guard case .conclude(let conclusion) = action else { return nil }
+        return conclusion
+    }
 
     /// The table of protocol §4.
     static let cases = [
-        Case(name: "both eras", answers: [modern, session], verdict: .usable, handshake: true, stateless: true),
-        Case(name: "stateless only", answers: [modern, .other], verdict: .usable, handshake: false, stateless: true),
-        Case(
-            name: "locked to stateless",
-            answers: [modern, .unsupportedVersion(supported: ["2026-07-28"])],
-            verdict: .usable,
-            handshake: false,
-            stateless: true
-        ),
+        Case(name: "stateless", answers: [modern], verdict: .usable, handshake: nil, stateless: true),
         Case(name: "a 1.x server", answers: [.other, session], verdict: .usable, handshake: true, stateless: false),
         Case(
             name: "discovers handshake versions only",
@@ -40,9 +52,9 @@ import Testing
         ),
         Case(
             name: "-32022 with a stateless version",
-            answers: [.unsupportedVersion(supported: ["2027-01-01"]), .other],
+            answers: [.unsupportedVersion(supported: ["2027-01-01"])],
             verdict: .usable,
-            handshake: false,
+            handshake: nil,
             stateless: true
         ),
         Case(
@@ -54,18 +66,35 @@ import Testing
         ),
         Case(
             name: "-32020 is no reason to fall back",
-            answers: [.statelessError, .other],
+            answers: [.statelessError],
             verdict: .usable,
-            handshake: false,
+            handshake: nil,
             stateless: true
         ),
-        Case(name: "refused", answers: [.refused], verdict: .rejected, handshake: nil, stateless: nil),
-        Case(name: "busy", answers: [.busy], verdict: .unusable, handshake: nil, stateless: nil),
-        Case(name: "not there", answers: [.unreachable], verdict: .unreachable, handshake: nil, stateless: nil),
-        Case(name: "no MCP server", answers: [.other, .other], verdict: .unusable, handshake: nil, stateless: nil),
-        Case(name: "refused at last", answers: [.other, .refused], verdict: .rejected, handshake: nil, stateless: nil),
-        Case(name: "gone between", answers: [modern, .unreachable], verdict: .usable, handshake: nil, stateless: true),
-        Case(name: "busy between", answers: [modern, .busy], verdict: .usable, handshake: nil, stateless: true),
+        Case(
+            name: "not there",
+            answers: [.unreachable],
+            verdict: .unreachable,
+            handshake: nil,
+            stateless: nil,
+            cause: .discover
+        ),
+        Case(
+            name: "gone between",
+            answers: [.other, .unreachable],
+            verdict: .unreachable,
+            handshake: nil,
+            stateless: nil,
+            cause: .initialize
+        ),
+        Case(
+            name: "speaks the other transport",
+            answers: [.endpoint, .endpoint],
+            verdict: .unusable,
+            handshake: nil,
+            stateless: nil,
+            cause: .initialize
+        ),
         Case(
             name: "pinned to the handshake",
             scope: .handshake,
@@ -80,7 +109,8 @@ import Testing
             answers: [.unreachable],
             verdict: .unreachable,
             handshake: nil,
-            stateless: false
+            stateless: false,
+            cause: .initialize
         ),
         Case(
             name: "pinned to stateless",
@@ -96,38 +126,148 @@ import Testing
             answers: [.other],
             verdict: .unusable,
             handshake: false,
-            stateless: nil
+            stateless: false,
+            cause: .discover
+        ),
+        Case(
+            name: "pinned to stateless, but refused",
+            scope: .stateless,
+            answers: [.refused],
+            verdict: .rejected,
+            handshake: false,
+            stateless: nil,
+            cause: .discover
         ),
     ]
 
     @Test("The answers to the probe decide which eras an upstream speaks", arguments: cases)
-    func conclusion(of example: Case) {
-        var machine = EraProbe.StateMachine(scope: example.scope)
-        var action = machine.start()
-        var answers = example.answers[...]
-        while true {
-            if case .conclude(let conclusion) = action {
-                #expect(answers.isEmpty, "it concluded before it had asked everything")
-                #expect(conclusion.verdict == example.verdict)
-                #expect(conclusion.eras.handshake == example.handshake)
-                #expect(conclusion.eras.stateless == example.stateless)
-                return
-            }
-            guard let answer = answers.popFirst() else {
-                Issue.record("it asks more than expected: \(action)")
-                return
-            }
-            action = machine.answered(answer)
+    func conclusion(of example: Case) throws {
+        let conclusion = try #require(Self.conclusion(example.answers, scope: example.scope))
+        #expect(conclusion.verdict == example.verdict)
+        #expect(conclusion.eras.handshake == example.handshake)
+        #expect(conclusion.eras.stateless == example.stateless)
+        #expect(conclusion.cause == example.cause)
+    }
+
+    /// What says nothing for the stateless era, and whether it says something against it (protocol §2 C17).
+    static let noVerdicts: [(answer: Answer, isAgainst: Bool)] = [
+        (.refused, false), (.busy, false), (.silence, false), (.other, true),
+    ]
+    /// What a POST may meet that is no InitializeResult, and the verdict if nothing else is known.
+    static let failures: [(answer: Answer, verdict: EraProbe.Verdict)] = [
+        (.refused, .rejected), (.busy, .unusable), (.silence, .unreachable), (.other, .unusable),
+    ]
+
+    @Test(
+        "Whatever is answered to the question about the stateless era, the handshake is tried next",
+        arguments: [false, true]
+    )
+    func handshakeIsTried(admitsEventStream: Bool) throws {
+        for (answer, isAgainst) in Self.noVerdicts {
+            let answers = [answer, Self.session]
+            let conclusion = try #require(Self.conclusion(answers, admitsEventStream: admitsEventStream), "\(answer)")
+            #expect(conclusion.verdict == .usable && !conclusion.isEventStream && conclusion.cause == nil)
+            #expect(conclusion.eras.handshake == true)
+            #expect(conclusion.eras.stateless == (isAgainst ? false : nil), "\(answer)")
+            #expect(conclusion.eras.isStatelessOpen == !isAgainst, "\(answer)")
         }
     }
 
-    @Test("The stateless era is asked for first, and the handshake whatever the answer is")
+    @Test("Without a transport, whatever both POSTs meet, a stream with an endpoint makes the server usable")
+    func eventStreamIsTried() throws {
+        for (discover, _) in Self.noVerdicts {
+            for (initialize, _) in Self.failures {
+                let answers = [discover, initialize, .endpoint]
+                let conclusion = try #require(Self.conclusion(answers, admitsEventStream: true), "\(answers)")
+                #expect(conclusion.verdict == .usable && conclusion.isEventStream && conclusion.cause == nil)
+                #expect(conclusion.eras.handshake == true && conclusion.eras.stateless == false)
+                #expect(conclusion.eras.issuesSessions == true)
+            }
+        }
+    }
+
+    @Test("Of all failures that is told which a call would meet")
+    func cause() throws {
+        for (discover, _) in Self.noVerdicts {
+            for (initialize, verdict) in Self.failures {
+                let typed = try #require(Self.conclusion([discover, initialize]))
+                #expect(typed.verdict == verdict && typed.cause == .initialize, "\(discover), \(initialize)")
+                #expect(typed.eras == UpstreamEras(), "what is not certain is forgotten")
+                for stream in [Answer.refused, .busy, .silence, .other, .unreachable] {
+                    let answers = [discover, initialize, stream]
+                    let conclusion = try #require(Self.conclusion(answers, admitsEventStream: true), "\(answers)")
+                    #expect(!conclusion.isEventStream)
+                    switch (initialize, stream) {
+                    case (.other, .refused):
+                        // A server of the old transport that takes no POST there, and refuses the token.
+                        #expect(conclusion.verdict == .rejected && conclusion.cause == .openEventStream)
+                    case (.other, .busy):
+                        #expect(conclusion.verdict == .unusable && conclusion.cause == .openEventStream)
+                    default:
+                        #expect(conclusion.verdict == verdict && conclusion.cause == .initialize, "\(answers)")
+                    }
+                }
+            }
+        }
+    }
+
+    @Test("A connection that fails is not tried in other ways")
+    func unreachable() {
+        for answers in [[Answer.unreachable], [.other, .unreachable], [.silence, .unreachable]] {
+            #expect(Self.conclusion(answers, admitsEventStream: true)?.verdict == .unreachable, "\(answers)")
+        }
+    }
+
+    @Test("A server that answers a POST with the stream of the old transport is not sent another")
+    func streamToPost() {
+        let found = Self.conclusion([.endpoint, .endpoint], admitsEventStream: true)
+        #expect(found?.isEventStream == true && found?.verdict == .usable)
+        let late = Self.conclusion([.refused, .endpoint, .endpoint], admitsEventStream: true)
+        #expect(late?.isEventStream == true && late?.verdict == .usable)
+        let lost = Self.conclusion([.endpoint, .refused], admitsEventStream: true)
+        #expect(lost?.verdict == .rejected && lost?.cause == .openEventStream)
+    }
+
+    @Test("Whether a server of the stateless era speaks the handshake too is learnt when somebody asks")
+    func handshakeIsOpen() throws {
+        let found = try #require(Self.conclusion([Self.modern])).eras
+        #expect(found.isHandshakeOpen && !found.refusesHandshake)
+        let answers: [(Answer, Bool?)] = [
+            (Self.session, true), (.other, false), (.unsupportedVersion(supported: ["2026-07-28"]), false),
+            (.statelessError, false), (.refused, nil), (.busy, nil), (.silence, nil), (.unreachable, nil),
+        ]
+        for (answer, isSpoken) in answers {
+            var eras = found
+            eras.heard(toInitialize: answer)
+            #expect(eras.handshake == isSpoken && eras.stateless == true, "\(answer)")
+            #expect(eras.refusesHandshake == (isSpoken == false), "\(answer)")
+        }
+        var both = found
+        both.heard(toInitialize: Self.session)
+        #expect(both.supportedVersions == ["2026-07-28", "2025-11-25"] && both.issuesSessions == true)
+    }
+
+    @Test("A server that was busy when it was asked about the stateless era can say so later")
+    func statelessIsOpen() throws {
+        let found = try #require(Self.conclusion([.busy, Self.session])).eras
+        #expect(found.isStatelessOpen && !found.refusesStateless)
+        let answers: [(Answer, Bool?)] = [
+            (Self.modern, true), (.other, false), (.refused, nil), (.busy, nil), (.silence, nil), (.unreachable, nil),
+        ]
+        for (answer, isSpoken) in answers {
+            var eras = found
+            eras.heard(toDiscover: answer)
+            #expect(eras.stateless == isSpoken && eras.handshake == true, "\(answer)")
+        }
+    }
+
+    @Test("The stateless era is asked for first")
     func order() {
         var machine = EraProbe.StateMachine(scope: .both)
         let first = machine.start()
-        #expect(first == .sendDiscover)
-        let second = machine.answered(Self.modern)
-        #expect(second == .sendInitialize)
+        #expect(first == .send(.discover))
+        let second = machine.answered(.silence)
+        #expect(second == .send(.initialize))
     }
 
     @Test("What an upstream is known not to speak is refused, what is not known is not")
@@ -140,29 +280,5 @@ import Testing
         eras.handshake = false
         eras.stateless = true
         #expect(!eras.refusesStateless && eras.refusesHandshake)
-    }
-
-    @Test(
-        "A server that takes no POST is asked for the old transport, where the configuration leaves the transport open",
-        arguments: [
-            ([.noSuchTransport, .noSuchTransport, .endpoint], true, EraProbe.Verdict.usable, true),
-            ([.noSuchTransport, .noSuchTransport, .other], true, .unusable, false),
-            ([.noSuchTransport, .noSuchTransport], false, .unusable, false),
-            ([.other, .other], true, .unusable, false),
-            ([.noSuchTransport, .initialized(version: "2025-06-18", hasSession: true)], true, .usable, false),
-            ([.discovered(versions: ["2026-07-28"]), .noSuchTransport], true, .usable, false),
-        ] as [([EraProbe.Answer], Bool, EraProbe.Verdict, Bool)]
-    )
-    func eventStream(answers: [EraProbe.Answer], admits: Bool, verdict: EraProbe.Verdict, isEventStream: Bool) {
-        var machine = EraProbe.StateMachine(scope: .both, admitsEventStream: admits)
-        var action = machine.start()
-        for answer in answers { action = machine.answered(answer) }
-        guard case .conclude(let conclusion) = action else {
-            Issue.record("no conclusion but \(action)")
-            return
-        }
-        #expect(conclusion.verdict == verdict)
-        #expect(conclusion.isEventStream == isEventStream)
-        if isEventStream { #expect(conclusion.eras.handshake == true && conclusion.eras.stateless == false) }
     }
 }

@@ -9,6 +9,7 @@ by forgetting every session, as a restart would. With `--journal FILE` what the 
 
 import argparse
 import asyncio
+import contextlib
 import hashlib
 import json
 import logging
@@ -19,6 +20,8 @@ from typing import Any, Callable
 
 import uvicorn
 from pydantic import BaseModel
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
 KEPT_BODY = 64 * 1024
 ANSWER_QUESTION = "Which answer? \u2603"
@@ -247,6 +250,17 @@ def register(server: Any, Context: type, Completion: type, ToolError: type[Excep
         return Completion(values=values, total=len(values))
 
 
+def mounted(app: Any, path: str, manager: Any) -> Any:
+    """An application with `app` below a path: Starlette redirects the path itself with 307 to the one with a slash."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Any) -> Any:
+        async with manager.run() if manager else contextlib.nullcontext():
+            yield
+
+    return Starlette(routes=[Mount(path, app=app)], lifespan=lifespan)
+
+
 def serve(make_server: Callable[[argparse.Namespace], tuple[Any, Any]]) -> None:
     """Serves until killed, or over stdio until its stdin ends. Over HTTP the first line on stdout is `{"port": N}`.
 
@@ -257,6 +271,7 @@ def serve(make_server: Callable[[argparse.Namespace], tuple[Any, Any]]) -> None:
     parser.add_argument("--stateless", action="store_true", help="issue no session ids")
     parser.add_argument("--json", action="store_true", help="answer with JSON instead of SSE")
     parser.add_argument("--sse", action="store_true", help="the transport of 2024-11-05")
+    parser.add_argument("--mounted", action="store_true", help="below /mcp or /sse of a larger application, as people do it")
     parser.add_argument("--stdio", action="store_true")
     parser.add_argument("--journal", default="", help="a file for what the tools did")
     options = parser.parse_args()
@@ -270,6 +285,8 @@ def serve(make_server: Callable[[argparse.Namespace], tuple[Any, Any]]) -> None:
     listener.bind(("127.0.0.1", options.port))
     listener.listen(1024)
     print(json.dumps({"port": listener.getsockname()[1]}), flush=True)
-    app = server.sse_app() if options.sse else make_app()
+    app = make_app()
+    if options.mounted:
+        app = mounted(app, "/sse" if options.sse else "/mcp", None if options.sse else server.session_manager)
     config = uvicorn.Config(JournalMiddleware(app, server), log_level="critical", timeout_graceful_shutdown=0)
     uvicorn.Server(config).run(sockets=[listener])

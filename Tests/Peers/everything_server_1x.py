@@ -13,8 +13,9 @@ from everything import ANSWER_QUESTION, Answer, register, serve
 
 
 def make_server(options: argparse.Namespace) -> tuple[Any, Any]:
+    paths = {"streamable_http_path": "/", "sse_path": "/"} if options.mounted else {}
     server = FastMCP(
-        "everything", log_level="CRITICAL", stateless_http=options.stateless, json_response=options.json
+        "everything", log_level="CRITICAL", stateless_http=options.stateless, json_response=options.json, **paths
     )
     register(server, Context, Completion, ToolError)
 
@@ -36,7 +37,7 @@ def make_server(options: argparse.Namespace) -> tuple[Any, Any]:
     async def subscribed(uri: Any) -> None:
         return None
 
-    return server, server.streamable_http_app
+    return server, server.sse_app if options.sse else server.streamable_http_app
 
 
 serve(make_server)

@@ -42,7 +42,12 @@ def make_server(options: argparse.Namespace) -> tuple[Any, Any]:
 
     server._lowlevel_server.add_request_handler("resources/subscribe", SubscribeRequestParams, subscribed)
     def make_app() -> Any:
-        return server.streamable_http_app(json_response=options.json, stateless_http=options.stateless)
+        if options.sse:
+            return server.sse_app(sse_path="/" if options.mounted else "/sse")
+        path = "/" if options.mounted else "/mcp"
+        return server.streamable_http_app(
+            streamable_http_path=path, json_response=options.json, stateless_http=options.stateless
+        )
 
     return server, make_app
 

@@ -38,7 +38,8 @@ package enum ErrorAnswer {
 
     /// The JSON-RPC message for a gateway error; `id` is the raw bytes of the caller's id, nil where there is none.
     static func body(_ error: GatewayError, upstream: String, id: [UInt8]?) -> [UInt8] {
-        var data = #"{"gateway":true,"reason":"\#(error.reason.rawValue)","upstream":"#
+        var data = #"{"gateway":true,"reason":"\#(error.reason.rawValue)","cause":\#(JSONText.quoted(error.cause))"#
+        data += #","upstream":"#
         data += JSONText.quoted(upstream)
         data += #","executed":"\#(error.executed.rawValue)","retryable":\#(error.isRetryable)"#
         data += #","attempts":\#(error.attempts)"#

@@ -30,7 +30,7 @@ package struct GatewayError: Error, Sendable {
     package var executed: Executed
     /// What happened and what to do about it; never bytes of a peer, never a secret.
     package let message: String
-    /// The narrower cause, from a closed list: the metric label.
+    /// The narrower cause, from a closed list, as in `data.cause`.
     package let cause: String
     /// Times the call was sent, or tried to be.
     package var attempts = 1
@@ -99,6 +99,19 @@ package struct GatewayError: Error, Sendable {
         cause: "no_such_slot"
     )
 
+    /// The upstream redirects to a place where nothing of ours is sent; `place` is that place for people, nil: none.
+    static func redirected(to place: String?, status: Int) -> GatewayError {
+        let text =
+            place.map {
+                "the server redirects (HTTP \(status)) to \($0), which is not followed; set url to that if it is right"
+            } ?? "the server redirects (HTTP \(status)) to nowhere that can be followed; check url"
+        return GatewayError(.upstreamProtocol, executed: .no, text, cause: "redirect", status: status)
+    }
+
+    /// What a page of HTML in the place of an answer means.
+    static let webPageText =
+        "the server answered with a web page, as a login or a wrong path does; check url and the credentials"
+
     /// A caller subscribes to more than is kept for it.
     static let tooManySubscriptions = GatewayError(
         .overloaded,
@@ -154,12 +167,24 @@ package struct GatewayError: Error, Sendable {
         self.outboundProxy = error.outboundProxy
     }
 
-    /// Nobody knows yet what the upstream speaks; if that is because of its outbound proxy, it is said.
-    static func notProbed(_ upstream: Upstream, _ text: String) -> GatewayError {
+    /// Nobody knows what the upstream speaks: for the reason that the last look at it met, if there was one (contract U3).
+    static func notProbed(_ upstream: Upstream) -> GatewayError {
+        if let failure = upstream.failure { return failure }
         if case .http(let http) = upstream.transport, let failure = http.proxy?.lastFailure {
             return GatewayError(failure)
         }
-        return GatewayError(.unreachable, executed: .no, text, cause: "not_probed")
+        return GatewayError(
+            .unreachable,
+            executed: .no,
+            "the server was not reached yet, so what it speaks is not known; try again",
+            cause: "not_probed"
+        )
+    }
+
+    /// The same in the words that all share who tell of an upstream's state.
+    var upstreamCause: UpstreamCause {
+        let code = UpstreamCause.Code(rawValue: self.cause) ?? UpstreamCause.Code(rawValue: self.reason.rawValue)
+        return UpstreamCause(code ?? .other, detail: self.message, status: self.status)
     }
 }
 

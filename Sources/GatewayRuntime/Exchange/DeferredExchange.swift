@@ -89,7 +89,7 @@ final class DeferredExchange: DownstreamExchange, Sweepable {
 
     func sweep(now: NIODeadline) {
         guard now >= self.deadline, let upstream = self.waiting?.call.upstream else { return }
-        self.fail(.notProbed(upstream, "the server is not up yet; try again"))
+        self.fail(.notProbed(upstream))
     }
 
     func drain() { self.exchange?.drain() }

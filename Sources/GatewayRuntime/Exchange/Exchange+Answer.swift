@@ -17,17 +17,22 @@ extension Exchange {
         self.answer = AnswerHead(connection)
         switch self.answer.status {
         case 200..<300:
-            self.upstream.conclude(.usable)
+            // Something else than an answer, such as a page of HTML, says that the next call will not do better.
+            if self.answer.mediaType.isOfMCP || !self.message.isRequest {
+                self.upstream.conclude(.usable)
+            } else {
+                self.doubtUpstream()
+            }
+            if self.redirection.target != nil { self.http.redirects.observe(self.redirection, self.answer.status) }
             self.credentialAccepted()
             self.accepted()
         case 307, 308:
             self.redirected()
         case 300..<400:
-            self.fail(self.redirectFailure)
+            self.notRedirected()
         case 401, 403:
             self.holdRefusal()
         default:
-            self.upstream.conclude(.usable)
             self.holdFailure(self.answer.status)
         }
     }
@@ -51,6 +56,8 @@ extension Exchange {
             self.phase = .events
             // What must be read first keeps the head back too, since its fields depend on it.
             if self.message.method != .initialize { self.startEvents() }
+        case .html:
+            self.fail(self.protocolFailure(GatewayError.webPageText, "web_page"))
         case .other:
             self.fail(self.protocolFailure("the answer is neither JSON nor an event stream", "bad_content_type"))
         }
@@ -76,25 +83,22 @@ extension Exchange {
 
     /// Only 307 and 308 to the same origin are followed: nothing of ours goes anywhere else (protocol §2 C26).
     private func redirected() {
-        guard self.redirects < 3, let location = self.answer.location,
-            let url = self.http.configuration.url.resolving(location: location),
-            url.origin == self.http.configuration.url.origin, !url.hasUserInfo
-        else { return self.fail(self.redirectFailure) }
-        self.redirects += 1
-        self.redirectTarget = url.target
+        guard self.redirection.follow(self.answer.location, from: self.http.configuration.url) else {
+            return self.notRedirected()
+        }
         self.abandonUpstream()
         self.attempt()
     }
 
-    private var redirectFailure: GatewayError {
-        let target = self.answer.location.flatMap { self.http.configuration.url.resolving(location: $0) }
-        let place = target.map { "to \($0.origin)" } ?? "to nowhere we go"
-        return self.protocolFailure(
-            "the server redirects \(place); set url to where it lives",
-            "redirect",
-            executed: .no
-        )
+    private func notRedirected() {
+        self.http.redirects.observe(self.redirection, self.answer.status)
+        self.doubtUpstream()
+        let place = self.redirection.place(of: self.answer.location, from: self.http.configuration.url)
+        self.fail(.redirected(to: place, status: self.answer.status))
     }
+
+    /// What came is not what a server says that is well: the next look at it shows.
+    func doubtUpstream() { self.gateway.supervisor(of: self.upstream)?.doubt() }
 
     // MARK: Bodies
 
@@ -305,7 +309,9 @@ extension Exchange {
     /// The body was read, as far as it matters.
     func failed(_ status: Int, _ body: StatusReading.Body) {
         switch StatusReading(status: status, body: body, session: self.sessionState) {
-        case .answer: self.answered(with: status)
+        case .answer:
+            self.upstream.conclude(.usable)
+            self.answered(with: status)
         case .sessionLost: self.sessionLost(isCertain: true)
         case .sessionInDoubt: self.sessionLost(isCertain: false)
         case .credentialRefused, .failure: self.failed(status)
@@ -337,6 +343,11 @@ extension Exchange {
                     retryAfterMilliseconds: self.answer.retryAfterMilliseconds
                 )
             )
+        }
+        if status == 404 || status == 405 {
+            // There may be nothing at its URL any more. Other statuses are about a call more often than about the server.
+            self.doubtUpstream()
+            self.http.redirects.observe(self.redirection, status)
         }
         let failure = self.statusFailure(status)
         // 503 is a promise of better times only if it says when, and soon (faults F30).

@@ -172,12 +172,17 @@ extension Exchange {
         self.forgetCollected()
         self.isOverUpstream = true
         guard let pool = self.http.credentials else {
-            self.upstream.conclude(.rejected)
-            return self.fail(.rejected(status: status, slot: nil))
+            let failure = GatewayError.rejected(status: status, slot: nil)
+            self.upstream.conclude(.rejected, because: failure)
+            return self.fail(failure)
         }
         let refusal = pool.refused(&self.credentials, with: status, as: kind, isCounted: isCounted)
         if self.hasRouting { self.session?.withRouting { [slot] in $0.refused(slot) } }
-        self.upstream.conclude(pool.areAllRefused ? .rejected : .usable)
+        if pool.areAllRefused {
+            self.upstream.conclude(.rejected, because: .rejected(status: status, slot: self.slot))
+        } else {
+            self.upstream.conclude(.usable)
+        }
         switch refusal.verdict {
         case .again:
             // A kept connection may be one on which a server refused a long body without reading it.

@@ -85,7 +85,8 @@ extension Exchange {
 
     func resume(on connection: UpstreamConnection) {
         var head = self.loop.buffer(capacity: 512)
-        guard self.http.begin(.get, target: self.redirectTarget, slot: self.slot, on: connection, into: &head) else {
+        guard self.http.begin(.get, target: self.redirection.target, slot: self.slot, on: connection, into: &head)
+        else {
             connection.release()
             return self.fail(.noSuchSlot)
         }

@@ -95,8 +95,8 @@ final class Exchange: CallerExchange, UpstreamReceiver {
     private var isFresh = false
     /// The session that was opened again for the message; with another credential it comes to another one.
     var renewedSession: HTTPUpstreamSession?
-    var redirectTarget: String?
-    var redirects = 0
+    /// Where redirects led it.
+    var redirection = Redirection()
     /// The ids that stand for the caller's in a session that callers share; nil where ids pass as they are.
     var sharedCall: SharedCall?
     /// Whether the upstream answered the last attempt, or refused it, so that it does nothing for the call any more.
@@ -148,7 +148,9 @@ final class Exchange: CallerExchange, UpstreamReceiver {
         default: return connection.release()
         }
         var head = self.loop.buffer(capacity: 1024)
-        guard self.http.begin(.post, target: self.redirectTarget, slot: self.slot, on: connection, into: &head) else {
+        self.redirection.start(at: self.http.redirects.target)
+        let target = self.redirection.target
+        guard self.http.begin(.post, target: target, slot: self.slot, on: connection, into: &head) else {
             connection.release()
             return self.fail(.noSuchSlot)
         }
@@ -202,7 +204,11 @@ final class Exchange: CallerExchange, UpstreamReceiver {
             self.failed(status, .foreign)
         case .attempting, .holding:
             let failure = GatewayError(error)
-            if failure.reason == .unreachable { self.upstream.conclude(.unreachable) }
+            switch failure.reason {
+            case .unreachable: self.upstream.conclude(.unreachable, because: failure)
+            case .outboundProxy: self.doubtUpstream()
+            default: break
+            }
             // The time for a connection is spent, waiting does not cure what is wrong (faults F2, F45), or we have too much
             // to do already.
             if [.noDescriptors, .connectTimeout, .tlsHandshake, .tlsVerification].contains(error.code)

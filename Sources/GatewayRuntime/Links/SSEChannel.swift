@@ -34,6 +34,8 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
     private var credentials: CredentialAttempts?
     /// The slots that an opening of our own has yet to try, of which no pool hears.
     private var ownSlots: [Int] = []
+    /// With what those were refused that it tried.
+    private var ownStatuses: [Int] = []
     /// The slot that the whole session uses (credentials.md §2.9).
     private(set) var slot: Int
     private var state = State.opening
@@ -41,6 +43,8 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
     private var connection: UpstreamConnection?
     private var own: OwnConnection
     private var reader: EventReader?
+    /// Where redirects led the request for the stream.
+    private var redirection = Redirection()
     private let eventBytes: Int
     private let buffers: BufferLedger
     private(set) var pendingBytes = 0
@@ -232,7 +236,7 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
         switch result {
         case .failure(let error): .failed(GatewayError(error))
         case .success(let answer) where (200..<300).contains(answer.status): .sent
-        case .success(let answer): .failed(GatewayError(refusedWith: answer.status))
+        case .success(let answer): .failed(GatewayError(refusedWith: answer))
         }
     }
 
@@ -265,17 +269,21 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
                 self.hasAnswered ? .upstreamProtocol : .unreachable,
                 executed: .no,
                 "the server named no place for messages in time; is this a server of the HTTP+SSE transport?",
-                cause: "no_endpoint"
+                cause: Self.noEndpointCause
             )
         )
     }
+
+    /// The cause of an end before the place for messages was named.
+    static let noEndpointCause = "no_endpoint"
 
     // MARK: Stream
 
     func upstreamConnected(_ connection: UpstreamConnection) {
         guard case .opening = self.state else { return connection.release() }
         var head = self.loop.buffer(capacity: 512)
-        guard self.http.begin(.get, slot: self.slot, on: connection, into: &head) else {
+        let target = self.redirection.target ?? self.http.configuration.url.target
+        guard self.http.begin(.get, target: target, slot: self.slot, on: connection, into: &head) else {
             connection.release()
             return self.end(.noSuchSlot)
         }
@@ -304,8 +312,20 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
             let text =
                 "the server answered HTTP \(answer.status) to GET: it may speak streamable HTTP; see transportType"
             self.end(GatewayError(.upstreamStatus, executed: .no, text, cause: "http_4xx", status: answer.status))
+        case 301, 302, 303, 307, 308:
+            self.redirected(answer)
         case 300...:
             self.end(GatewayError(refusedWith: answer.status))
+        case _ where answer.mediaType == .html:
+            self.end(
+                GatewayError(
+                    .upstreamProtocol,
+                    executed: .no,
+                    GatewayError.webPageText,
+                    cause: "web_page",
+                    status: answer.status
+                )
+            )
         default:
             let text = "HTTP \(answer.status) with something else than a stream of events"
             self.end(
@@ -314,15 +334,33 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
         }
     }
 
+    /// A GET stays one in every redirect, and is followed as POSTs are: within the origin.
+    private func redirected(_ answer: AnswerHead) {
+        let url = self.http.configuration.url
+        guard self.redirection.follow(answer.location, from: url) else {
+            let place = self.redirection.place(of: answer.location, from: url)
+            return self.end(.redirected(to: place, status: answer.status))
+        }
+        self.connection?.cancel()
+        self.connection = nil
+        self.loop.pool(of: self.upstream)?.connect(for: self, isFresh: true)
+    }
+
     private func accepted() {
         self.isRefused = false
+        // One that a caller opens counts as its call.
+        if self.credentials == nil { self.http.credentials?.probed(self.slot, refusedWith: nil) }
         self.http.credentials?.succeeded(&self.credentials)
     }
 
     private func refused(with answer: AnswerHead) {
         self.isRefused = true
         guard let pool = self.http.credentials, self.credentials != nil else {
+            self.http.credentials?
+                .probed(self.slot, refusedWith: answer.status, as: answer.refusalKind(ByteBuffer(), depth: 1))
+            self.ownStatuses.append(answer.status)
             guard !self.ownSlots.isEmpty else {
+                guard self.ownStatuses.count == 1 else { return self.end(.exhausted(self.ownStatuses)) }
                 return self.end(.rejected(status: answer.status, slot: self.http.credentials.map { _ in self.slot }))
             }
             self.connection?.cancel()
@@ -393,7 +431,8 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
             return self.end(Self.noEndpoint)
         }
         let location = String(buffer: data)
-        guard let url = self.http.configuration.url.resolving(reference: location),
+        let stream = self.redirection.target.flatMap { HTTPURL("\(self.http.configuration.url.origin)\($0)") }
+        guard let url = (stream ?? self.http.configuration.url).resolving(reference: location),
             url.origin == self.http.configuration.url.origin, !url.hasUserInfo
         else {
             return self.end(
@@ -428,6 +467,15 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
 }
 
 extension GatewayError {
+    /// What an answer with a status from 300 on means for the message that it answers.
+    init(refusedWith answer: UpstreamCall.Answer) {
+        guard (300..<400).contains(answer.status) else {
+            self.init(refusedWith: answer.status)
+            return
+        }
+        self = .redirected(to: answer.place, status: answer.status)
+    }
+
     /// What an HTTP status of 400 and above, or a redirect, means for the message that it answers.
     init(refusedWith status: Int) {
         switch status {
@@ -442,13 +490,7 @@ extension GatewayError {
                 status: status
             )
         case 300..<400:
-            self.init(
-                .upstreamProtocol,
-                executed: .no,
-                "the server redirects; set url to where it lives",
-                cause: "redirect",
-                status: status
-            )
+            self = .redirected(to: nil, status: status)
         default:
             self.init(
                 .upstreamStatus,

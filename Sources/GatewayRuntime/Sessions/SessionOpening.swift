@@ -137,7 +137,7 @@ enum SessionOpening {
                 end(.refused(answer.status))
             case .success(let answer):
                 guard (200..<300).contains(answer.status) else {
-                    return end(.failed(GatewayError(refusedWith: answer.status).beforeTheCall))
+                    return end(.failed(GatewayError(refusedWith: answer).beforeTheCall))
                 }
                 let isResult = AnswerReader.read(answer.body, depth: upstream.jsonDepth)?.kind == .result
                 guard let id = answer.sessionID, isResult else {

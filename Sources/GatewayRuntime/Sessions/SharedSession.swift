@@ -113,7 +113,7 @@ final class SharedSession: Sendable {
             case .success(let answer) where [401, 403].contains(answer.status):
                 self.opened(.refused(answer.status, isFirst: false))
             case .success(let answer) where answer.status >= 300:
-                self.opened(.failed(GatewayError(refusedWith: answer.status).beforeTheCall))
+                self.opened(.failed(GatewayError(refusedWith: answer).beforeTheCall))
             case .success(let answer):
                 guard let envelope = AnswerReader.read(answer.body, depth: self.upstream.jsonDepth),
                     let initialized = InitializeResult(answer.body, envelope)

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import GatewayModel
+import GatewayPolicy
 import GatewaySession
 import GatewayTransport
 import GatewayWire
@@ -9,6 +10,22 @@ import NIOCore
 
 /// Runs the probe of one upstream: sends what the machine asks for and tells it what came back.
 struct EraProbeDriver: Sendable {
+    /// What a probe found.
+    struct Finding: Sendable {
+        var conclusion: EraProbe.Conclusion
+        /// Why it is not usable, as a call is told that meets the same; nil if it is.
+        var failure: GatewayError?
+    }
+
+    /// What came back to one message.
+    private struct Reply {
+        var answer: EraProbe.Answer
+        /// What the answer means for a call, if it is not what was asked for.
+        var failure: GatewayError?
+        /// With which status a credential was refused.
+        var refusal: (status: Int, kind: RefusalKind)?
+    }
+
     let upstream: Upstream
     let http: HTTPAccess
     let loop: GatewayLoop
@@ -24,25 +41,43 @@ struct EraProbeDriver: Sendable {
     }
 
     private var timeout: TimeAmount { TimeAmount(self.limits.connectTimeout) }
+    /// A server that does not know the question may leave it unanswered, and callers wait for the next one.
+    private var discoverTimeout: TimeAmount { min(self.timeout, .seconds(5)) }
     private var identity: GatewayIdentity { self.upstream.identity }
 
     /// Asks with the current credential, and with the others while they are refused: what the upstream speaks does not
     /// depend on it, and one credential that is accepted makes it usable.
     ///
-    /// The pool hears nothing of it (credentials.md §2.3).
+    /// The pool hears nothing of it (credentials.md §2.3), but people are told what became of each credential.
     /// Returns nil if we could not ask, which says nothing of the upstream.
-    func run() async -> EraProbe.Conclusion? {
-        var driver = self
-        driver.slot = self.http.credentials?.current ?? 0
-        var conclusion = await driver.runOnce()
-        for _ in 1..<max(self.http.slotCount, 1) where conclusion?.verdict == .rejected && !Task.isCancelled {
-            driver.slot = (driver.slot + 1) % self.http.slotCount
-            conclusion = await driver.runOnce()
+    func run() async -> Finding? {
+        var statuses: [Int] = []
+        for driver in self.slots {
+            guard let (finding, refusal) = await driver.runOnce() else { return nil }
+            guard finding.conclusion.verdict == .rejected else { return finding }
+            statuses.append(refusal ?? 401)
+            guard statuses.count == self.http.slotCount || Task.isCancelled else { continue }
+            let isPool = self.http.slotCount > 1
+            return Finding(
+                conclusion: finding.conclusion,
+                failure: isPool ? .exhausted(statuses) : finding.failure
+            )
         }
-        return conclusion
+        return nil
     }
 
-    private func runOnce() async -> EraProbe.Conclusion? {
+    /// One for each credential, the current one first.
+    private var slots: [EraProbeDriver] {
+        let first = self.http.credentials?.current ?? 0
+        return (0..<self.http.slotCount)
+            .map { index in
+                var driver = self
+                driver.slot = (first + index) % self.http.slotCount
+                return driver
+            }
+    }
+
+    private func runOnce() async -> (Finding, refusal: Int?)? {
         let scope: EraProbe.Scope =
             switch self.upstream.configuration.protocolPin {
             case .auto: .both
@@ -50,48 +85,93 @@ struct EraProbeDriver: Sendable {
             case .stateless: .stateless
             }
         var machine = EraProbe.StateMachine(scope: scope, admitsEventStream: self.http.configuration.kind == .detect)
+        var replies: [EraProbe.Step: Reply] = [:]
         var action = machine.start()
         while true {
-            let answer: EraProbe.Answer?
             switch action {
-            case .sendDiscover: answer = await self.discover()
-            case .sendInitialize: answer = await self.initialize()
-            case .openEventStream: answer = await self.openEventStream()
-            case .conclude(let conclusion): return conclusion
+            case .send(let step):
+                guard let reply = await self.ask(step) else { return nil }
+                replies[step] = reply
+                action = machine.answered(reply.answer)
+            case .conclude(let conclusion):
+                let reply = conclusion.cause.flatMap { replies[$0] }
+                self.note(conclusion.verdict, reply)
+                return (Finding(conclusion: conclusion, failure: reply?.failure), reply?.refusal?.status)
             }
-            guard let answer else { return nil }
-            action = machine.answered(answer)
         }
     }
 
-    /// Sends the lightest message that any server of the known era answers; nil: it could not be sent.
-    func ping() async -> EraProbe.Answer? {
+    /// What became of the credential is for people to see.
+    private func note(_ verdict: EraProbe.Verdict, _ reply: Reply?) {
+        switch verdict {
+        case .usable: self.http.credentials?.probed(self.slot, refusedWith: nil)
+        case .rejected:
+            guard let refusal = reply?.refusal else { return }
+            self.http.credentials?.probed(self.slot, refusedWith: refusal.status, as: refusal.kind)
+        case .unusable, .unreachable: break
+        }
+    }
+
+    private func ask(_ step: EraProbe.Step) async -> Reply? {
+        switch step {
+        case .discover: await self.discover()
+        case .initialize: await self.initialize()
+        case .openEventStream: await self.openEventStream()
+        }
+    }
+
+    // MARK: Single questions
+
+    /// Asks about the one era of which nothing is known yet; nil: we could not ask.
+    func ask(aboutStateless isStateless: Bool) async -> EraProbe.Answer? {
+        var answer: EraProbe.Answer?
+        for driver in self.slots {
+            answer = await driver.ask(isStateless ? .discover : .initialize)?.answer
+            guard answer == .refused, !Task.isCancelled else { break }
+        }
+        return answer
+    }
+
+    /// Sends the lightest message that any server of the known era answers; whether the answer is one of MCP, nil: it could
+    /// not be sent.
+    func ping() async -> Bool? {
         var driver = self
         driver.slot = self.http.credentials?.current ?? 0
         return await driver.pingOnce()
     }
 
-    private func pingOnce() async -> EraProbe.Answer? {
-        if self.upstream.eras.stateless == true { return await self.discover() }
-        let body = ClientMessage.ping(id: #""mcp-proxy-ping""#)
-        return Self.classify(await self.send(body, fields: ""))
+    private func pingOnce() async -> Bool? {
+        let result =
+            if self.upstream.eras.stateless == true {
+                await self.sendDiscover()
+            } else {
+                await self.send(ClientMessage.ping(id: #""mcp-proxy-ping""#), fields: "", timeout: self.timeout)
+            }
+        switch result {
+        case .failure(let error): return GatewayError(error).reason == .overloaded ? nil : false
+        case .success(let answer):
+            let isRefused = answer.status == 401 || answer.status == 403
+            return !isRefused && AnswerReader.read(answer.body, depth: self.limits.jsonDepth)?.isResponse == true
+        }
     }
 
-    private func discover() async -> EraProbe.Answer? {
+    private func sendDiscover() async -> Result<UpstreamCall.Answer, TransportError> {
         let body = ClientMessage.discover(id: #""mcp-proxy-probe""#, self.identity)
         let fields = "\(ProtocolRevision.july2026.headerLine)Mcp-Method: server/discover\r\n"
-        return Self.classify(await self.send(body, fields: fields))
+        return await self.send(body, fields: fields, timeout: self.discoverTimeout)
     }
 
-    private func initialize() async -> EraProbe.Answer? {
+    private func discover() async -> Reply? { self.read(await self.sendDiscover()) }
+
+    private func initialize() async -> Reply? {
         let body = ClientMessage.initialize(id: #""mcp-proxy-probe""#, self.identity)
-        let result = await self.send(body, fields: "")
+        let result = await self.send(body, fields: "", timeout: self.timeout)
         guard case .success(let answer) = result, (200..<300).contains(answer.status),
-            let envelope = AnswerReader.read(answer.body, depth: 64), envelope.kind == .result
-        else { return Self.classify(result) }
+            let envelope = AnswerReader.read(answer.body, depth: self.limits.jsonDepth), envelope.kind == .result
+        else { return self.read(result) }
         let version = AnswerReader.protocolVersion(of: envelope, in: answer.body)
         if let session = answer.sessionID { self.end(session, version: version) }
-        return .initialized(version: version, hasSession: answer.sessionID != nil)
+        return Reply(answer: .initialized(version: version, hasSession: answer.sessionID != nil))
     }
 
     /// The probe's own session is not left behind.
@@ -111,7 +191,11 @@ struct EraProbeDriver: Sendable {
         }
     }
 
-    private func send(_ body: ByteBuffer, fields: String) async -> Result<UpstreamCall.Answer, TransportError> {
+    private func send(
+        _ body: ByteBuffer,
+        fields: String,
+        timeout: TimeAmount
+    ) async -> Result<UpstreamCall.Answer, TransportError> {
         let call = NIOLoopBoundBox<UpstreamCall?>.makeBoxSendingValue(nil, eventLoop: self.loop.eventLoop)
         return await withTaskCancellationHandler {
             await withCheckedContinuation { continuation in
@@ -123,7 +207,7 @@ struct EraProbeDriver: Sendable {
                         on: self.loop,
                         body: body,
                         fields: fields,
-                        timeout: self.timeout
+                        timeout: timeout
                     ) { result in
                         continuation.resume(returning: result)
                     }
@@ -136,13 +220,10 @@ struct EraProbeDriver: Sendable {
     }
 
     /// GETs the URL and looks at the first event, as a client of the 2024-11-05 transport does (protocol §4).
-    private func openEventStream() async -> EraProbe.Answer? {
+    private func openEventStream() async -> Reply? {
         await withCheckedContinuation { continuation in
             self.loop.eventLoop.execute {
-                let probe = EventStreamProbe { error in
-                    let answer: EraProbe.Answer = error == nil ? .endpoint : .other
-                    continuation.resume(returning: error?.reason == .overloaded ? nil : answer)
-                }
+                let probe = EventStreamProbe { error in continuation.resume(returning: self.read(stream: error)) }
                 let channel = SSEChannel(
                     self.upstream,
                     self.http,
@@ -159,32 +240,110 @@ struct EraProbeDriver: Sendable {
         }
     }
 
+    // MARK: Answers
+
     /// nil: the question did not get as far as to say anything of the upstream.
-    private static func classify(_ result: Result<UpstreamCall.Answer, TransportError>) -> EraProbe.Answer? {
-        let answer: UpstreamCall.Answer
+    private func read(stream error: GatewayError?) -> Reply? {
+        guard let error else { return Reply(answer: .endpoint) }
+        let answer: EraProbe.Answer
+        switch error.reason {
+        case .overloaded: return nil
+        case .credentialRejected, .credentialsExhausted:
+            let status = error.status ?? 401
+            return Reply(answer: .refused, failure: error, refusal: (status, .rejected))
+        case .rateLimited: answer = .busy
+        case .upstreamStatus: answer = error.status ?? 0 >= 500 ? .busy : .other
+        case .upstreamClosed, .upstreamTimeout: answer = .silence
+        case .unreachable where error.cause == SSEChannel.noEndpointCause: answer = .silence
+        case .unreachable, .outboundProxy: answer = .unreachable
+        case .upstreamProtocol, .childExited: answer = .other
+        }
+        return Reply(answer: answer, failure: error)
+    }
+
+    /// nil: the question did not get as far as to say anything of the upstream.
+    private func read(_ result: Result<UpstreamCall.Answer, TransportError>) -> Reply? {
         switch result {
-        case .failure(let error) where error.code == .noDescriptors: return nil
-        case .failure: return .unreachable
-        case .success(let success): answer = success
+        case .success(let answer):
+            return self.read(answer)
+        case .failure(let error):
+            let failure = GatewayError(error)
+            switch failure.reason {
+            case .overloaded: return nil
+            case .unreachable, .outboundProxy: return Reply(answer: .unreachable, failure: failure)
+            // An answer was there, and it is in a coding that nobody can read.
+            case .upstreamProtocol where error.code == .badEncoding: return Reply(answer: .other, failure: failure)
+            default: return Reply(answer: .silence, failure: error.code == .cancelled ? Self.noAnswer : failure)
+            }
         }
+    }
+
+    private static let noAnswer = GatewayError(
+        .upstreamTimeout,
+        executed: .no,
+        "the server took the connection, and did not answer in time",
+        cause: "response_timeout"
+    )
+
+    private func read(_ answer: UpstreamCall.Answer) -> Reply {
+        if answer.isEndpoint { return Reply(answer: .endpoint, failure: Self.isOtherTransport) }
+        let failure = GatewayError(notAnsweredWith: answer, slot: self.http.credentials.map { _ in self.slot })
         switch answer.status {
-        case 401, 403: return .refused
-        case 429, 500...: return .busy
-        default: break
+        case 401, 403:
+            return Reply(answer: .refused, failure: failure, refusal: (answer.status, answer.refusal ?? .rejected))
+        case 429, 500...:
+            return Reply(answer: .busy, failure: failure)
+        default:
+            return Reply(answer: self.era(answer), failure: failure)
         }
-        let isRefused = [400, 404, 405].contains(answer.status)
-        guard let envelope = AnswerReader.read(answer.body, depth: 64) else {
-            return isRefused ? .noSuchTransport : .other
-        }
+    }
+
+    /// What a JSON-RPC message says of an era.
+    private func era(_ answer: UpstreamCall.Answer) -> EraProbe.Answer {
+        guard let envelope = AnswerReader.read(answer.body, depth: self.limits.jsonDepth) else { return .other }
         if envelope.kind == .result {
             return AnswerReader.supportedVersions(of: envelope, in: answer.body).map { .discovered(versions: $0) }
                 ?? .other
         }
-        switch envelope.errorCode {
-        case -32_020, -32_021: return .statelessError
-        case -32_022:
-            return .unsupportedVersion(supported: AnswerReader.refusedVersions(of: envelope, in: answer.body))
-        default: return isRefused ? .noSuchTransport : .other
+        return switch envelope.errorCode {
+        case -32_020, -32_021: .statelessError
+        case -32_022: .unsupportedVersion(supported: AnswerReader.refusedVersions(of: envelope, in: answer.body))
+        default: .other
+        }
+    }
+
+    private static let isOtherTransport = GatewayError(
+        .upstreamProtocol,
+        executed: .no,
+        "the server speaks HTTP+SSE, not streamable HTTP: set transportType to sse, or leave it out",
+        cause: "other_transport"
+    )
+}
+
+extension GatewayError {
+    /// An upstream answered a message of ours with this, which is not what was asked for; `slot` is nil without a pool.
+    fileprivate init(notAnsweredWith answer: UpstreamCall.Answer, slot: Int?) {
+        switch answer.status {
+        case 401, 403:
+            self = .rejected(status: answer.status, slot: slot)
+        case 404, 405:
+            let text = "the server answered HTTP \(answer.status): check the path of url, and transportType"
+            self.init(.upstreamStatus, executed: .no, text, cause: "http_4xx", status: answer.status)
+        case 300...:
+            self.init(refusedWith: answer)
+        default:
+            let (text, cause) =
+                switch answer.mediaType {
+                case .html: (Self.webPageText, "web_page")
+                case .other where answer.body.readableBytes > 0:
+                    (
+                        "the server answered with something else than JSON or events: is it an MCP server?",
+                        "bad_content_type"
+                    )
+                case .json, .eventStream, .other:
+                    ("the server does not answer initialize: is it an MCP server?", "no_handshake")
+                }
+            self.init(.upstreamProtocol, executed: .no, text, cause: cause, status: answer.status)
         }
     }
 }

@@ -19,6 +19,8 @@ package final class HTTPAccess: Sendable {
     /// The outbound proxy that it is reached through; nil: none.
     package let proxy: OutboundProxyHealth?
     let dialer: Dialer
+    /// Where messages go instead of the configured URL.
+    let redirects = RedirectMemory()
     /// By slot.
     private let heads: [RequestHeads]
     /// The same for a proxy that takes the requests themselves; empty where none may.
@@ -65,8 +67,8 @@ package final class HTTPAccess: Sendable {
 
     /// Starts a head with what all requests to the upstream carry, and the credential of a slot.
     ///
-    /// `target` replaces the configured one; `connection` is what the request goes on. Returns false, and writes nothing, for
-    /// a slot that there is not: no other credential stands in for it.
+    /// `target` replaces the configured one; nil: that, or where it redirects to. `connection` is what the request goes on.
+    /// Returns false, and writes nothing, for a slot that there is not: no other credential stands in for it.
     func begin(
         _ method: RequestHeads.Method,
         target: String? = nil,
@@ -76,7 +78,7 @@ package final class HTTPAccess: Sendable {
     ) -> Bool {
         let heads = connection.isForwarding ? self.forwardedHeads : self.heads
         guard heads.indices.contains(slot) else { return false }
-        heads[slot].begin(method, target: target, into: &head)
+        heads[slot].begin(method, target: target ?? self.redirects.target, into: &head)
         return true
     }
 }
@@ -116,6 +118,8 @@ package final class Upstream: Sendable {
     package let toolFilter: ToolFilterWatch?
     private let knowledge = Mutex(UpstreamEras())
     private let verdict = Atomic<UInt8>(UpstreamVerdict.none.rawValue)
+    /// Why it is not usable, and what was logged of it.
+    private let state = Mutex(State())
     /// Which transport a server turned out to speak whose configuration names none.
     private let found = Atomic<UInt8>(0)
     private let children = Atomic<Int>(0)
@@ -256,29 +260,62 @@ package final class Upstream: Sendable {
         UpstreamVerdict(rawValue: self.verdict.load(ordering: .relaxed)) ?? .none
     }
 
-    /// Records what the last contact said about the upstream; returns the verdict before, if this is another.
-    @discardableResult
-    func conclude(_ verdict: UpstreamVerdict) -> UpstreamVerdict? {
-        if verdict == .usable { self.lastAnswer.store(NIODeadline.now().uptimeNanoseconds, ordering: .relaxed) }
-        // Read before it is written: in the ordinary case nothing changes, and no other core need hear of it.
-        guard self.verdict.load(ordering: .relaxed) != verdict.rawValue else { return nil }
-        let before = self.verdict.exchange(verdict.rawValue, ordering: .relaxed)
-        guard before != verdict.rawValue, let before = UpstreamVerdict(rawValue: before) else { return nil }
-        if verdict == .usable { self.logChange(from: before, to: verdict, [:]) }
-        return before
-    }
+    /// Why it is not usable, as a call is told that meets the same; nil if it is usable, or was never reached.
+    var failure: GatewayError? { self.state.withLock { $0.failure } }
 
-    private func logChange(from before: UpstreamVerdict, to verdict: UpstreamVerdict, _ more: Logger.Metadata) {
-        var metadata: Logger.Metadata = ["upstream": "\(self.name)", "from": "\(before)", "to": "\(verdict)"]
-        if verdict == .usable { metadata["versions"] = "\(self.eras.supportedVersions.joined(separator: " "))" }
-        metadata.merge(more) { $1 }
-        self.logger.log(level: verdict == .usable ? .info : .warning, "upstream state changed", metadata: metadata)
+    /// The same for people; nil if it is usable, or was never reached.
+    package var cause: UpstreamCause? { self.failure?.upstreamCause }
+
+    /// The last contact said that it is usable.
+    func conclude(_ verdict: UsableVerdict) {
+        self.lastAnswer.store(NIODeadline.now().uptimeNanoseconds, ordering: .relaxed)
+        // Read before it is written: in the ordinary case nothing changes, and no other core need hear of it.
+        guard self.verdict.load(ordering: .relaxed) != UpstreamVerdict.usable.rawValue else { return }
+        self.change(to: .usable, because: nil)
     }
 
     /// The last contact said that it is not usable, and why.
     func conclude(_ verdict: UpstreamVerdict, because failure: GatewayError) {
-        guard let before = self.conclude(verdict) else { return }
-        self.logChange(from: before, to: verdict, ["cause": "\(failure.cause)", "detail": "\(failure.message)"])
+        var failure = failure.beforeTheCall
+        // Where no credential is left, that is what is told, and not which of them was tried last.
+        if verdict == .rejected, case .http(let http) = self.transport, let pool = http.credentials, pool.count > 1,
+            pool.areAllRefused
+        {
+            failure = .exhausted(pool.refusedStatuses)
+        }
+        failure.attempts = max(failure.statuses.count, 1)
+        self.change(to: verdict, because: failure)
+    }
+
+    private func change(to verdict: UpstreamVerdict, because failure: GatewayError?) {
+        let now = Duration(NIODeadline.now() - self.createdAt)
+        let cause = failure?.upstreamCause
+        let (before, suppressed): (UpstreamVerdict, Int?) = self.state.withLock { state in
+            let before = self.currentVerdict
+            let isNews = before != verdict || state.failure?.upstreamCause.code != cause?.code
+            state.failure = failure
+            self.verdict.store(verdict.rawValue, ordering: .relaxed)
+            guard isNews else { return (before, nil) }
+            let key = "\(verdict) \(cause?.code.rawValue ?? "")"
+            guard case .log(let suppressed) = state.throttle.decide(key, now: now) else { return (before, nil) }
+            return (before, suppressed)
+        }
+        guard let suppressed else { return }
+        var metadata: Logger.Metadata = ["upstream": "\(self.name)", "from": "\(before)", "to": "\(verdict)"]
+        if let cause {
+            metadata["cause"] = "\(cause.code.rawValue)"
+            metadata["detail"] = "\(cause.detail)"
+            if let status = cause.status { metadata["status"] = "\(status)" }
+        } else {
+            metadata["versions"] = "\(self.eras.supportedVersions.joined(separator: " "))"
+        }
+        if suppressed > 0 { metadata["suppressed"] = "\(suppressed)" }
+        self.logger.log(level: verdict == .usable ? .info : .warning, "upstream state changed", metadata: metadata)
+    }
+
+    private struct State {
+        var failure: GatewayError?
+        var throttle = LogThrottle<String>()
     }
 
     /// What came from it as a line or an event and was no message.
@@ -320,6 +357,11 @@ package final class Upstream: Sendable {
 
     /// When the upstream last answered anything; zero if never.
     var lastAnswered: NIODeadline { .uptimeNanoseconds(self.lastAnswer.load(ordering: .relaxed)) }
+}
+
+/// The verdict that needs no reason.
+enum UsableVerdict {
+    case usable
 }
 
 /// What the last contact with an upstream said about it.

@@ -2,6 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import GatewayBytes
+import GatewayModel
+import GatewayPolicy
 import GatewaySession
 import GatewayTransport
 import GatewayWire
@@ -18,6 +20,12 @@ final class UpstreamCall: UpstreamReceiver, Sweepable {
         var mediaType: HTTP1MediaType
         /// The JSON-RPC message, or whatever the body was.
         var body: ByteBuffer
+        /// Whether the answer is a stream of the transport of 2024-11-05, which begins with the place for messages.
+        var isEndpoint = false
+        /// Where a redirect that was not followed leads, for people.
+        var place: String?
+        /// What a 401 or 403 seems to be about.
+        var refusal: RefusalKind?
     }
 
     typealias Completion = (Result<Answer, TransportError>) -> Void
@@ -28,8 +36,11 @@ final class UpstreamCall: UpstreamReceiver, Sweepable {
     var sweepIndex = -1
     private let loop: GatewayLoop
     private let http: HTTPAccess
+    private let upstream: Upstream
     private let method: RequestHeads.Method
+    /// The request target, if it is another than the upstream's.
     private let target: String?
+    private var redirection = Redirection()
     private let slot: Int
     /// The fields of this message, and its body.
     private let rest: ByteBuffer
@@ -58,6 +69,7 @@ final class UpstreamCall: UpstreamReceiver, Sweepable {
         _ completion: @escaping Completion
     ) {
         self.http = http
+        self.upstream = upstream
         self.own = OwnConnection(of: upstream)
         self.own.isWanted = true
         self.reader = EventReader(eventBytes: min(upstream.eventBytes, Self.answerLimit), in: upstream.buffers)
@@ -146,19 +158,25 @@ final class UpstreamCall: UpstreamReceiver, Sweepable {
         completion(result)
     }
 
-    private func complete(with body: ByteBuffer) {
-        let answer = self.answer
-        self.complete(
-            .success(
-                Answer(status: answer.status, sessionID: answer.sessionID, mediaType: answer.mediaType, body: body)
-            )
-        )
+    private func complete(with body: ByteBuffer, isEndpoint: Bool = false) {
+        let head = self.answer
+        var answer = Answer(status: head.status, sessionID: head.sessionID, mediaType: head.mediaType, body: body)
+        answer.isEndpoint = isEndpoint
+        switch head.status {
+        case 300..<400: answer.place = self.redirection.place(of: head.location, from: self.http.configuration.url)
+        case 401, 403: answer.refusal = head.refusalKind(body, depth: self.jsonDepth)
+        default: break
+        }
+        if self.target == nil { self.http.redirects.observe(self.redirection, head.status) }
+        self.complete(.success(answer))
     }
 
     func upstreamConnected(_ connection: UpstreamConnection) {
         guard self.completion != nil else { return connection.release() }
         var head = self.loop.buffer(capacity: 1024 + self.rest.readableBytes)
-        guard self.http.begin(self.method, target: self.target, slot: self.slot, on: connection, into: &head) else {
+        self.redirection.start(at: self.target ?? self.http.redirects.target)
+        let target = self.redirection.target
+        guard self.http.begin(self.method, target: target, slot: self.slot, on: connection, into: &head) else {
             connection.release()
             let text = "the token that this message belongs to is not configured"
             return self.complete(.failure(TransportError(.cancelled, text, progress: .nothing)))
@@ -170,6 +188,15 @@ final class UpstreamCall: UpstreamReceiver, Sweepable {
 
     func upstreamAnswered(_ connection: UpstreamConnection) {
         self.answer = AnswerHead(connection)
+        if [307, 308].contains(self.answer.status),
+            self.redirection.follow(self.answer.location, from: self.http.configuration.url)
+        {
+            self.answer = AnswerHead()
+            connection.cancel()
+            self.connection = nil
+            self.loop.pool(of: self.upstream)?.connect(for: self)
+            return
+        }
         guard let coding = self.answer.unsupportedCoding, (200..<300).contains(self.answer.status) else { return }
         let text = "the answer has \(coding), which the gateway did not ask for and cannot decode"
         self.complete(.failure(TransportError(.badEncoding, text, progress: .fully, answerBegan: true)))
@@ -190,6 +217,9 @@ final class UpstreamCall: UpstreamReceiver, Sweepable {
             case .needsMore: return
             case .tooLarge: self.complete(with: ByteBuffer())
             case .event(let event, let bytes):
+                if event.isEndpoint(in: bytes.readableBytesUInt8Span) {
+                    return self.complete(with: ByteBuffer(), isEndpoint: true)
+                }
                 if let message = event.messageBytes(in: bytes),
                     AnswerReader.read(message, depth: self.jsonDepth)?.isResponse == true
                 {

@@ -27,6 +27,14 @@ package final class UpstreamCredentials: Sendable {
         package let fingerprint: String
         /// What its last refusal seemed to be about; nil before the first.
         package let lastRefusal: RefusalKind?
+        /// What became of it when the gateway itself last used it; nil: never.
+        package let probe: CredentialPool.Probe?
+    }
+
+    /// What a slot met last that was no success.
+    private struct LastRefusal {
+        let status: Int
+        let kind: RefusalKind
     }
 
     /// The state of the pool, for people.
@@ -53,7 +61,8 @@ package final class UpstreamCredentials: Sendable {
     private let fingerprints: [String]
     private let pool: Mutex<CredentialPool>
     private let pins = Mutex(CredentialPins())
-    private let lastRefusals: Mutex<[RefusalKind?]>
+    private let lastRefusals: Mutex<[LastRefusal?]>
+    private let probes: Mutex<[CredentialPool.Probe?]>
     private let throttle = Mutex(LogThrottle<LogKey>())
     private let requests: [CounterFamily<CredentialOutcome>]
     private let rotations: CounterFamily<RefusalStatus>
@@ -70,6 +79,7 @@ package final class UpstreamCredentials: Sendable {
         self.fingerprints = configuration.tokens.map { Fingerprint.text(of: $0) }
         self.pool = Mutex(pool)
         self.lastRefusals = Mutex(Array(repeating: nil, count: pool.slots.count))
+        self.probes = Mutex(Array(repeating: nil, count: pool.slots.count))
         let slots = pool.slots.indices
         self.requests = slots.map {
             metrics.counters(.credentialRequests, [upstream, "\($0)"], by: CredentialOutcome.self)
@@ -88,8 +98,11 @@ package final class UpstreamCredentials: Sendable {
     /// The slot of messages that move nothing: the gateway's own.
     var current: Int { self.pool.withLock { $0.current } }
 
-    /// Whether every credential was refused when it was last used.
-    var areAllRefused: Bool { self.pool.withLock { $0.areAllRefused } }
+    /// Whether every credential was refused when it was last used, by a call or by the gateway itself.
+    var areAllRefused: Bool {
+        let probes = self.probes.withLock { $0 }
+        return self.pool.withLock { $0.areAllRefused(probed: probes) }
+    }
 
     // MARK: Attempts
 
@@ -135,11 +148,26 @@ package final class UpstreamCredentials: Sendable {
         else { return Refusal(verdict: .rejected, statuses: attempts?.statuses ?? []) }
         if isCounted {
             self.requests[slot].increment(.rejected)
-            self.lastRefusals.withLock { $0[slot] = kind }
+            self.lastRefusals.withLock { $0[slot] = LastRefusal(status: status, kind: kind) }
             self.record(status, kind, of: slot, refusal.move, now: now)
         }
         if case .exhausted = refusal.verdict { self.exhausted.increment() }
         return Refusal(verdict: refusal.verdict, statuses: attempts?.statuses ?? [])
+    }
+
+    /// With what each credential was last refused, those that were.
+    var refusedStatuses: [Int] { self.lastRefusals.withLock { $0.compactMap { $0?.status } } }
+
+    /// A message of the gateway itself met this with the credential of a slot: people are told of it, and the pool is not
+    /// (credentials.md §2.3).
+    ///
+    /// `status` is 401 or 403; nil: the credential was accepted.
+    func probed(_ slot: Int, refusedWith status: Int?, as kind: RefusalKind = .rejected) {
+        guard (0..<self.count).contains(slot) else { return }
+        let probe = CredentialPool.Probe(isAccepted: status == nil, at: self.now)
+        self.probes.withLock { $0[slot] = probe }
+        guard let status else { return }
+        self.lastRefusals.withLock { $0[slot] = LastRefusal(status: status, kind: kind) }
     }
 
     /// One line for each credential that is refused, and one for each move, but not one for each of a thousand calls.
@@ -190,6 +218,7 @@ package final class UpstreamCredentials: Sendable {
     /// Times are of this object's clock: `age` makes them what people read.
     package var report: Report {
         let refusals = self.lastRefusals.withLock { $0 }
+        let probes = self.probes.withLock { $0 }
         return self.pool.withLock { pool in
             Report(
                 mode: pool.mode,
@@ -199,7 +228,8 @@ package final class UpstreamCredentials: Sendable {
                     SlotReport(
                         slot: pool.slots[index],
                         fingerprint: self.fingerprints[index],
-                        lastRefusal: refusals[index]
+                        lastRefusal: refusals[index]?.kind,
+                        probe: probes[index]
                     )
                 }
             )

@@ -3,35 +3,75 @@
 
 import GatewayModel
 import GatewaySession
-import Logging
 import NIOCore
 import Synchronization
 
 /// Keeps what is known of one upstream true: probes it at the start, again while it is not usable, and when it was
 /// idle for long (`pingInterval`, `autoReconnect`, `reconnectInterval`: contract §2).
 final class UpstreamSupervisor: Sendable {
+    /// What somebody wants to know.
+    enum Question: Sendable {
+        /// What it speaks.
+        case all
+        /// Whether a server of the stateless era speaks the handshake too.
+        case handshake
+        /// Whether a server of the handshake era speaks the stateless one too.
+        case stateless
+    }
+
     private struct Waiter: Sendable {
+        let question: Question
         let eventLoop: any EventLoop
         let resume: @Sendable () -> Void
     }
 
+    private struct State {
+        var waiters: [Waiter] = []
+        /// Whether a call did not go well since the last look, and when one last made us look.
+        var isDoubted = false
+        var lastDoubt: NIODeadline?
+        /// Until when a server that did not answer it is not asked again about the stateless era, and the time from one
+        /// such question to the next.
+        var openUntil: NIODeadline?
+        var openPause = TimeAmount.zero
+    }
+
     let upstream: Upstream
     private let driver: EraProbeDriver
-    private let logger: Logger
-    private let waiters = Mutex<[Waiter]>([])
+    private let state = Mutex(State())
     private let alarm = Alarm()
 
-    init(_ upstream: Upstream, _ http: HTTPAccess, on loop: GatewayLoop, limits: Limits, logger: Logger) {
+    init(_ upstream: Upstream, _ http: HTTPAccess, on loop: GatewayLoop, limits: Limits) {
         self.upstream = upstream
         self.driver = EraProbeDriver(upstream: upstream, http: http, loop: loop, limits: limits)
-        self.logger = logger
     }
 
-    /// Looks again now; `resume` is called on `eventLoop` when that is done.
-    func probeNow(on eventLoop: any EventLoop, _ resume: @escaping @Sendable () -> Void) {
-        self.waiters.withLock { $0.append(Waiter(eventLoop: eventLoop, resume: resume)) }
+    /// Looks again now, as far as the question needs it; `resume` is called on `eventLoop` when that is done.
+    func look(for question: Question, on eventLoop: any EventLoop, _ resume: @escaping @Sendable () -> Void) {
+        let mustAsk = self.state.withLock { state in
+            // Every caller of the stateless era wants to know it; the server is asked now and then.
+            if question == .stateless, let openUntil = state.openUntil, .now() < openUntil { return false }
+            state.waiters.append(Waiter(question: question, eventLoop: eventLoop, resume: resume))
+            return true
+        }
+        guard mustAsk else { return eventLoop.execute(resume) }
         self.alarm.ring()
     }
+
+    /// A call met something that a server that is well does not say: looks again soon, if that was long ago.
+    func doubt() {
+        guard self.upstream.configuration.autoReconnect else { return }
+        let now = NIODeadline.now()
+        let isDue = self.state.withLock { state in
+            if let last = state.lastDoubt, now - last < Self.doubtPause { return false }
+            state.lastDoubt = now
+            state.isDoubted = true
+            return true
+        }
+        if isDue { self.alarm.ring() }
+    }
+
+    private static let doubtPause = TimeAmount.seconds(5)
 
     /// Runs until the task is cancelled.
     ///
@@ -52,35 +92,79 @@ final class UpstreamSupervisor: Sendable {
 
     /// Returns nil if we could not ask: what was known of the upstream is still all that is known.
     private func probe() async -> EraProbe.Verdict? {
+        self.state.withLock { $0.isDoubted = false }
         defer { self.wakeWaiters() }
-        guard let conclusion = await self.driver.run() else { return nil }
-        if conclusion.verdict == .usable {
-            self.upstream.learn { $0 = conclusion.eras }
-            if self.driver.http.configuration.kind == .detect {
-                self.upstream.foundTransport(isEventStream: conclusion.isEventStream)
-            }
+        guard let finding = await self.driver.run() else { return nil }
+        let conclusion = finding.conclusion
+        if let failure = finding.failure {
+            self.upstream.conclude(UpstreamVerdict(conclusion.verdict), because: failure)
+            return conclusion.verdict
         }
-        if let before = self.upstream.conclude(UpstreamVerdict(conclusion.verdict)), conclusion.verdict != .usable {
-            self.logger.log(
-                level: .warning,
-                "upstream state changed",
-                metadata: [
-                    "upstream": "\(self.upstream.name)", "from": "\(before)",
-                    "to": "\(UpstreamVerdict(conclusion.verdict))",
-                    "versions": "\(conclusion.eras.supportedVersions.joined(separator: " "))",
-                ]
-            )
+        self.upstream.learn { $0 = conclusion.eras }
+        if self.driver.http.configuration.kind == .detect {
+            self.upstream.foundTransport(isEventStream: conclusion.isEventStream)
         }
+        self.upstream.conclude(.usable)
+        self.heardOfStateless()
         return conclusion.verdict
     }
 
-    private func wakeWaiters() {
-        let waiters = self.waiters.withLock { waiters in
-            defer { waiters = [] }
-            return waiters
+    /// Wakes those whose question was answered.
+    private func wakeWaiters(of questions: Set<Question> = [.all, .handshake, .stateless]) {
+        let waiters = self.state.withLock { state in
+            defer { state.waiters.removeAll { questions.contains($0.question) } }
+            return state.waiters.filter { questions.contains($0.question) }
         }
         for waiter in waiters { waiter.eventLoop.execute { waiter.resume() } }
     }
+
+    // MARK: One era
+
+    /// What those want to know who wait; empty if nobody does, and everything if a call did not go well.
+    private var questions: Set<Question> {
+        self.state.withLock { state in
+            state.isDoubted ? [.all] : Set(state.waiters.map(\.question))
+        }
+    }
+
+    private func ask(_ questions: Set<Question>) async {
+        defer { self.wakeWaiters(of: questions) }
+        if questions.contains(.handshake) { await self.askAboutHandshake() }
+        if questions.contains(.stateless) { await self.askAboutStateless() }
+    }
+
+    private func askAboutHandshake() async {
+        guard self.upstream.eras.isHandshakeOpen, let answer = await self.driver.ask(aboutStateless: false) else {
+            return
+        }
+        self.upstream.learn { if $0.isHandshakeOpen { $0.heard(toInitialize: answer) } }
+    }
+
+    private func askAboutStateless() async {
+        guard self.upstream.eras.isStatelessOpen, let answer = await self.driver.ask(aboutStateless: true) else {
+            return
+        }
+        self.upstream.learn { if $0.isStatelessOpen { $0.heard(toDiscover: answer) } }
+        self.heardOfStateless()
+    }
+
+    /// A server that did not answer the question about the stateless era is asked again, less and less often: it may have
+    /// been busy, and it may be one that never answers.
+    private func heardOfStateless() {
+        let isOpen = self.upstream.eras.isStatelessOpen
+        let first = TimeAmount(self.upstream.configuration.reconnectInterval)
+        self.state.withLock { state in
+            guard isOpen else {
+                state.openUntil = nil
+                state.openPause = .zero
+                return
+            }
+            state.openPause = state.openPause == .zero ? first : min(state.openPause * 2, max(first, .minutes(10)))
+            state.openUntil = .now() + state.openPause
+        }
+    }
+
+    // MARK: The next look
 
     /// Returns when it is time to probe: after a failure, when somebody asks, or when a ping found nobody.
     private func waitForNextProbe(failures: Int) async {
@@ -93,14 +177,20 @@ final class UpstreamSupervisor: Sendable {
             } else {
                 delay = configuration.pingInterval.map { $0 - self.idleTime }
             }
-            guard await self.alarm.sleep(delay, on: self.driver.loop.eventLoop) else { return }
+            guard await self.alarm.sleep(delay, on: self.driver.loop.eventLoop) else {
+                let questions = self.questions
+                // Who rang may have been answered by the look that ended just now.
+                if questions.isEmpty { continue }
+                guard failures == 0, !questions.contains(.all) else { return }
+                await self.ask(questions)
+                continue
+            }
             guard failures == 0 else { return }
             guard let interval = configuration.pingInterval, self.idleTime >= interval else { continue }
             // A stream of messages shows by itself whether it lives.
             if case .link = self.upstream.route { continue }
-            guard let answer = await self.driver.ping() else { return }
-            // Whether another credential is accepted shows when all are tried.
-            if answer == .unreachable || answer == .refused { return }
+            // Whether another credential is accepted, and what else there is, shows when everything is asked.
+            guard let isAlive = await self.driver.ping(), isAlive else { return }
             self.upstream.conclude(.usable)
         }
     }

@@ -24,6 +24,7 @@ CODES = {
 ALLOWED_DATA = {
     "gateway",
     "reason",
+    "cause",
     "upstream",
     "executed",
     "retryable",

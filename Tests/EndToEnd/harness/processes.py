@@ -167,22 +167,23 @@ class Upstream(Child):
 
 
 class Everything(Upstream):
-    """The everything server over HTTP: `flavor` is 2x, 2x-json, 2x-sse, 1x, 1x-stateless or 1x-sse."""
+    """The everything server over HTTP: `flavor` is 2x, 2x-json, 2x-sse, 1x, 1x-stateless or 1x-sse, or with -mounted."""
 
     def __init__(self, flavor: str, port: int = 0) -> None:
-        sdk, _, option = flavor.partition("-")
-        arguments = [f"--{option}"] if option else []
+        sdk, *options = flavor.split("-")
+        arguments = [f"--{option}" for option in options]
         super().__init__(sdk, PEERS / f"everything_server_{sdk}.py", *arguments, "--port", str(port))
         self.flavor = flavor
+        self.is_sse = "sse" in options
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/{'sse' if self.flavor.endswith('-sse') else 'mcp'}"
+        return f"http://127.0.0.1:{self.port}/{'sse' if self.is_sse else 'mcp'}"
 
     @property
     def entry(self) -> dict[str, Any]:
         """What `mcpServers` says of it."""
-        return {"url": self.url, "transportType": "sse" if self.flavor.endswith("-sse") else "streamable-http"}
+        return {"url": self.url, "transportType": "sse" if self.is_sse else "streamable-http"}
 
     def journal(self, nonce: str = "", clear: bool = False) -> dict[str, Any]:
         return self.control(f"/control/journal?nonce={nonce}" + ("&clear=1" if clear else ""))
