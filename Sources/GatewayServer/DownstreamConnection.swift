@@ -552,7 +552,10 @@ extension DownstreamConnection {
 
     fileprivate func resetByExchange() {
         _ = self.endResponse()
-        self.reset()
+        switch self.machine.brokeOff() {
+        case .reset: self.reset()
+        case .flushAndClose: self.closeAfterWrites()
+        }
     }
 }
 

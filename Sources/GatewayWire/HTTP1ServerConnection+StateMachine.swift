@@ -40,6 +40,10 @@ extension HTTP1ServerConnection {
         private var requestCount = 0
         private var isDraining = false
         private var isInputClosed = false
+        /// Whether its caller has sent a request before it had the answer to the one before.
+        private var isPipelined = false
+        /// Whether only the end of the connection ends the answer in hand.
+        private var endsByClose = false
         /// Whether the channel takes no more bytes.
         private var isBlocked = false
         /// Since when bytes have waited without enough of them being taken, and how many were taken until then.
@@ -239,6 +243,7 @@ extension HTTP1ServerConnection {
             guard minorVersion == 0 else { return .chunked }
             // Without chunks only the end of the connection ends the body (RFC 9112 §6.3).
             self.keepsAlive = false
+            self.endsByClose = true
             return .close
         }
 
@@ -253,8 +258,22 @@ extension HTTP1ServerConnection {
                 return .flushAndClose
             }
             self.state = .idle
+            if hasInput { self.isPipelined = true }
             self.deadline = now() + self.limits.idleTimeout
             return .next
+        }
+
+        /// The answer cannot be finished; says how its caller is told.
+        ///
+        /// A reset takes with it what the caller has not read yet of the answers before. Where there may be such, since the
+        /// caller did not wait for them, only the end that is missing tells.
+        package mutating func brokeOff() -> BreakOff {
+            guard case .answering(true) = self.state, self.isPipelined, !self.endsByClose else {
+                self.state = .closed
+                return .reset
+            }
+            self.state = .flushing
+            return .flushAndClose
         }
 
         // MARK: The channel

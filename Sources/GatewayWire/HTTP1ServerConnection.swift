@@ -84,6 +84,14 @@ package enum HTTP1ServerConnection {
         case nothing
     }
 
+    /// How a caller is told that its answer ends too early.
+    package enum BreakOff: Equatable {
+        /// The connection is reset.
+        case reset
+        /// The connection closes when everything is taken, before the end that the framing promised.
+        case flushAndClose
+    }
+
     /// How the end of the body of an answer is told.
     package enum AnswerFraming: Equatable {
         case length

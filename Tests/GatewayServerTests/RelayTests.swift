@@ -235,6 +235,30 @@ import Testing
         }
     }
 
+    @Test("An answer that breaks off leaves its caller the whole answer before, which was not read yet")
+    func breaksOffBehindAnother() async throws {
+        try await withGateway(script: nil) { gateway in
+            let client = try await gateway.connect(isReading: false, receiveBuffer: 4096)
+            client.send(TestGateway.post(Message.call(id: "1")) + TestGateway.post(Message.call(id: "2")))
+            let head = "HTTP/1.1 200 X\r\nContent-Type: application/json\r\nContent-Length: "
+            let first = try await gateway.upstream.turn()
+            let body = "{" + String(repeating: "x", count: 60_000) + "}"
+            first.send(head + "\(body.utf8.count)\r\n\r\n" + body)
+            let second = try await gateway.upstream.turn()
+            second.send(head + "1000000\r\n\r\n{" + String(repeating: "y", count: 100_000))
+            second.close()
+            try await gateway.metric(
+                #"mcp_proxy_requests_total{server="echo",method="tools/call",outcome="upstream_closed"}"#,
+                is: "1"
+            )
+            client.startReading()
+            let answer = try await client.answer()
+            #expect(answer.text == body)
+            let rest = try await client.readToEnd()
+            #expect(rest.text.hasSuffix("yyy"))
+        }
+    }
+
     @Test("A stateless caller that leaves ends its call upstream at once")
     func statelessLeaves() async throws {
         // swift-format-ignore: OnlyOneTrailingClosureArgument

@@ -40,6 +40,7 @@ enum ConnectionEvent: Sendable {
     case framing(length: Int?, minorVersion: Int)
     case keepNoLonger
     case answered(hasInput: Bool)
+    case brokeOff
     case inputClosed
     case becameWritable(Bool)
     case closed
@@ -54,6 +55,7 @@ enum ConnectionOutcome: Equatable, Sendable {
     case refusal(HTTP1ServerConnection.Refusal)
     case framing(HTTP1ServerConnection.AnswerFraming)
     case after(HTTP1ServerConnection.AfterAnswer)
+    case breakOff(HTTP1ServerConnection.BreakOff)
     case tick(HTTP1ServerConnection.Tick)
     case drain(HTTP1ServerConnection.Drain)
     case flag(Bool)
@@ -192,6 +194,7 @@ struct ConnectionProbe: ~Copyable {
             return .framing(self.machine.framing(ofLength: length, minorVersion: minorVersion))
         case .keepNoLonger: self.machine.keepNoLonger()
         case .answered(let hasInput): return .after(self.machine.answered(hasInput: hasInput, now: now))
+        case .brokeOff: return .breakOff(self.machine.brokeOff())
         case .inputClosed: return .flag(self.machine.inputClosed())
         case .becameWritable(let isWritable): self.machine.becameWritable(isWritable)
         case .closed: return .flag(self.machine.closed())

@@ -273,6 +273,7 @@ import Testing
     ]
 
     static let ends: [Row] = [
+        Row(.brokeOff, otherwise: .nothing, Row.everywhere { _ in (.breakOff(.reset), .closed) }),
         Row(
             .inputClosed,
             otherwise: .flag(false),
@@ -457,6 +458,27 @@ import Testing
         #expect(framing == .close)
         let after = probe.answer()
         #expect(after == .flushAndClose)
+    }
+
+    @Test(
+        "An answer that breaks off takes none before it along, unless only a reset can tell",
+        arguments: [
+            (hasInput: false, minorVersion: 1, .reset), (hasInput: true, minorVersion: 1, .flushAndClose),
+            (hasInput: true, minorVersion: 0, .reset),
+        ] as [(hasInput: Bool, minorVersion: Int, HTTP1ServerConnection.BreakOff)]
+    )
+    func breaksOff(hasInput: Bool, minorVersion: Int, breakOff: HTTP1ServerConnection.BreakOff) {
+        var probe = Probe(at: .idle)
+        probe.serve(Probe.get)
+        _ = probe.machine.answerBegins()
+        _ = probe.machine.answered(hasInput: hasInput, now: .zero)
+        probe.serve(Probe.get)
+        _ = probe.machine.answerBegins()
+        _ = probe.machine.framing(ofLength: nil, minorVersion: minorVersion)
+        let found = probe.machine.brokeOff()
+        #expect(found == breakOff)
+        let takesInput = probe.machine.takesInput
+        #expect(!takesInput)
     }
 
     @Test("Only the answer to HEAD is without its body", arguments: [("HEAD", true), ("GET", false)])
