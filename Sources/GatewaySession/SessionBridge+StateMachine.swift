@@ -19,7 +19,11 @@ extension SessionBridge {
         private struct Call {
             /// nil: the gateway's own.
             var caller: Int?
+            /// What a cancellation names it by; nil once it was cancelled.
             var id: MessageIDValue?
+            /// The calls of its caller with the same id that came next before and after it, of those that can be named.
+            var older: Int64?
+            var newer: Int64?
             var literal: [UInt8]
             var token: [UInt8]?
             /// `subscriptions/listen`: it lasts as long as its caller likes, and nothing is done for it meanwhile.
@@ -51,6 +55,7 @@ extension SessionBridge {
         private var next: Int64 = 1
         private var callers: [Int: Caller] = [:]
         private var calls: [Int64: Call] = [:]
+        /// The newest call that can be named by an id.
         private var callIDs: [CallerMessageID: Int64] = [:]
         private var questions: [Int64: PendingQuestion] = [:]
         private var questionIDs: [MessageIDValue: Int64] = [:]
@@ -103,6 +108,8 @@ extension SessionBridge {
 
         /// A request of a caller; `literal` and `token` are its id and progress token as written.
         ///
+        /// Returns the id under which to send it, which is its progress token too. Calls of one caller may have equal ids.
+        ///
         /// `isListening`: it is a `subscriptions/listen`, which never makes its caller one that the upstream works for.
         package mutating func requested(
             by caller: Int,
@@ -110,15 +117,15 @@ extension SessionBridge {
             literal: [UInt8],
             token: [UInt8]?,
             isListening: Bool = false
-        ) -> Admission {
-            let key = CallerMessageID(caller: caller, id: id)
-            guard self.callIDs[key] == nil else { return .duplicate }
-            let call = self.takeNumber()
-            self.calls[call] = Call(caller: caller, id: id, literal: literal, token: token, isListening: isListening)
-            self.callIDs[key] = call
-            self.callers[caller]?.calls.append(call)
+        ) -> Int64 {
+            let number = self.takeNumber()
+            var call = Call(caller: caller, id: id, literal: literal, token: token, isListening: isListening)
+            call.older = self.callIDs.updateValue(number, forKey: CallerMessageID(caller: caller, id: id))
+            if let older = call.older { self.calls[older]?.newer = number }
+            self.calls[number] = call
+            self.callers[caller]?.calls.append(number)
             if !isListening { self.unanswered[caller, default: 0] += 1 }
-            return .forward(call: call)
+            return number
         }
 
         /// A request of the gateway itself.
@@ -136,9 +143,25 @@ extension SessionBridge {
             return question.literal
         }
 
-        /// The call that a caller's `notifications/cancelled` names; nil if it is not in flight.
-        package func call(of caller: Int, id: MessageIDValue) -> Int64? {
-            self.callIDs[CallerMessageID(caller: caller, id: id)]
+        /// A caller's `notifications/cancelled`: the call that it means, the newest with this id that is in flight and was not
+        /// cancelled before; nil if there is none.
+        package mutating func cancelled(by caller: Int, id: MessageIDValue) -> Int64? {
+            guard let number = self.callIDs[CallerMessageID(caller: caller, id: id)], let call = self.calls[number]
+            else { return nil }
+            self.forgetID(of: call)
+            self.calls[number]?.id = nil
+            return number
+        }
+
+        /// No cancellation names this call any more.
+        private mutating func forgetID(of call: Call) {
+            guard let caller = call.caller, let id = call.id else { return }
+            if let newer = call.newer {
+                self.calls[newer]?.older = call.older
+            } else {
+                self.callIDs[CallerMessageID(caller: caller, id: id)] = call.older
+            }
+            if let older = call.older { self.calls[older]?.newer = call.newer }
         }
 
         /// Whether a caller may report progress under this token: the upstream put it in a question that the caller has not
@@ -374,8 +397,8 @@ extension SessionBridge {
 
         private mutating func remove(_ number: Int64) -> Call? {
             guard let call = self.calls.removeValue(forKey: number) else { return nil }
+            self.forgetID(of: call)
             if let caller = call.caller {
-                if let id = call.id { self.callIDs[CallerMessageID(caller: caller, id: id)] = nil }
                 if let index = self.callers[caller]?.calls.firstIndex(of: number) {
                     self.callers[caller]?.calls.remove(at: index)
                 }

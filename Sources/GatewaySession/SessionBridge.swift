@@ -8,6 +8,11 @@ package import GatewayWire
 // led to the one caller that it belongs to, under the id that this caller wrote. What belongs to nobody is dropped: a
 // late answer, an answer to an id that was never given out, progress of a call that is over (faults S8, F27).
 //
+// JSON-RPC forbids a caller to use an id again while the first call is in flight, but some do: programs that always send
+// id 1, and several programs that use one session. Each call has an id of ours and its own way back all the same, so only
+// a cancellation, which names the call by the caller's id, is in doubt: it is for the newest call with that id that was
+// not cancelled before.
+//
 // What the upstream asks of its client goes to a caller only if there is no doubt which one is meant: the one that owns
 // the session, or, where all share it, the only one that the upstream is at work for, if it said that it can (protocol
 // §3). If there is none, the upstream is told at once that nobody will answer, so that it never waits in vain.
@@ -60,14 +65,6 @@ package enum SessionBridge {
     /// What a caller is told that subscribes to more than it may.
     package static let subscriptionBounds =
         "too many subscriptions: a session may have 1000 with 1 MiB of URIs, all sessions of a server 10000 with 16 MiB"
-
-    /// What to do with a caller's request.
-    package enum Admission: Hashable, Sendable {
-        /// Send it under this id, which is its progress token too.
-        case forward(call: Int64)
-        /// The caller uses this id already (JSON-RPC: an id must not be used again while it is in flight).
-        case duplicate
-    }
 
     /// What an upstream's response is.
     package enum Response: Hashable, Sendable {

@@ -26,13 +26,20 @@ package struct SlotRouting: Sendable {
     private var subscribedAt: [[UInt8]: Int] = [:]
     private var subscribedBytes = 0
     private var nextSubscription = 0
-    /// The caller's calls in flight.
-    private var calls: [MessageIDValue: Int] = [:]
+    /// Where the caller's calls in flight are, by the id that it gave them.
+    private var calls: [MessageIDValue: CallSlots] = [:]
     /// Requests of the upstream that the caller has not answered, by the id that the caller knows.
     private var questions: [MessageIDValue: Question] = [:]
     /// The progress tokens of those, with the slots of the questions that have one, in the order in which they came.
     private var tokens: [MessageIDValue: [Int]] = [:]
     private var nextName = 1
+
+    /// The slots of the calls with one id, which should be one call, and of some callers is more.
+    private struct CallSlots: Sendable {
+        var newest: Int
+        /// Those of the calls before it, oldest first.
+        var older: [Int] = []
+    }
 
     private struct Question: Sendable {
         let slot: Int
@@ -126,13 +133,40 @@ package struct SlotRouting: Sendable {
 
     // MARK: Calls
 
-    /// A request of the caller goes to a slot; the last attempt counts.
-    package mutating func started(_ id: MessageIDValue, at slot: Int) { self.calls[id] = slot }
+    /// A request of the caller goes to a slot; `previous` is the one that it was sent to before, nil for its first attempt.
+    package mutating func started(_ id: MessageIDValue, at slot: Int, insteadOf previous: Int? = nil) {
+        guard var slots = self.calls[id] else {
+            self.calls[id] = CallSlots(newest: slot)
+            return
+        }
+        if slots.newest == previous {
+            slots.newest = slot
+        } else if let index = slots.older.lastIndex(where: { $0 == previous }) {
+            slots.older[index] = slot
+        } else {
+            slots.older.append(slots.newest)
+            slots.newest = slot
+        }
+        self.calls[id] = slots
+    }
 
-    package mutating func ended(_ id: MessageIDValue) { self.calls[id] = nil }
+    /// A call has its answer, which was sent to this slot last.
+    package mutating func ended(_ id: MessageIDValue, at slot: Int) {
+        guard var slots = self.calls[id] else { return }
+        if slots.newest == slot {
+            guard let next = slots.older.popLast() else {
+                self.calls[id] = nil
+                return
+            }
+            slots.newest = next
+        } else if let index = slots.older.lastIndex(of: slot) {
+            slots.older.remove(at: index)
+        }
+        self.calls[id] = slots
+    }
 
-    /// Where the call is that a cancellation names; nil if there is none.
-    package func slot(ofCall id: MessageIDValue) -> Int? { self.calls[id] }
+    /// Where the call is that a cancellation names, the newest with this id; nil if there is none.
+    package func slot(ofCall id: MessageIDValue) -> Int? { self.calls[id]?.newest }
 
     // MARK: Questions
 

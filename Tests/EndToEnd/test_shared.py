@@ -78,26 +78,6 @@ async def test_equal_ids_and_tokens(gateway, child, kind):
         assert child.starts() == 1 and len(child.messages("initialize")) == 1
 
 
-@pytest.mark.parametrize("kind", KINDS)
-async def test_one_id_twice(gateway, kind):
-    """An id that its own caller still waits for is refused; another caller, and another type, may use it."""
-    one, other = await Caller.open(gateway, kind), await Caller.open(gateway, kind)
-    nonce = secrets.token_hex(8)
-    call = call_of("watched" if kind != "stdio" else "labelled", None, id=1, token="t")
-    arguments = {"seconds": 1, "nonce": nonce} if kind != "stdio" else {"label": nonce, "steps": 10, "interval": 0.1}
-    call["params"]["arguments"] = arguments
-    wire = await one.send(call)
-    async with wire:
-        answer = await wire.head()
-        await anext(messages_of(wire, answer))
-        again = await one.call("echo", {"text": "x"}, id=1)
-        assert again.status == 400 and again.json()["error"]["code"] == -32600, (again.status, again.body)
-        for caller, id in ((one, "1"), (other, 1)):
-            assert "result" in (await caller.call("echo", {"text": "x"}, id=id)).reply(id)
-        assert "result" in (await wire.rest(answer)).reply(1)
-    assert "result" in (await one.call("echo", {"text": "x"}, id=1)).reply(1), "free again"
-
-
 async def ask(caller, method, params, id=1, answered_by=None):
     """Calls `ask`, answers the question that comes and gives what the program was told; None where none came."""
     wire = await caller.send(call_of("ask", {"method": method, "params": params}, id=id))

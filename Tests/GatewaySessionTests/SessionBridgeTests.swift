@@ -15,15 +15,13 @@ import Testing
         _ caller: Int,
         _ id: Int64,
         token: String? = nil
-    ) -> Int64? {
-        let admission = machine.requested(
+    ) -> Int64 {
+        machine.requested(
             by: caller,
             id: .integer(id),
             literal: Self.bytes("\(id)"),
             token: token.map(Self.bytes)
         )
-        guard case .forward(let call) = admission else { return nil }
-        return call
     }
 
     // MARK: Calls
@@ -36,7 +34,7 @@ import Testing
         let one = machine.requested(by: 1, id: .integer(0), literal: Self.bytes("0"), token: nil)
         let two = machine.requested(by: 2, id: .integer(0), literal: Self.bytes("0"), token: nil)
         let text = machine.requested(by: 2, id: .string(Self.bytes("0")), literal: Self.bytes("\"0\""), token: nil)
-        #expect(one == .forward(call: 1) && two == .forward(call: 2) && text == .forward(call: 3))
+        #expect(one == 1 && two == 2 && text == 3)
         #expect(machine.answered(.integer(3)) == .answer(call: 3, id: Self.bytes("\"0\"")))
         #expect(machine.answered(.integer(2)) == .answer(call: 2, id: Self.bytes("0")))
         #expect(machine.answered(.integer(2)) == .unknown)
@@ -45,29 +43,71 @@ import Testing
         #expect(machine.callCount == 0)
     }
 
-    @Test("An id of a caller that is in flight is not used again, and free when it is over")
-    func duplicates() {
+    @Test(
+        "A caller may use one id and one token for several calls at once, and each has its own answer and progress",
+        arguments: [SessionBridge.Sharing.exclusive, .shared]
+    )
+    func equalIDsOfOneCaller(sharing: SessionBridge.Sharing) {
+        var machine = SessionBridge.StateMachine(sharing: sharing)
+        machine.joined(1, capabilities: [])
+        let calls = (0..<4).map { _ in Self.call(&machine, 1, 7, token: "9") }
+        #expect(Set(calls).count == 4 && machine.callCount(of: 1) == 4)
+        for call in calls.reversed() {
+            #expect(machine.progressed(.integer(call))?.call == call)
+            #expect(machine.progressed(.integer(call))?.token == Self.bytes("9"))
+            #expect(machine.answered(.integer(call)) == .answer(call: call, id: Self.bytes("7")))
+            #expect(machine.answered(.integer(call)) == .unknown)
+        }
+        #expect(machine.callCount == 0)
+    }
+
+    @Test("A call that was withdrawn is over, and its id is used again")
+    func withdrawnID() {
         var machine = SessionBridge.StateMachine(sharing: .exclusive)
         machine.joined(1, capabilities: [])
-        #expect(Self.call(&machine, 1, 7) == 1)
-        #expect(Self.call(&machine, 1, 7) == nil)
-        #expect(machine.call(of: 1, id: .integer(7)) == 1)
-        #expect(machine.call(of: 2, id: .integer(7)) == nil)
-        _ = machine.answered(.integer(1))
-        #expect(Self.call(&machine, 1, 7) == 2)
-        let withdrawn = machine.withdraw(2)
-        let again = machine.withdraw(2)
+        let call = Self.call(&machine, 1, 7)
+        let withdrawn = machine.withdraw(call)
+        let again = machine.withdraw(call)
         #expect(withdrawn && !again)
-        #expect(machine.answered(.integer(2)) == .unknown)
-        #expect(Self.call(&machine, 1, 7) == 3)
+        #expect(machine.answered(.integer(call)) == .unknown)
+        let next = Self.call(&machine, 1, 7)
+        #expect(machine.answered(.integer(next)) == .answer(call: next, id: Self.bytes("7")))
+    }
+
+    @Test("A cancellation is for the newest call with its id that was not cancelled before")
+    func cancelledByID() {
+        var machine = SessionBridge.StateMachine(sharing: .shared)
+        machine.joined(1, capabilities: [])
+        machine.joined(2, capabilities: [])
+        func cancel(_ machine: inout SessionBridge.StateMachine, _ caller: Int = 1) -> Int64? {
+            machine.cancelled(by: caller, id: .integer(7))
+        }
+        let calls = (0..<4).map { _ in Self.call(&machine, 1, 7) }
+        let other = Self.call(&machine, 2, 7)
+        #expect(machine.cancelled(by: 1, id: .string(Self.bytes("7"))) == nil)
+        #expect(machine.cancelled(by: 3, id: .integer(7)) == nil)
+        // It is in flight until its answer comes, or none does.
+        #expect(cancel(&machine) == calls[3])
+        #expect(machine.callCount(of: 1) == 4)
+        // One in the middle of the row has its answer.
+        #expect(machine.answered(.integer(calls[1])) == .answer(call: calls[1], id: Self.bytes("7")))
+        #expect(cancel(&machine) == calls[2])
+        #expect(machine.answered(.integer(calls[3])) == .answer(call: calls[3], id: Self.bytes("7")))
+        let newest = Self.call(&machine, 1, 7)
+        #expect(cancel(&machine) == newest)
+        #expect(cancel(&machine) == calls[0])
+        #expect(cancel(&machine) == nil)
+        #expect(cancel(&machine, 2) == other)
+        _ = machine.upstreamLost()
+        #expect(cancel(&machine) == nil && machine.callCount == 0)
     }
 
     @Test("Progress goes to the caller of its token, as that wrote it, and to nobody when the call is over")
     func progress() {
         var machine = SessionBridge.StateMachine(sharing: .shared)
         machine.joined(1, capabilities: [])
-        let call = Self.call(&machine, 1, 1, token: #""t""#) ?? 0
-        let silent = Self.call(&machine, 1, 2) ?? 0
+        let call = Self.call(&machine, 1, 1, token: #""t""#)
+        let silent = Self.call(&machine, 1, 2)
         #expect(machine.progressed(.integer(call))?.token == Self.bytes(#""t""#))
         #expect(machine.progressed(.integer(call))?.call == call)
         #expect(machine.progressed(.integer(silent)) == nil)
@@ -89,7 +129,8 @@ import Testing
         #expect(machine.responded(by: 1, id: .integer(3)) == nil)
         #expect(machine.resources == [Self.bytes("file:///a")])
         #expect(machine.answered(.integer(1)) == .unknown)
-        #expect(Self.call(&machine, 1, 1) != nil)
+        let next = Self.call(&machine, 1, 1)
+        #expect(machine.answered(.integer(next)) == .answer(call: next, id: Self.bytes("1")))
     }
 
     // MARK: Calls that were withdrawn
@@ -106,7 +147,7 @@ import Testing
         var machine = SessionBridge.StateMachine(sharing: .shared)
         machine.joined(1, capabilities: [.roots])
         machine.joined(2, capabilities: [.roots])
-        let call = Self.call(&machine, 1, 1) ?? 0
+        let call = Self.call(&machine, 1, 1)
         switch withdrawal {
         case .withdrawn: _ = machine.withdraw(call)
         case .left: _ = machine.left(1)
@@ -174,7 +215,8 @@ import Testing
         var machine = SessionBridge.StateMachine(sharing: .shared)
         machine.joined(1, capabilities: [.roots])
         for id in 0..<Int64(SessionBridge.withdrawnLimit + above) {
-            let isWithdrawn = Self.call(&machine, 1, id).map { machine.withdraw($0) }
+            let call = Self.call(&machine, 1, id)
+            let isWithdrawn = machine.withdraw(call)
             #expect(isWithdrawn == true)
         }
         let isInDoubt = above > 0
@@ -197,7 +239,10 @@ import Testing
         machine.joined(2, capabilities: [.roots])
         // One interval had passed before: only what comes behind the withdrawal counts.
         machine.grewOlder()
-        for id in 0..<Int64(count) { _ = Self.call(&machine, 1, id).map { machine.withdraw($0) } }
+        for id in 0..<Int64(count) {
+            let call = Self.call(&machine, 1, id)
+            _ = machine.withdraw(call)
+        }
         let call = Self.call(&machine, 2, 1)
         for _ in 0..<2 {
             #expect(machine.logged(.error) == .nobody(isLogged: true))
@@ -213,12 +258,12 @@ import Testing
     func withdrawnStateless() {
         var machine = SessionBridge.StateMachine(sharing: .shared)
         machine.becameStateless()
-        let one = Self.call(&machine, -1, 1) ?? 0
+        let one = Self.call(&machine, -1, 1)
         #expect(machine.logged(.error) == .call(one))
         let isWithdrawn = machine.withdraw(one)
         #expect(isWithdrawn)
         #expect(machine.logged(.error) == .nobody(isLogged: true))
-        let two = Self.call(&machine, -2, 1) ?? 0
+        let two = Self.call(&machine, -2, 1)
         #expect(machine.logged(.error) == .nobody(isLogged: true))
         #expect(machine.logged(.error, during: one) == .nobody(isLogged: true))
         #expect(machine.logged(.error, during: two) == .call(two))
@@ -235,14 +280,13 @@ import Testing
         let literal = Self.bytes("1")
         let listening = machine.requested(by: -1, id: .integer(1), literal: literal, token: nil, isListening: true)
         #expect(machine.logged(.error) == .nobody(isLogged: true))
-        let call = Self.call(&machine, -2, 1) ?? 0
+        let call = Self.call(&machine, -2, 1)
         #expect(machine.logged(.error) == .call(call))
-        guard case .forward(let listen) = listening else { return #expect(Bool(false), "it was not let in") }
-        let isWithdrawn = machine.withdraw(listen)
+        let isWithdrawn = machine.withdraw(listening)
         #expect(isWithdrawn)
         #expect(machine.logged(.error) == .call(call))
         #expect(machine.answered(.integer(ping)) == .own(call: ping))
-        #expect(machine.answered(.integer(listen)) == .unknown)
+        #expect(machine.answered(.integer(listening)) == .unknown)
         #expect(machine.logged(.error) == .call(call))
     }
 
@@ -371,7 +415,7 @@ import Testing
         _ = machine.subscribed(1, to: Self.bytes("a"))
         _ = machine.subscribed(1, to: Self.bytes("b"))
         _ = machine.subscribed(2, to: Self.bytes("b"))
-        let call = Self.call(&machine, 1, 1) ?? 0
+        let call = Self.call(&machine, 1, 1)
         _ = machine.asked(.rootsList, id: .integer(5), literal: Self.bytes("5"))
         let departure = machine.left(1)
         #expect(departure.cancelled == [call])
@@ -508,6 +552,8 @@ import Testing
         var id: Int64
         /// Whether the upstream still owes its answer, but its caller waits for it no longer.
         var isWithdrawn = false
+        /// Whether its caller cancelled it, so that no other cancellation is for it.
+        var isCancelled = false
     }
 
     @Test("Whatever happens in whatever order, messages go to whom they concern alone", arguments: 0..<50)
@@ -533,10 +579,14 @@ import Testing
             case 2...4:
                 guard let caller = callers.randomElement(using: &random) else { continue }
                 let id = Int64.random(in: 0..<8, using: &random)
-                let call = Self.call(&machine, caller, id)
-                let isInFlight = model.values.contains { $0.caller == caller && $0.id == id && !$0.isWithdrawn }
-                #expect((call == nil) == isInFlight)
-                if let call {
+                if Int.random(in: 0..<4, using: &random) == 0 {
+                    let named = model.filter {
+                        $0.value.caller == caller && $0.value.id == id && !$0.value.isWithdrawn && !$0.value.isCancelled
+                    }
+                    #expect(machine.cancelled(by: caller, id: .integer(id)) == named.keys.max())
+                    if let call = named.keys.max() { model[call]?.isCancelled = true }
+                } else {
+                    let call = Self.call(&machine, caller, id)
                     #expect(model[call] == nil)
                     model[call] = ModelCall(caller: caller, id: id)
                 }

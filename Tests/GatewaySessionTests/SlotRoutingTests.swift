@@ -136,11 +136,34 @@ import Testing
         var routing = SlotRouting(home: 0)
         for (id, slot) in [0, 1, 0, 1].enumerated() { routing.started(.integer(Int64(id)), at: slot) }
         #expect((0..<5).map { routing.slot(ofCall: .integer($0)) } == [0, 1, 0, 1, nil])
-        routing.started(.integer(1), at: 2)
+        routing.started(.integer(1), at: 2, insteadOf: 1)
         #expect(routing.slot(ofCall: .integer(1)) == 2)
-        routing.ended(.integer(1))
+        routing.ended(.integer(1), at: 2)
         #expect(routing.slot(ofCall: .integer(1)) == nil)
         #expect(routing.slot(ofCall: .integer(0)) == 0)
+    }
+
+    @Test("Of calls with one id a cancellation goes to the newest, whichever of them moved or ended")
+    func equalIDs() {
+        var routing = SlotRouting(home: 0)
+        let id = MessageIDValue.integer(1)
+        routing.started(id, at: 0)
+        routing.started(id, at: 1)
+        routing.started(id, at: 2)
+        #expect(routing.slot(ofCall: id) == 2)
+        // The first was refused and sent again elsewhere: it is no newer for that.
+        routing.started(id, at: 3, insteadOf: 0)
+        #expect(routing.slot(ofCall: id) == 2)
+        routing.started(id, at: 4, insteadOf: 2)
+        #expect(routing.slot(ofCall: id) == 4)
+        routing.ended(id, at: 1)
+        #expect(routing.slot(ofCall: id) == 4)
+        routing.ended(id, at: 4)
+        #expect(routing.slot(ofCall: id) == 3)
+        routing.ended(id, at: 3)
+        #expect(routing.slot(ofCall: id) == nil)
+        routing.ended(id, at: 3)
+        #expect(routing.slot(ofCall: id) == nil)
     }
 
     @Test("A number and the same digits as text are two calls")

@@ -45,7 +45,7 @@ extension Exchange {
             guard let upstreamSession = sessions.session(self.slot) else { return self.fail(.noSuchSlot) }
             self.upstreamSession = upstreamSession
             if self.hasRouting, self.preparedSlot != self.slot {
-                self.outgoing = session.sending(self.message, to: self.slot)
+                self.outgoing = session.sending(self.message, to: self.slot, insteadOf: self.preparedSlot)
                 self.preparedSlot = self.slot
             }
             if upstreamSession.id != nil { return self.connect() }
@@ -94,12 +94,13 @@ extension Exchange {
         self.upstreamSession = shared.session
         // One that is only repeated keeps its id; with another credential it gets a new one.
         if self.preparedSlot == self.slot { return self.connect() }
+        let previousSlot = self.preparedSlot
         self.preparedSlot = self.slot
         self.freeID(mayStillRun: true)
         self.sharedCall = nil
         var message = self.message
         if self.hasRouting {
-            let body = session.sending(message, to: self.slot)
+            let body = session.sending(message, to: self.slot, insteadOf: previousSlot)
             if !message.isRequest, let envelope = AnswerReader.read(body, depth: self.gateway.limits.jsonDepth) {
                 message = CallerMessage(envelope: envelope, era: message.era, body: body)
             }
@@ -121,8 +122,6 @@ extension Exchange {
         case .taken:
             self.reply(status: 202, body: nil) { _ in }
             self.finish(.ok)
-        case .duplicate:
-            self.refuse(status: 400, code: -32_600, "this id is in use", outcome: .refused)
         case .refused(let error):
             self.fail(error)
         }
@@ -197,7 +196,7 @@ extension Exchange {
         self.freeID(mayStillRun: true)
         guard let pool = self.http.credentials else { return }
         pool.release(&self.credentials)
-        if self.hasRouting { self.session?.ended(self.message) }
+        if self.hasRouting, let preparedSlot { self.session?.ended(self.message, at: preparedSlot) }
     }
 
     // MARK: Answers

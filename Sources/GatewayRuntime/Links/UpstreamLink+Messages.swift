@@ -61,18 +61,13 @@ extension UpstreamLink {
         if self.sharing == .shared, let caller, self.answersHere(message, caller, exchange) { return }
         let token = envelope.progressToken.map { message.bytes($0.range) }
         // A request of the stateless era is a caller of its own.
-        let admission = self.bridge.requested(
+        let call = self.bridge.requested(
             by: caller ?? self.takeStatelessCaller(),
             id: value,
             literal: message.bytes(id.range),
             token: token,
             isListening: message.isListening
         )
-        guard case .forward(let call) = admission else {
-            return exchange.execute {
-                $0.refuse(status: 400, code: -32_600, "this id is in use", outcome: .refused)
-            }
-        }
         var edits = [MessageEdit(id.range, call)]
         if let range = envelope.progressToken?.range { edits.append(MessageEdit(range, call)) }
         if self.sharing == .shared, let caller, let edit = self.leveled(message, caller) { edits.append(edit) }
@@ -150,7 +145,7 @@ extension UpstreamLink {
         case .cancelledNotification:
             // Whatever it names that is not in flight needs no stopping (faults F104).
             guard let caller, let id = message.envelope.cancelledID,
-                let call = self.bridge.call(of: caller, id: id.value(in: body.readableBytesUInt8Span))
+                let call = self.bridge.cancelled(by: caller, id: id.value(in: body.readableBytesUInt8Span))
             else { return exchange.execute { $0.taken() } }
             body = body.edited([MessageEdit(id.range, call)])
             self.calls[call]?.execute { $0.wasCancelled() }

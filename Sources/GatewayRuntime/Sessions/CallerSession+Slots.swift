@@ -43,14 +43,14 @@ extension CallerSession {
         self.withRouting { $0.choiceOfHome(count: credentials.count, mode: credentials.rules.mode) }
     }
 
-    /// A message goes to a slot; returns the bytes that it gets there.
-    func sending(_ message: CallerMessage, to slot: Int) -> ByteBuffer {
+    /// A message goes to a slot, after `previous` refused it, if any did; returns the bytes that the slot gets.
+    func sending(_ message: CallerMessage, to slot: Int, insteadOf previous: Int?) -> ByteBuffer {
         let body = message.body
         let envelope = message.envelope
         guard let id = envelope.id, let value = envelope.idValue(in: body) else { return body }
         let literal = self.withRouting { routing -> [UInt8]? in
             guard envelope.isResponse else {
-                routing.started(value, at: slot)
+                routing.started(value, at: slot, insteadOf: previous)
                 return nil
             }
             return routing.answered(value)?.literal
@@ -59,10 +59,10 @@ extension CallerSession {
         return body.edited([MessageEdit(id.range, literal)])
     }
 
-    /// A request of its has its answer.
-    func ended(_ message: CallerMessage) {
+    /// A request of its has its answer, which was sent to this slot last.
+    func ended(_ message: CallerMessage, at slot: Int) {
         guard message.isRequest, let value = message.envelope.idValue(in: message.body) else { return }
-        self.withRouting { $0.ended(value) }
+        self.withRouting { $0.ended(value, at: slot) }
     }
 
     /// A slot's session asks the caller something; returns the question under an id that no other has.

@@ -320,8 +320,6 @@ final class SharedSession: Sendable {
         case answered(ByteBuffer)
         /// It concerns nothing that is there.
         case taken
-        /// Its id is in use.
-        case duplicate
         /// It is not sent, for this reason.
         case refused(GatewayError)
     }
@@ -337,7 +335,9 @@ final class SharedSession: Sendable {
             case .cancelledNotification:
                 guard let id = envelope.cancelledID else { return .taken }
                 let value = id.value(in: body.readableBytesUInt8Span)
-                guard let call = self.state.withLock({ $0.bridge.call(of: caller, id: value) }) else { return .taken }
+                guard let call = self.state.withLock({ $0.bridge.cancelled(by: caller, id: value) }) else {
+                    return .taken
+                }
                 return .edited(body.edited([MessageEdit(id.range, call)]))
             case .initializedNotification, .rootsListChangedNotification:
                 return .taken
@@ -367,7 +367,7 @@ final class SharedSession: Sendable {
         let token = envelope.progressToken.map { message.bytes($0.range) }
         var edits: [MessageEdit] = []
         var isOverBounds = false
-        let admission: SessionBridge.Admission? = self.state.withLock { state in
+        let call: Int64? = self.state.withLock { state in
             if message.method == .resourcesUnsubscribe, let uri, !state.bridge.unsubscribed(caller, from: uri) {
                 return nil
             }
@@ -381,15 +381,12 @@ final class SharedSession: Sendable {
             }
             return state.bridge.requested(by: caller, id: value, literal: literal, token: token)
         }
-        switch admission {
-        case nil where isOverBounds: return .refused(.tooManySubscriptions)
-        case nil: return .answered(ClientMessage.emptyResult(literal))
-        case .duplicate?: return .duplicate
-        case .forward(let call)?:
-            edits.append(MessageEdit(id.range, call))
-            if let range = envelope.progressToken?.range { edits.append(MessageEdit(range, call)) }
-            return .call(SharedCall(self, call: call, literal: literal, body: message.body.edited(edits)))
+        guard let call else {
+            return isOverBounds ? .refused(.tooManySubscriptions) : .answered(ClientMessage.emptyResult(literal))
         }
+        edits.append(MessageEdit(id.range, call))
+        if let range = envelope.progressToken?.range { edits.append(MessageEdit(range, call)) }
+        return .call(SharedCall(self, call: call, literal: literal, body: message.body.edited(edits)))
     }
 
     func withdrawn(_ call: Int64) { _ = self.state.withLock { $0.bridge.withdraw(call) } }
