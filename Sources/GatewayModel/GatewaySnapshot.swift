@@ -34,7 +34,7 @@ package struct ListenerConfiguration: Sendable {
     /// How long readiness may say `initializing`.
     package var startupGracePeriod: Duration
     /// Additions to the Origin check.
-    package var allowedOrigins: [WebOrigin]
+    package var allowedOrigins: [AllowedOrigin]
     /// Additions to the Host check; an entry without a port admits every port.
     package var allowedHosts: [HostPort]
     package var limits: Limits
@@ -51,7 +51,7 @@ package struct ListenerConfiguration: Sendable {
         version: String,
         advertisedTransport: AdvertisedTransport = .sse,
         startupGracePeriod: Duration = .seconds(30),
-        allowedOrigins: [WebOrigin] = [],
+        allowedOrigins: [AllowedOrigin] = [],
         allowedHosts: [HostPort] = [],
         limits: Limits = Limits(),
         statusTokens: [Secret] = []

@@ -86,6 +86,8 @@ package enum RejectionReason: String, CaseIterable, Sendable, MetricLabel {
     case version
     case notImplemented = "not_implemented"
     case statusAccess = "status_access"
+    /// A client looks for OAuth, which there is none of here.
+    case oauth
 
     /// The reason for which a head was refused.
     package init(_ error: HTTP1Error) {

@@ -16,6 +16,10 @@ package final class InboundRequest {
     /// The index of the inbound token that the caller presented; nil where none is asked for.
     package var token: Int?
     package var receivedAt = NIODeadline.uptimeNanoseconds(0)
+    /// Whether it names an `Origin` that may use the gateway: a browser shows its page the answer only if that says so.
+    package var isFromAdmittedOrigin = false
+    /// The other side of the connection; nil where the system does not say.
+    package var peer: SocketAddress?
 
     package init(parser: consuming HTTP1RequestParser) {
         self.parser = parser
@@ -27,6 +31,7 @@ package final class InboundRequest {
         self.head = ByteBuffer()
         self.body = ByteBuffer()
         self.token = nil
+        self.isFromAdmittedOrigin = false
     }
 
     /// The media types that the caller takes.

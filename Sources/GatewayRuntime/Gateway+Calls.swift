@@ -61,7 +61,7 @@ extension Gateway {
             guard let name, watch.filter.admits(name) else {
                 defer { if let session = call.session { self.sessions.end(session) } }
                 call.upstream.metrics.requests.increment(message.method, .refused)
-                self.refuseTool(name ?? "", message, responder)
+                self.refuseTool(name ?? "", call, responder)
                 return false
             }
         }
@@ -69,13 +69,16 @@ extension Gateway {
     }
 
     /// Answers a call of a tool that is hidden as one of a tool that does not exist.
-    private func refuseTool(_ name: String, _ message: CallerMessage, _ responder: any DownstreamResponder) {
+    private func refuseTool(_ name: String, _ call: Call, _ responder: any DownstreamResponder) {
+        let message = call.message
         // A handshake caller that expects no answer gets none.
-        guard message.isRequest || message.era == .stateless else {
-            return responder.respond(status: 202, body: nil) { _ in }
-        }
+        let isAnswered = message.isRequest || message.era == .stateless
+        let status = isAnswered ? message.era == .stateless ? 400 : 200 : 202
+        let text = "a tool that toolFilter hides"
+        self.logRefusal("tool", status: status, text, at: call.upstream, from: call.request.peer)
+        guard isAnswered else { return responder.respond(status: status, body: nil) { _ in } }
         responder.respond(
-            status: message.era == .stateless ? 400 : 200,
+            status: status,
             json: ErrorAnswer.body(code: -32_602, message: "Unknown tool: \(name)", id: message.idBytes)
         )
     }
@@ -172,6 +175,7 @@ extension Gateway {
         return self.refuse(
             rejection,
             message.envelope,
+            call.request,
             message.body,
             call.upstream,
             responder,
@@ -343,7 +347,7 @@ extension Gateway {
         defer { if let session = call.session { self.sessions.end(session) } }
         guard isOpen else {
             self.endUpstream(bound, of: call.upstream, on: responder.loop)
-            return self.refuseSessionLimit(message, call.upstream, responder)
+            return self.refuseSessionLimit(call, responder)
         }
         call.upstream.metrics.requests.increment(message.method, .ok)
         responder.respond(status: 200, body: initialized.message(id: message.idBytes ?? [], version: version)) { head in
@@ -352,16 +356,12 @@ extension Gateway {
         }
     }
 
-    private func refuseSessionLimit(
-        _ message: CallerMessage,
-        _ upstream: Upstream,
-        _ responder: any DownstreamResponder
-    ) {
-        self.count(rejected: .sessions)
-        upstream.metrics.requests.increment(message.method, .overloaded)
+    private func refuseSessionLimit(_ call: Call, _ responder: any DownstreamResponder) {
+        self.refused(.sessions, status: 503, ErrorAnswer.sessionLimit, at: call.upstream, from: call.request.peer)
+        call.upstream.metrics.requests.increment(call.message.method, .overloaded)
         responder.respond(
             status: 503,
-            json: ErrorAnswer.tooManySessions(id: message.idBytes)
+            json: ErrorAnswer.tooManySessions(id: call.message.idBytes)
         ) { $0.writeStaticString("Retry-After: 5\r\n") }
     }
 

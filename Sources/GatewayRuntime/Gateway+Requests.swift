@@ -26,7 +26,7 @@ extension Gateway {
             case .batch: return self.postBatch(request, upstream, responder)
             }
         } catch {
-            return self.refuse(error, body, responder)
+            return self.refuse(error, request, upstream, responder)
         }
         let head = request.head
         let era: Era
@@ -38,7 +38,7 @@ extension Gateway {
                 in: head.readableBytesUInt8Span
             )
         } catch {
-            return self.refuse(error, envelope, body, upstream, responder)
+            return self.refuse(error, envelope, request, body, upstream, responder)
         }
         switch era {
         case .stateless:
@@ -64,7 +64,7 @@ extension Gateway {
         // A server that speaks the handshake and does not answer the question is taken at its word.
         if eras.refusesStateless || isAsked && eras.isStatelessOpen {
             let rejection = EraRejection.handshakeOnly(message.envelope)
-            return self.refuse(rejection, message.envelope, message.body, upstream, responder)
+            return self.refuse(rejection, message.envelope, request, message.body, upstream, responder)
         }
         let principal = self.principal(of: request, at: upstream, forwarded: [])
         let call = Call(message: message, request: request, upstream: upstream, principal: principal, session: nil)
@@ -85,7 +85,14 @@ extension Gateway {
             return self.withLink(call, responder) { call, responder, handle in
                 if let rejection = call.upstream.parameters.rejection(of: call.message, call.request) {
                     let message = call.message
-                    return self.refuse(rejection, message.envelope, message.body, call.upstream, responder)
+                    return self.refuse(
+                        rejection,
+                        message.envelope,
+                        call.request,
+                        message.body,
+                        call.upstream,
+                        responder
+                    )
                 }
                 return self.start(call, handle, caller: nil, isShared: true, responder)
             }
@@ -109,7 +116,7 @@ extension Gateway {
         }
         switch self.session(of: request, principal) {
         case .unknown:
-            return self.refuseSession(message.idBytes, responder)
+            return self.refuseSession(message.idBytes, request, upstream, responder)
         case .found(let session):
             let call = Call(
                 message: message,
@@ -121,8 +128,8 @@ extension Gateway {
             return self.start(call, responder)
         case .none:
             if upstream.eras.issuesSessions == true {
-                self.count(rejected: .session)
                 let text = "this server needs a session: initialize first and send Mcp-Session-Id"
+                self.refused(.session, status: 400, text, at: upstream, from: request.peer)
                 responder.respond(
                     status: 400,
                     json: ErrorAnswer.body(code: -32_600, message: text, id: message.idBytes)
@@ -155,10 +162,11 @@ extension Gateway {
             return self.start(call, link, caller: caller, isShared: call.upstream.isShared, responder)
         case .none:
             defer { self.sessions.end(session) }
-            self.count(rejected: .session)
+            let text = "initialize comes first"
+            self.refused(.session, status: 400, text, at: call.upstream, from: call.request.peer)
             responder.respond(
                 status: 400,
-                json: ErrorAnswer.body(code: -32_600, message: "initialize comes first", id: call.message.idBytes)
+                json: ErrorAnswer.body(code: -32_600, message: text, id: call.message.idBytes)
             )
             return nil
         }
@@ -180,19 +188,19 @@ extension Gateway {
             session = found
             isAllowed = found.revision?.allowsBatches == true
         case .unknown:
-            return self.refuseSession(nil, responder)
+            return self.refuseSession(nil, request, upstream, responder)
         case .none:
             isAllowed = upstream.eras.issuesSessions == false && request.isOfMarch2025
         }
         // In use until every element has taken it into use for itself.
         defer { if let session { self.sessions.end(session) } }
-        guard isAllowed else { return self.refuse(EnvelopeError.noBatches, body, responder) }
+        guard isAllowed else { return self.refuse(EnvelopeError.noBatches, request, upstream, responder) }
         let elements: [EnvelopeScanner.BatchElement]
         do throws(EnvelopeError) {
             let scanner = EnvelopeScanner(maximumDepth: self.limits.jsonDepth)
             elements = try scanner.scanBatch(body.readableBytesUInt8Span, maximumCount: self.limits.batchElements)
         } catch {
-            return self.refuse(error, body, responder)
+            return self.refuse(error, request, upstream, responder)
         }
         let batch = BatchExchange(
             responder,
@@ -214,7 +222,7 @@ extension Gateway {
         _ session: CallerSession?,
         _ responder: any DownstreamResponder
     ) -> (any DownstreamExchange)? {
-        if case .failure(let error) = element.message { return self.refuse(error, request.body, responder) }
+        if case .failure(let error) = element.message { return self.refuse(error, request, upstream, responder) }
         let start = request.body.readerIndex + element.range.lowerBound
         guard let body = request.body.getSlice(at: start, length: element.range.count),
             let scan = try? EnvelopeScanner(maximumDepth: self.limits.jsonDepth).scan(body.readableBytesUInt8Span),
@@ -222,7 +230,7 @@ extension Gateway {
             session.map({ self.sessions.begin($0.id, principal: principal) != nil }) ?? true
         else {
             // An element before it found the session lost.
-            return self.refuseSession(element.idBytes(in: request.body), responder)
+            return self.refuseSession(element.idBytes(in: request.body), request, upstream, responder)
         }
         let message = CallerMessage(envelope: envelope, era: .handshake, body: body)
         let call = Call(message: message, request: request, upstream: upstream, principal: principal, session: session)
@@ -269,11 +277,12 @@ extension Gateway {
 
     func refuse(
         _ error: EnvelopeError,
-        _ body: ByteBuffer,
+        _ request: InboundRequest,
+        _ upstream: Upstream,
         _ responder: any DownstreamResponder
     ) -> (any DownstreamExchange)? {
-        self.count(rejected: .message)
-        let id = error.id.map { body.bytes($0.range) }
+        self.refused(.message, status: 400, error.reason, at: upstream, from: request.peer)
+        let id = error.id.map { request.body.bytes($0.range) }
         responder.respond(status: 400, json: ErrorAnswer.body(code: error.code.rawValue, message: error.reason, id: id))
         return nil
     }
@@ -281,14 +290,17 @@ extension Gateway {
     func refuse(
         _ rejection: EraRejection,
         _ envelope: Envelope,
+        _ request: InboundRequest,
         _ body: ByteBuffer,
         _ upstream: Upstream,
         _ responder: any DownstreamResponder,
         status: Int? = nil
     ) -> (any DownstreamExchange)? {
+        let status = status ?? rejection.status
+        self.logRefusal("era", status: status, rejection.message, at: upstream, from: request.peer)
         upstream.metrics.requests.increment(envelope.method ?? .other, .refused)
         let answer = ErrorAnswer.body(rejection, eras: upstream.eras, envelope: envelope, in: body)
-        responder.respond(status: status ?? rejection.status, json: answer)
+        responder.respond(status: status, json: answer)
         return nil
     }
 
@@ -303,12 +315,15 @@ extension Gateway {
         _ = ErrorAnswer.send(error, to: responder, upstream: upstream, message: message)
     }
 
-    func refuseSession(_ id: [UInt8]?, _ responder: any DownstreamResponder) -> (any DownstreamExchange)? {
-        self.count(rejected: .session)
-        responder.respond(
-            status: 404,
-            json: ErrorAnswer.body(code: -32_600, message: "session not found: initialize again", id: id)
-        )
+    func refuseSession(
+        _ id: [UInt8]?,
+        _ request: InboundRequest,
+        _ upstream: Upstream,
+        _ responder: any DownstreamResponder
+    ) -> (any DownstreamExchange)? {
+        let text = "session not found: initialize again"
+        self.refused(.session, status: 404, text, at: upstream, from: request.peer)
+        responder.respond(status: 404, json: ErrorAnswer.body(code: -32_600, message: text, id: id))
         return nil
     }
 }

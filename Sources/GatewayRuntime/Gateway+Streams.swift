@@ -16,25 +16,23 @@ extension Gateway {
         responder: any DownstreamResponder
     ) -> (any DownstreamExchange)? {
         guard !self.isStateless(request), !upstream.eras.refusesHandshake else {
-            return self.refuseMethod(responder)
+            return self.refuseMethod(request, upstream, responder)
         }
         var session: CallerSession?
         switch self.session(of: request, self.principal(of: request, at: upstream)) {
         case .found(let found): session = found
-        case .unknown: return self.refuseSession(nil, responder)
+        case .unknown: return self.refuseSession(nil, request, upstream, responder)
         case .none:
             if upstream.eras.issuesSessions == true {
-                self.count(rejected: .session)
-                responder.respond(
-                    status: 400,
-                    json: ErrorAnswer.body(code: -32_600, message: "a GET stream needs Mcp-Session-Id")
-                )
+                let text = "a GET stream needs Mcp-Session-Id"
+                self.refused(.session, status: 400, text, at: upstream, from: request.peer)
+                responder.respond(status: 400, json: ErrorAnswer.body(code: -32_600, message: text))
                 return nil
             }
         }
         guard !self.isDraining, self.takeStream() else {
             if let session { self.sessions.end(session) }
-            self.refuseStream(responder)
+            self.refuseStream(request, upstream, responder)
             return nil
         }
         let connection = StreamConnection(gateway: self, upstream: upstream, session: session, responder: responder)
@@ -42,12 +40,16 @@ extension Gateway {
         return connection
     }
 
-    private func refuseStream(_ responder: any DownstreamResponder) {
-        self.count(rejected: self.isDraining ? .draining : .inFlight)
-        responder.respond(
-            status: 503,
-            json: ErrorAnswer.body(code: -31_009, message: "too many streams; try again later")
-        ) { $0.writeStaticString("Retry-After: 5\r\n") }
+    private func refuseStream(
+        _ request: InboundRequest,
+        _ upstream: Upstream,
+        _ responder: any DownstreamResponder
+    ) {
+        let text = "too many streams; try again later"
+        self.refused(self.isDraining ? .draining : .inFlight, status: 503, text, at: upstream, from: request.peer)
+        responder.respond(status: 503, json: ErrorAnswer.body(code: -31_009, message: text)) {
+            $0.writeStaticString("Retry-After: 5\r\n")
+        }
     }
 
     /// Leads a connection to its stream.
@@ -94,7 +96,7 @@ extension Gateway {
     /// A DELETE: the end of a handshake session.
     package func delete(_ request: InboundRequest, at upstream: Upstream, responder: any DownstreamResponder) {
         guard !self.isStateless(request) else {
-            _ = self.refuseMethod(responder)
+            _ = self.refuseMethod(request, upstream, responder)
             return
         }
         switch self.session(of: request, self.principal(of: request, at: upstream)) {
@@ -102,13 +104,11 @@ extension Gateway {
             self.end(session, on: responder.loop)
             responder.respond(status: 204, body: nil) { _ in }
         case .unknown:
-            _ = self.refuseSession(nil, responder)
+            _ = self.refuseSession(nil, request, upstream, responder)
         case .none:
-            self.count(rejected: .session)
-            responder.respond(
-                status: 400,
-                json: ErrorAnswer.body(code: -32_600, message: "DELETE ends a session: send Mcp-Session-Id")
-            )
+            let text = "DELETE ends a session: send Mcp-Session-Id"
+            self.refused(.session, status: 400, text, at: upstream, from: request.peer)
+            responder.respond(status: 400, json: ErrorAnswer.body(code: -32_600, message: text))
         }
     }
 
@@ -120,12 +120,16 @@ extension Gateway {
         return revision?.isStateless ?? true
     }
 
-    private func refuseMethod(_ responder: any DownstreamResponder) -> (any DownstreamExchange)? {
-        self.count(rejected: .method)
-        responder.respond(
-            status: 405,
-            json: ErrorAnswer.body(code: -32_600, message: "the stateless era has POST only")
-        ) { $0.writeStaticString("Allow: POST\r\n") }
+    private func refuseMethod(
+        _ request: InboundRequest,
+        _ upstream: Upstream,
+        _ responder: any DownstreamResponder
+    ) -> (any DownstreamExchange)? {
+        let text = "the stateless era has POST only"
+        self.refused(.method, status: 405, text, at: upstream, from: request.peer)
+        responder.respond(status: 405, json: ErrorAnswer.body(code: -32_600, message: text)) {
+            $0.writeStaticString("Allow: POST\r\n")
+        }
         return nil
     }
 
@@ -138,7 +142,7 @@ extension Gateway {
         responder: any DownstreamResponder
     ) -> (any DownstreamExchange)? {
         guard !self.isDraining, self.takeStream() else {
-            self.refuseStream(responder)
+            self.refuseStream(request, upstream, responder)
             return nil
         }
         let session = CallerSession(
@@ -151,7 +155,7 @@ extension Gateway {
             self.sessions.begin(session.id, principal: session.principal) != nil
         else {
             self.streamEnded()
-            self.count(rejected: .sessions)
+            self.refused(.sessions, status: 503, ErrorAnswer.sessionLimit, at: upstream, from: request.peer)
             responder.respond(
                 status: 503,
                 json: ErrorAnswer.tooManySessions()
@@ -188,7 +192,7 @@ extension Gateway {
     ) -> (any DownstreamExchange)? {
         let body = request.body
         guard let session = self.legacySession(of: request, at: upstream), let messages = session.messages else {
-            return self.refuseSession(nil, responder)
+            return self.refuseSession(nil, request, upstream, responder)
         }
         let envelope: Envelope
         do throws(EnvelopeError) {
@@ -197,7 +201,7 @@ extension Gateway {
             envelope = message
         } catch {
             self.sessions.end(session)
-            return self.refuse(error, body, responder)
+            return self.refuse(error, request, upstream, responder)
         }
         let message = CallerMessage(envelope: envelope, era: .handshake, body: body)
         let principal = session.principal
@@ -209,7 +213,7 @@ extension Gateway {
                 reason: "the session is initialized, or about to be",
                 id: envelope.id
             )
-            return self.refuse(error, body, responder)
+            return self.refuse(error, request, upstream, responder)
         }
         guard message.isRequest else {
             // Answered when the upstream has it, so that what comes next comes after it.

@@ -40,6 +40,9 @@ package final class Gateway: Sendable {
     private let waiters = Atomic<Int>(0)
     private let throttle = Mutex(LogThrottle<String>())
     private let accessLog: AccessLog
+    let refusals: RefusalLog
+    /// Whether calls of any server are logged.
+    let isAnyLogEnabled: Bool
     private let requestCount = Atomic<UInt64>(0)
 
     package var limits: Limits { self.listener.limits }
@@ -59,6 +62,7 @@ package final class Gateway: Sendable {
     ) throws {
         let logger = log.makeLogger()
         self.accessLog = AccessLog(log)
+        self.refusals = RefusalLog(log)
         self.listener = snapshot.listener
         self.loops = loops
         self.metrics = metrics
@@ -87,6 +91,7 @@ package final class Gateway: Sendable {
             )
         }
         self.upstreams = upstreams
+        self.isAnyLogEnabled = upstreams.contains { $0.configuration.isLogEnabled }
         self.tokenOwners = Self.tokenOwners(of: upstreams)
         self.supervisors = upstreams.map { upstream in
             guard case .http(let http) = upstream.transport, http.configuration.kind != .sse else { return nil }
@@ -457,9 +462,6 @@ package final class Gateway: Sendable {
     func supervisor(of upstream: Upstream) -> UpstreamSupervisor? { self.supervisors[upstream.index] }
 
     // MARK: Records
-
-    /// Counts a request that the gateway refused before it belonged to an upstream.
-    package func count(rejected reason: RejectionReason) { self.rejections.increment(reason) }
 
     func finished(_ exchange: CallerExchange, outcome: CallOutcome) {
         let upstream = exchange.upstream

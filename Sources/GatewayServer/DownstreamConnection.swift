@@ -101,6 +101,7 @@ final class DownstreamConnection: ChannelDuplexHandler, Sweepable {
 
     func channelActive(context: ChannelHandlerContext) {
         self.facts = ConnectionFacts(context.channel)
+        self.request.peer = context.channel.remoteAddress
         self.loop.sweeper.add(self)
     }
 
@@ -246,7 +247,7 @@ final class DownstreamConnection: ChannelDuplexHandler, Sweepable {
             case .reject(let error):
                 self.reject(error)
             case .rejectBody:
-                self.handler.rejected(.bodySize)
+                self.handler.rejected(self.request, self.tooLarge)
                 self.answerAndClose(self.tooLarge)
             case .flushAndClose:
                 self.closeAfterWrites()
@@ -270,7 +271,9 @@ final class DownstreamConnection: ChannelDuplexHandler, Sweepable {
         if isKnownUniquelyReferenced(&self.request) {
             self.request.reset()
         } else {
+            let peer = self.request.peer
             self.request = InboundRequest(parser: HTTP1RequestParser(limits: self.request.parser.limits))
+            self.request.peer = peer
         }
     }
 
@@ -317,14 +320,14 @@ final class DownstreamConnection: ChannelDuplexHandler, Sweepable {
 
     /// Framing in doubt: the answer, and then nothing more from this connection (faults S6.1).
     private func reject(_ error: HTTP1Error) {
-        let reason = RejectionReason(error)
-        self.handler.rejected(reason)
-        self.answerAndClose(Rejection(reason, error.status, error.text))
+        let rejection = Rejection(RejectionReason(error), error.status, error.text)
+        self.handler.rejected(self.request, rejection)
+        self.answerAndClose(rejection)
     }
 
     /// Refuses a request by its head.
     private func reject(_ rejection: Rejection) {
-        self.handler.rejected(rejection.reason)
+        self.handler.rejected(self.request, rejection)
         switch self.machine.refused(self.request.parser, available: self.input.count) {
         case .answer(let skipped):
             self.input.consume(skipped)
@@ -351,7 +354,7 @@ final class DownstreamConnection: ChannelDuplexHandler, Sweepable {
     }
 
     private static func body(_ rejection: Rejection) -> [UInt8] {
-        ErrorAnswer.body(code: -32_600, message: rejection.message)
+        rejection.body.map { Array($0.utf8) } ?? ErrorAnswer.body(code: -32_600, message: rejection.message)
     }
 
     // MARK: Time
@@ -364,8 +367,9 @@ final class DownstreamConnection: ChannelDuplexHandler, Sweepable {
         case .nothing:
             break
         case .tooSlow:
-            self.handler.rejected(.slow)
-            self.answerAndClose(Rejection(.slow, 408, "the request took too long to arrive"))
+            let rejection = Rejection(.slow, 408, "the request took too long to arrive")
+            self.handler.rejected(self.request, rejection)
+            self.answerAndClose(rejection)
         case .flushAndClose:
             self.closeAfterWrites()
         case .close:
@@ -465,6 +469,7 @@ final class DownstreamConnection: ChannelDuplexHandler, Sweepable {
         } else if self.request.parser.minorVersion == 0 {
             head.writeStaticString("Connection: keep-alive\r\n")
         }
+        if self.request.isFromAdmittedOrigin { ResponseHead.appendCrossOriginFields(for: self.request, to: &head) }
         fields(&head)
         return head
     }

@@ -6,12 +6,13 @@ package import GatewayObservability
 import GatewayPolicy
 package import GatewayRuntime
 package import GatewayWire
-import NIOCore
+package import NIOCore
 
 /// Serves a gateway: checks who may ask what, and leads each request to where it belongs (contract §3, §4).
 ///
 /// The order of the checks: Host, Origin, route, token, method, media types. What a caller may not know comes after
-/// what it is refused for: without a token nobody learns more of a server than that its route exists.
+/// what it is refused for: without a token nobody learns more of a server than that its route exists. A browser that asks
+/// whether a page may send a request has its answer behind the check of Origin.
 package final class GatewayHandler: RequestHandler {
     private let gateway: Gateway
     private let routes: RouteTable
@@ -35,19 +36,42 @@ package final class GatewayHandler: RequestHandler {
 
     package var isDraining: Bool { self.gateway.isDraining }
 
-    package func rejected(_ reason: RejectionReason) { self.gateway.count(rejected: reason) }
+    package func rejected(_ request: InboundRequest, _ rejection: Rejection) {
+        self.gateway.refused(
+            rejection.reason,
+            status: rejection.status,
+            rejection.message,
+            at: self.upstream(of: request),
+            from: request.peer
+        )
+    }
+
+    package func rejectedConnection(from peer: SocketAddress?) {
+        self.gateway.refused(.connections, status: 503, "there are limits.connections", at: nil, from: peer)
+    }
+
+    /// The server that a request is for; nil for none, and where its head was not read to its end.
+    private func upstream(of request: InboundRequest) -> Upstream? {
+        let head = request.head
+        guard head.readableBytes > 0 else { return nil }
+        return switch self.routes.route(head.readableBytesUInt8Span.extracting(request.parser.path)) {
+        case .mcp(let server), .sse(let server), .message(let server): self.gateway.upstreams[server]
+        case .health, .readiness, .metrics, .status, nil: nil
+        }
+    }
 
     package var buffers: BufferLedger { self.gateway.buffers }
 
     // MARK: Admission
 
     package func admit(_ request: InboundRequest, from connection: ConnectionFacts) -> Rejection? {
-        if let rejection = self.checkHost(request, connection) ?? self.checkOrigin(request, connection) {
-            return rejection
-        }
+        if let rejection = self.checkHost(request, connection), !self.isProbe(request) { return rejection }
+        if let rejection = self.checkOrigin(request, connection) { return rejection }
+        if Self.isPreflight(request) { return nil }
         let head = request.head
-        guard let route = self.routes.route(head.readableBytesUInt8Span.extracting(request.parser.path)) else {
-            return Rejection(.route, 404, "no such route")
+        let path = head.readableBytesUInt8Span.extracting(request.parser.path)
+        guard let route = self.routes.route(path) else {
+            return AuthorizationPath.matches(path) ? Self.noAuthorization : Rejection(.route, 404, "no such route")
         }
         switch route {
         case .health, .readiness:
@@ -79,6 +103,15 @@ package final class GatewayHandler: RequestHandler {
         return Rejection(.host, status, "this Host is not served here; add it to mcpProxy.allowedHosts if it is yours")
     }
 
+    /// Whether it asks for health or readiness: balancers do so by address, or under a name of their own (contract §0 U16).
+    private func isProbe(_ request: InboundRequest) -> Bool {
+        let head = request.head
+        return switch self.routes.route(head.readableBytesUInt8Span.extracting(request.parser.path)) {
+        case .health, .readiness: true
+        default: false
+        }
+    }
+
     private func checkOrigin(_ request: InboundRequest, _ connection: ConnectionFacts) -> Rejection? {
         guard let origin = request.parser.value(of: .origin) else { return nil }
         let head = request.head
@@ -87,9 +120,32 @@ package final class GatewayHandler: RequestHandler {
             count: request.parser.count(of: .origin),
             isLocalAddressLoopback: connection.isLocalAddressLoopback
         )
-        guard let status = verdict.status else { return nil }
+        guard let status = verdict.status else {
+            request.isFromAdmittedOrigin = true
+            return nil
+        }
         return Rejection(.origin, status, "this Origin may not use the gateway; see mcpProxy.allowedOrigins")
     }
+
+    /// Whether a browser asks if a page of an admitted origin may send a request: the answer is the same for every path, so
+    /// that the page sees what that request itself is answered, and needs no token, since a preflight has none.
+    private static func isPreflight(_ request: InboundRequest) -> Bool {
+        guard request.isFromAdmittedOrigin, request.parser.method == .options else { return false }
+        switch request.parser.framing {
+        case .none, .length(0): return true
+        case .length, .chunked, .untilClose: return false
+        }
+    }
+
+    /// What whoever looks for OAuth is told (oauth.md §7.1).
+    private static let noAuthorization = Rejection(
+        .oauth,
+        404,
+        "a client looks for OAuth, which this gateway has not: give it one of authTokens",
+        fields: "Cache-Control: no-store\r\n",
+        body: #"{"error":"not_found","error_description":"This gateway has no OAuth. "#
+            + #"Send one of its tokens as Authorization: Bearer."}"#
+    )
 
     private static func readMethodsOnly(_ request: InboundRequest) -> Rejection? {
         switch request.parser.method {
@@ -172,6 +228,10 @@ package final class GatewayHandler: RequestHandler {
         from connection: ConnectionFacts,
         responder: any DownstreamResponder
     ) -> (any DownstreamExchange)? {
+        if request.parser.method == .options {
+            self.answerPreflight(request, responder)
+            return nil
+        }
         let head = request.head
         switch self.routes.route(head.readableBytesUInt8Span.extracting(request.parser.path)) {
         case .mcp(let server):
@@ -194,5 +254,22 @@ package final class GatewayHandler: RequestHandler {
             responder.respond(status: 404, json: ErrorAnswer.body(code: -32_600, message: "no such route"))
         }
         return nil
+    }
+
+    /// `admit` lets no other OPTIONS pass.
+    private func answerPreflight(_ request: InboundRequest, _ responder: any DownstreamResponder) {
+        var allowed = CrossOrigin.AllowedHeaders()
+        let head = request.head
+        for field in request.parser.fields where field.name == .other {
+            let name = head.readableBytesUInt8Span.extracting(field.nameRange)
+            guard HTTP1Text.equalsIgnoringCase(name, "access-control-request-headers") else { continue }
+            allowed.read(head.readableBytesUInt8Span.extracting(field.valueRange))
+        }
+        responder.respond(status: 204, body: nil) { fields in
+            fields.writeStaticString(CrossOrigin.preflightFields)
+            fields.writeStaticString("Access-Control-Allow-Headers: ")
+            fields.writeBytes(allowed.value)
+            fields.writeStaticString("\r\n")
+        }
     }
 }

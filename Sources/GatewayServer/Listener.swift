@@ -64,7 +64,7 @@ package final class Listener: Sendable {
                     guard let loop = loops.first(where: { $0.eventLoop === channel.eventLoop }),
                         let place = connections.enter(channel.remoteAddress)
                     else {
-                        handler.rejected(.connections)
+                        handler.rejectedConnection(from: channel.remoteAddress)
                         channel.writeAndFlush(Self.overloaded).whenComplete { _ in channel.close(promise: nil) }
                         return
                     }

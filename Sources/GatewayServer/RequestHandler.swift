@@ -3,7 +3,7 @@
 
 package import GatewayObservability
 package import GatewayRuntime
-import NIOCore
+package import NIOCore
 
 /// What a listener serves: decides on a request by its head, and then works on it.
 ///
@@ -17,8 +17,10 @@ package protocol RequestHandler: AnyObject, Sendable {
         from connection: ConnectionFacts,
         responder: any DownstreamResponder
     ) -> (any DownstreamExchange)?
-    /// Counts a request that never got as far as `admit`.
-    func rejected(_ reason: RejectionReason)
+    /// Counts and logs a request that is refused before `handle`; its head is empty where it was not read to its end.
+    func rejected(_ request: InboundRequest, _ rejection: Rejection)
+    /// Counts and logs a connection that is one too many.
+    func rejectedConnection(from peer: SocketAddress?)
     /// Where connections count the bytes that they hold.
     var buffers: BufferLedger { get }
     /// Whether the process is stopping: connections close behind their answer.
@@ -48,12 +50,21 @@ package struct Rejection: Sendable {
     package var message: String
     /// Field lines of the answer, each with its line end.
     package var fields: String
+    /// The JSON text of the answer; nil: a JSON-RPC error with `message`.
+    package var body: String?
 
-    package init(_ reason: RejectionReason, _ status: Int, _ message: String, fields: String = "") {
+    package init(
+        _ reason: RejectionReason,
+        _ status: Int,
+        _ message: String,
+        fields: String = "",
+        body: String? = nil
+    ) {
         self.reason = reason
         self.status = status
         self.message = message
         self.fields = fields
+        self.body = body
     }
 }
 

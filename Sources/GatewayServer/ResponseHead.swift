@@ -1,9 +1,11 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
+import GatewayRuntime
+import GatewayWire
 import NIOCore
 
-/// Status lines, written from constant text.
+/// Status lines and fields that come with every answer, written from constant text.
 enum ResponseHead {
     static func append(status: Int, to buffer: inout ByteBuffer) {
         if status == 200 {
@@ -40,6 +42,16 @@ enum ResponseHead {
         case 505: "HTTP Version Not Supported"
         default: ""
         }
+    }
+
+    /// Appends what lets a page of the request's admitted origin read the answer, an error and a stream too (contract §0
+    /// U11).
+    static func appendCrossOriginFields(for request: InboundRequest, to buffer: inout ByteBuffer) {
+        guard let origin = request.value(.origin) else { return }
+        buffer.writeStaticString("Access-Control-Allow-Origin: ")
+        buffer.writeBytes(origin)
+        buffer.writeStaticString("\r\n")
+        buffer.writeStaticString(CrossOrigin.responseFields)
     }
 
     /// Appends `value` in decimal, without a string in between.

@@ -53,20 +53,31 @@ package struct RequestGuard: Sendable {
     private let checksEveryHost: Bool
     private let defaultPort: Int
     private let origins: Set<WebOrigin>
-    /// The admitted origins as browsers write them.
+    /// The admitted origins of http and https as browsers write them.
     private let originTexts: [[UInt8]]
+    /// Those of other schemes, which are compared byte for byte.
+    private let otherOrigins: [[UInt8]]
 
     /// - Parameters:
     ///   - baseOrigin: the origin of `baseURL`; its host is admitted with every port.
     ///   - allowedHosts: hosts to admit besides; one without a port is admitted with every port.
     ///   - allowedOrigins: origins to admit besides that of `baseURL`.
-    package init(baseOrigin: WebOrigin, allowedHosts: [HostPort], allowedOrigins: [WebOrigin]) {
+    package init(baseOrigin: WebOrigin, allowedHosts: [HostPort], allowedOrigins: [AllowedOrigin]) {
         self.hosts =
             [HostPattern(baseOrigin.hostPort, port: nil)] + allowedHosts.map { HostPattern($0, port: $0.port) }
         self.checksEveryHost = !allowedHosts.isEmpty
         self.defaultPort = baseOrigin.scheme.defaultPort
-        self.origins = Set(allowedOrigins + [baseOrigin])
-        self.originTexts = ([baseOrigin] + allowedOrigins).map { Array($0.description.utf8) }
+        var web = [baseOrigin]
+        var others: [[UInt8]] = []
+        for origin in allowedOrigins {
+            switch origin {
+            case .web(let origin): web.append(origin)
+            case .other(let text): others.append(Array(text.utf8))
+            }
+        }
+        self.origins = Set(web)
+        self.originTexts = web.map { Array($0.description.utf8) }
+        self.otherOrigins = others
     }
 
     /// The verdict on the value of the one `Host` field, or on the authority of an absolute form that stands for it.
@@ -98,11 +109,18 @@ package struct RequestGuard: Sendable {
     package func admitsOrigin(_ value: Span<UInt8>, count: Int = 1, isLocalAddressLoopback: Bool) -> Verdict {
         guard count == 1, value.count <= 512 else { return .forbidden }
         for text in self.originTexts where HTTP1Bytes.equalsIgnoringCase(value, text.span) { return .admitted }
+        for text in self.otherOrigins where Self.equals(value, text) { return .admitted }
         var text: [UInt8] = []
         text.reserveCapacity(value.count)
         for index in value.indices { text.append(value[index]) }
         guard let origin = WebOrigin(String(decoding: text, as: UTF8.self)) else { return .forbidden }
         if self.origins.contains(origin) || (isLocalAddressLoopback && origin.isLoopback) { return .admitted }
         return .forbidden
+    }
+
+    private static func equals(_ value: Span<UInt8>, _ text: [UInt8]) -> Bool {
+        guard value.count == text.count else { return false }
+        for index in value.indices where value[index] != text[index] { return false }
+        return true
     }
 }

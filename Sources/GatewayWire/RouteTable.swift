@@ -3,11 +3,11 @@
 
 /// What a path of the gateway leads to (contract §3).
 package enum Route: Hashable, Sendable {
-    /// Streamable HTTP of the server with this index: `P/NAME/mcp`, `P/NAME`, `P/NAME/`.
+    /// Streamable HTTP of the server with this index: `P/NAME/mcp`, `P/NAME`; each also with a slash behind it.
     case mcp(server: Int)
-    /// The stream of the 2024-11-05 transport: `P/NAME/sse`.
+    /// The stream of the 2024-11-05 transport: `P/NAME/sse`, `P/NAME/sse/`.
     case sse(server: Int)
-    /// The messages of the 2024-11-05 transport: `P/NAME/message`.
+    /// The messages of the 2024-11-05 transport: `P/NAME/message`, `P/NAME/message/`.
     case message(server: Int)
     /// `/_healthz`
     case health
@@ -51,7 +51,7 @@ package struct RouteTable: Sendable {
     /// - Throws: ``Collision`` if two routes would have the same path.
     package init(basePath: String, servers: [(index: Int, route: String)]) throws(Collision) {
         var capacity = 16
-        while capacity < 2 * (5 * servers.count + 8) { capacity *= 2 }
+        while capacity < 2 * (8 * servers.count + 8) { capacity *= 2 }
         self.slots = Array(repeating: -1, count: capacity)
         for (suffix, route) in [
             ("/_healthz", Route.health), ("/_readyz", .readiness), ("/metrics", .metrics), ("/_status", .status),
@@ -61,11 +61,13 @@ package struct RouteTable: Sendable {
         }
         for (index, name) in servers {
             let path = "\(basePath)/\(name)"
-            try self.insert(path, .mcp(server: index))
-            try self.insert(path + "/", .mcp(server: index))
-            try self.insert(path + "/mcp", .mcp(server: index))
-            try self.insert(path + "/sse", .sse(server: index))
-            try self.insert(path + "/message", .message(server: index))
+            for (suffix, route) in [
+                ("", Route.mcp(server: index)), ("/mcp", .mcp(server: index)), ("/sse", .sse(server: index)),
+                ("/message", .message(server: index)),
+            ] {
+                try self.insert(path + suffix, route)
+                try self.insert(path + suffix + "/", route)
+            }
         }
     }
 

@@ -60,14 +60,19 @@ import Testing
             self.listener(
                 #"""
                 "baseURL": "http://h", "addr": ":1", "type": "streamable-http", "startupGracePeriod": "1m",
-                "allowedOrigins": ["https://App.example.com", "http://a:81"], "allowedHosts": ["Gate", "gate:80", "[::1]:5"],
+                "allowedOrigins": ["https://App.example.com", "http://a:81", "Chrome-Extension://aBc"],
+                "allowedHosts": ["Gate", "gate:80", "[::1]:5"],
                 "options": {"authTokens": ["s1", "s2"]}
                 """#
             )
         )
         #expect(full.advertisedTransport == .streamableHTTP)
         #expect(full.startupGracePeriod == .seconds(60))
-        #expect(full.allowedOrigins.map(\.description) == ["https://app.example.com", "http://a:81"])
+        #expect(
+            full.allowedOrigins.map(\.description) == [
+                "https://app.example.com", "http://a:81", "chrome-extension://aBc",
+            ]
+        )
         #expect(full.allowedHosts.map(\.authority) == ["gate", "gate:80", "[::1]:5"])
         #expect(full.statusTokens == [Secret("s1"), Secret("s2")])
     }

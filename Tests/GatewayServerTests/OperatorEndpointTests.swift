@@ -37,6 +37,38 @@ import Testing
     }
 
     @Test(
+        "Health and readiness answer whatever Host says, and nothing else does",
+        arguments: ["10.0.0.7:8080", "evil.example", "[2001:db8::1]", "mcp.example.com:1"]
+    )
+    func anyHost(host: String) async throws {
+        try await withGateway {
+            $0.listener.basePath = "/base"
+            $0.listener.allowedHosts = ["mcp.example.com:443"].compactMap { HostPort($0) }
+        } _: { gateway in
+            let client = try await gateway.connect()
+            defer { client.close() }
+            func status(_ line: String, _ field: String = "") async throws -> Int {
+                let request = "\(line) HTTP/1.1\r\nHost: \(host)\r\n\(field)\r\n"
+                return try await client.exchange(request, isHead: line.hasPrefix("HEAD")).status
+            }
+            for path in ["/_healthz", "/base/_healthz"] {
+                expect(try await status("GET \(path)"), is: 200)
+                expect(try await status("HEAD \(path)"), is: 200)
+                expect(try await status("POST \(path)"), is: 405)
+                expect(try await status("GET \(path)", "Origin: https://evil.example\r\n"), is: 403)
+            }
+            expect(try await status("GET /base/_readyz"), is: 503)
+            for path in ["/metrics", "/_status", "/base/echo/mcp", "/nowhere", "/_healthz/"] {
+                expect(try await status("GET \(path)"), is: 421)
+            }
+            // HTTP/1.0 need not name any.
+            let old = try await gateway.connect()
+            defer { old.close() }
+            expect(try await old.exchange("GET /_healthz HTTP/1.0\r\n\r\n").status, is: 200)
+        }
+    }
+
+    @Test(
         "Metrics and status are for this machine only, and not through a proxy",
         arguments: [
             ("localhost", nil, 200), ("127.0.0.1:9", nil, 200), ("[::1]", nil, 200), ("gateway.example", nil, 403),

@@ -88,8 +88,8 @@ struct RefusalCase: Sendable, CustomTestStringConvertible {
             field: ("allow", "POST, GET, DELETE")
         ),
         .init(
-            name: "OPTIONS",
-            request: RefusalCase.request("OPTIONS /echo/mcp"),
+            name: "OPTIONS that no browser sends",
+            request: RefusalCase.request("OPTIONS /echo/mcp", "Access-Control-Request-Method: POST"),
             status: 405,
             field: ("allow", "POST, GET, DELETE")
         ),
@@ -116,8 +116,13 @@ struct RefusalCase: Sendable, CustomTestStringConvertible {
         ),
         .init(
             name: "Host that is not ours",
-            request: RefusalCase.request("GET /_healthz", host: "evil.example"),
+            request: RefusalCase.request("GET /metrics", host: "evil.example"),
             status: 421
+        ),
+        .init(
+            name: "OPTIONS of a foreign Origin",
+            request: RefusalCase.request("OPTIONS /echo/mcp", "Origin: https://evil.example"),
+            status: 403
         ),
         .init(name: "no Host", request: RefusalCase.request("GET /_healthz", host: nil), status: 400),
         .init(
@@ -225,12 +230,19 @@ struct RefusalCase: Sendable, CustomTestStringConvertible {
     func additions() async throws {
         try await withGateway {
             $0.listener.allowedHosts = ["a.example", "b.example:99"].compactMap { HostPort($0) }
-            $0.listener.allowedOrigins = ["https://c.example"].compactMap { WebOrigin($0) }
+            $0.listener.allowedOrigins = ["https://c.example"].compactMap { AllowedOrigin($0) }
         } _: { gateway in
             let client = try await gateway.connect()
             defer { client.close() }
             func status(_ host: String, _ origin: String) async throws -> Int {
-                try await client.exchange(RefusalCase.request("GET /_healthz", "Origin: \(origin)", host: host)).status
+                let request = RefusalCase.request(
+                    "POST /echo/mcp",
+                    Self.json,
+                    "Origin: \(origin)",
+                    host: host,
+                    body: Message.ping
+                )
+                return try await client.exchange(request).status
             }
             expect(try await status("a.example", "https://c.example"), is: 200)
             expect(try await status("A.Example:1234", "https://c.example:443"), is: 200)

@@ -9,7 +9,7 @@ import Testing
         RequestGuard(
             baseOrigin: try #require(WebOrigin("https://gateway.example:8443")),
             allowedHosts: try hosts.map { try #require(HostPort($0)) },
-            allowedOrigins: try origins.map { try #require(WebOrigin($0)) }
+            allowedOrigins: try origins.map { try #require(AllowedOrigin($0)) }
         )
     }
 
@@ -111,6 +111,38 @@ import Testing
         #expect(Self.origin(text, guardian, isLoopback: true) == (expected.isOnLoopback ? .admitted : .forbidden))
         #expect(Self.origin(text, guardian, isLoopback: false) == (expected.isElsewhere ? .admitted : .forbidden))
     }
+
+    static let otherOrigins: [(String, Bool)] = [
+        ("chrome-extension://abc", true), ("vscode-webview://0a1B", true), ("app://obsidian.md", true),
+        ("app://localhost:1", true), ("file://", true),
+        ("chrome-extension://abd", false), ("chrome-extension://ABC", false), ("Chrome-Extension://abc", false),
+        ("chrome-extension://abc/", false), ("chrome-extension://abc:1", false), ("chrome-extension://", false),
+        ("moz-extension://abc", false), ("vscode-webview://0a1b", false), ("app://obsidian.md.evil", false),
+        ("app://localhost", false), ("http://obsidian.md", false), ("file:///", false), ("null", false),
+        ("app://obsidian.md, app://obsidian.md", false),
+    ]
+
+    @Test("An Origin of another scheme is admitted only if it is listed, byte for byte", arguments: [true, false])
+    func otherSchemes(isLoopback: Bool) throws {
+        let guardian = try Self.makeGuard(origins: [
+            "Chrome-Extension://abc", "vscode-webview://0a1B", "app://obsidian.md", "app://localhost:1", "file://",
+        ])
+        for (text, isAdmitted) in Self.otherOrigins {
+            let verdict = Self.origin(text, guardian, isLoopback: isLoopback)
+            #expect(verdict == (isAdmitted ? .admitted : .forbidden), "\(text)")
+        }
+    }
+
+    @Test(
+        "What is no origin, and what anybody can have, cannot be listed",
+        arguments: [
+            "null", "*", "", "https://*", "chrome-extension://*", "https://a/b", "https://u@a", "app://a/b",
+            "app://a?b",
+            "app://a#b", "app://u@a", "app:a", "://a", "1app://a", "a b://c", "app://a b", "app://\u{e9}", "app//a",
+            "app://" + String(repeating: "a", count: 600),
+        ]
+    )
+    func notListed(text: String) { #expect(AllowedOrigin(text) == nil) }
 
     @Test("Two Origins are never admitted, even equal ones that each would be")
     func twoOrigins() throws {

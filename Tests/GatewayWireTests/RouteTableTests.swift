@@ -17,7 +17,9 @@ import Testing
         ("/api/team/two", .mcp(server: 3)), ("/api/%C3%BCber/mcp", .mcp(server: 7)), ("/_healthz", .health),
         ("/_readyz", .readiness), ("/metrics", .metrics), ("/_status", .status), ("/api/_healthz", .health),
         ("/api/_readyz", .readiness), ("/api/metrics", .metrics), ("/api/_status", .status),
-        ("", nil), ("/", nil), ("/api", nil), ("/api/", nil), ("/one/mcp", nil), ("/api/one/mcp/", nil),
+        ("", nil), ("/", nil), ("/api", nil), ("/api/", nil), ("/one/mcp", nil), ("/api/one/mcp/", .mcp(server: 0)),
+        ("/api/one/sse/", .sse(server: 0)), ("/api/one/message/", .message(server: 0)), ("/api/one/mcp//", nil),
+        ("/api/team/two/sse/", .sse(server: 3)), ("/api/one/sse//", nil), ("/api/one/mcp/x", nil),
         ("/api/one//", nil),
         ("/api//one/mcp", nil), ("//api/one/mcp", nil), ("/api/ONE/mcp", nil), ("/api/one/MCP", nil),
         ("/api/%6fne/mcp", nil),
@@ -57,6 +59,7 @@ import Testing
         for index in 0..<1000 {
             #expect(Self.route("/p/server-\(index)/mcp", in: table) == .mcp(server: index))
             #expect(Self.route("/p/server-\(index)/message", in: table) == .message(server: index))
+            #expect(Self.route("/p/server-\(index)/sse/", in: table) == .sse(server: index))
             #expect(Self.route("/p/server-\(index + 1000)/mcp", in: table) == nil)
         }
     }

@@ -89,15 +89,22 @@ extension SnapshotBuilder {
         return text
     }
 
-    private mutating func origin(_ node: Node) -> WebOrigin? {
+    private mutating func origin(_ node: Node) -> AllowedOrigin? {
         guard let text = node.string else { return nil }
-        let url = HTTPURL(text)
-        if let url, url.isOriginOnly, !url.hasUserInfo { return url.origin }
+        if let origin = AllowedOrigin(text) { return origin }
+        // Usually it is a URL, of which the origin is the beginning.
+        let end = text.firstRange(of: "://").flatMap { text[$0.upperBound...].firstIndex(of: "/") }
+        let nearest =
+            HTTPURL(text).map { $0.origin.description } ?? end.flatMap { AllowedOrigin(text[..<$0]) }?.description
+        let isNull = text.lowercased() == "null"
         self.findings.add(
             .invalidValue,
             at: node,
-            "accepted is an origin as browsers send it, such as \"https://app.example.com\": no path, no * and no null",
-            suggestion: url.map { "\"\($0.origin)\"" }
+            isNull
+                ? "null cannot be allowed: a page of anybody can have this origin (sandboxed frames, files, data: URLs)"
+                : "accepted is an origin as browsers send it, such as \"https://app.example.com\" or"
+                    + " \"chrome-extension://ID\": no path and no *",
+            suggestion: nearest.map { "\"\($0)\"" }
         )
         return nil
     }

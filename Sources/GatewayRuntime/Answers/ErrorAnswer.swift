@@ -72,9 +72,12 @@ package enum ErrorAnswer {
 }
 
 extension ErrorAnswer {
+    /// What is said where every place for sessions is taken by one in use.
+    static let sessionLimit = "too many sessions; try again later"
+
     /// Every place for sessions is taken by one in use.
     static func tooManySessions(id: [UInt8]? = nil) -> [UInt8] {
-        Self.body(code: Self.code(.overloaded), message: "too many sessions; try again later", id: id)
+        Self.body(code: Self.code(.overloaded), message: Self.sessionLimit, id: id)
     }
 
     /// Answers a message whose answer has not begun with a gateway error, in its caller's era.

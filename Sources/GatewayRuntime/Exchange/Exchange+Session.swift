@@ -75,7 +75,13 @@ extension Exchange {
         _ = session.bind(.http(sessions), revision: revision, home: home)
         guard self.responder != nil, self.gateway.open(session, on: self.loop) else {
             self.gateway.end(session, on: self.loop)
-            self.gateway.count(rejected: .sessions)
+            self.gateway.refused(
+                .sessions,
+                status: 503,
+                ErrorAnswer.sessionLimit,
+                at: self.upstream,
+                from: self.request.peer
+            )
             self.reply(status: 503, json: ErrorAnswer.tooManySessions(id: self.message.idBytes)) {
                 $0.writeStaticString("Retry-After: 5\r\n")
             }

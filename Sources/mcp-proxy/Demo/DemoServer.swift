@@ -28,7 +28,9 @@ final class DemoServer: RequestHandler {
 
     var isDraining: Bool { false }
 
-    func rejected(_ reason: RejectionReason) {}
+    func rejected(_ request: InboundRequest, _ rejection: Rejection) {}
+
+    func rejectedConnection(from peer: SocketAddress?) {}
 
     let buffers = BufferLedger(total: Gauge(), limit: .max)
 

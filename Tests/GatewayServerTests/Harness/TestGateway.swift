@@ -68,10 +68,10 @@ struct TestGateway: Sendable {
     }
 
     /// One POST on a connection of its own.
-    func post(_ body: String, fields: [String] = []) async throws -> RawAnswer {
+    func post(_ body: String, to path: String = "/echo/mcp", fields: [String] = []) async throws -> RawAnswer {
         let client = try await self.connect()
         defer { client.close() }
-        return try await client.exchange(Self.post(body, fields: fields))
+        return try await client.exchange(Self.post(body, to: path, fields: fields))
     }
 
     /// One request without a body on a connection of its own.
