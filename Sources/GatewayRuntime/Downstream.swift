@@ -32,18 +32,21 @@ package final class InboundRequest {
         self.body = ByteBuffer()
         self.token = nil
         self.isFromAdmittedOrigin = false
+        self.knownAccept = nil
     }
 
-    /// The media types that the caller takes.
+    /// The media types that the caller takes; read once.
     package var accept: HTTP1Accept {
+        if let knownAccept { return knownAccept }
         var accept = HTTP1Accept()
-        guard self.parser.firstIndex(of: .accept) != nil else { return accept }
         let head = self.head
         for field in self.parser.fields where field.name == .accept {
             accept.read(head.readableBytesUInt8Span.extracting(field.valueRange))
         }
+        self.knownAccept = accept
         return accept
     }
+    private var knownAccept: HTTP1Accept?
 
     /// The value of a field as raw bytes, the first if there are several.
     package func value(_ name: HTTP1FieldName) -> ByteBufferView? {
@@ -77,6 +80,8 @@ package protocol DownstreamResponder: StreamOutlet {
 package protocol MessageSink: AnyObject {
     /// Whether messages can be sent on without piling up.
     var isWritable: Bool { get }
+    /// Whether the caller takes messages before its answers: not where it takes JSON alone.
+    var takesMessages: Bool { get }
     func send(_ message: ByteBuffer)
     /// How many bytes of answers may be held until they are complete, beside those that are; negative: too many are.
     var room: Int { get }
@@ -85,6 +90,7 @@ package protocol MessageSink: AnyObject {
 }
 
 extension MessageSink {
+    package var takesMessages: Bool { true }
     package var room: Int { .max / 2 }
     package func holds(_ change: Int) {}
 }

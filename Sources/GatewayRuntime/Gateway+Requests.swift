@@ -43,6 +43,15 @@ extension Gateway {
         switch era {
         case .stateless:
             let message = CallerMessage(envelope: envelope, era: .stateless, body: body)
+            guard !message.isListening || request.accept.admitsEventStream else {
+                let text = "subscriptions/listen is answered by a stream: Accept must admit text/event-stream"
+                self.refused(.accept, status: 406, text, at: upstream, from: request.peer)
+                responder.respond(
+                    status: 406,
+                    json: ErrorAnswer.body(code: -32_600, message: text, id: message.idBytes)
+                )
+                return nil
+            }
             return self.postStateless(message, request, upstream, responder)
         case .handshake:
             let message = CallerMessage(envelope: envelope, era: .handshake, body: body)

@@ -291,6 +291,9 @@ extension SessionBridge {
             return only
         }
 
+        /// Whether a caller may still answer what it was asked under this id.
+        package func isOpen(question id: Int64) -> Bool { self.questions[id] != nil }
+
         /// Takes back a question that could not be delivered; the id as the upstream wrote it, or nil if it is over.
         package mutating func undelivered(_ id: Int64) -> [UInt8]? {
             self.forget(question: id)?.literal

@@ -129,6 +129,7 @@ final class BatchExchange: DownstreamExchange, MessageSink {
     // MARK: Messages before the answers
 
     var isWritable: Bool { self.responder?.isWritable ?? true }
+    var takesMessages: Bool { self.acceptsEvents }
 
     /// Below zero where more is held than there may be: it is the next to take more that has too much then.
     var room: Int { self.limit - self.heldBytes }

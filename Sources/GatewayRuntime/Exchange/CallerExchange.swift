@@ -283,6 +283,10 @@ class CallerExchange: DownstreamExchange, Sweepable, StreamSource {
     /// Whether the answer must come message by message, since other messages of its caller go the same way.
     final var isMessageWise: Bool { self.responder?.messages != nil }
 
+    /// Whether messages that come before the answer can go to the caller: one that takes JSON alone gets the answer alone
+    /// (contract §0 U14).
+    final var takesMessages: Bool { self.responder?.messages?.takesMessages ?? self.request.accept.admitsEventStream }
+
     /// Sends the head of an answer that follows in parts.
     final func beginReply(status: Int, length: Int?, fields: (inout ByteBuffer) -> Void) {
         self.sentStatus = status
@@ -335,11 +339,11 @@ class CallerExchange: DownstreamExchange, Sweepable, StreamSource {
     /// `mayStillRun`: unless the upstream answered, it may go on with the call.
     func freeID(mayStillRun: Bool) {}
 
-    /// Sends the last message of a stream and ends it.
+    /// Sends the last message of a stream and ends it; where nothing went before it, it is the whole answer.
     final func finishEvents(with message: ByteBuffer) {
         self.freeID(mayStillRun: true)
-        if self.isMessageWise {
-            self.reply(status: 200, body: message) { _ in }
+        if self.isMessageWise || !self.hasStarted {
+            self.reply(status: 200, body: message) { $0.writeStaticString("Content-Type: application/json\r\n") }
         } else {
             self.sendEvent(message)
             self.finishReply()

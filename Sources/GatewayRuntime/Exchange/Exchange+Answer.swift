@@ -55,7 +55,8 @@ extension Exchange {
         case .eventStream:
             self.phase = .events
             // What must be read first keeps the head back too, since its fields depend on it.
-            if self.message.method != .initialize { self.startEvents() }
+            // A caller that takes JSON alone gets the answer when it comes.
+            if self.message.method != .initialize, self.takesMessages { self.startEvents() }
         case .html:
             self.fail(self.protocolFailure(GatewayError.webPageText, "web_page"))
         case .other:
@@ -261,12 +262,16 @@ extension Exchange {
     func respond(_ body: ByteBuffer, sessionID: String? = nil) {
         self.pin(self.collected.bytes, nil)
         self.freeID(mayStillRun: true)
-        self.reply(status: self.answer.status, body: body) { [fields = self.answer.fields] head in
+        // The fields of a stream are not those of the answer that it ended with.
+        let fields = self.answer.mediaType == .eventStream ? Self.jsonField : self.answer.fields
+        self.reply(status: self.answer.status, body: body) { head in
             head.writeImmutableBuffer(fields)
             if let sessionID { head.writeString("Mcp-Session-Id: \(sessionID)\r\n") }
         }
         self.finish(.ok)
     }
+
+    private static let jsonField = ByteBuffer(staticString: "Content-Type: application/json\r\n")
 
     /// Whether an upstream's message is the response to this request.
     func isAnswered(by envelope: Envelope, in bytes: ByteBuffer) -> Bool {

@@ -103,7 +103,7 @@ extension Exchange {
         self.resumption.take(event, in: bytes)
         // Only what the stateless era sends passes untouched: there nobody takes a stream up again (protocol §1.2).
         let isRewritten =
-            self.hasOwnEventIDs || self.isMessageWise || self.sharedCall != nil
+            self.hasOwnEventIDs || self.isMessageWise || self.sharedCall != nil || !self.takesMessages
             || self.message.era == .handshake && (event.id != nil || event.retry != nil)
         // What is skipped shows its caller nothing, keeps no call alive, and counts among the bytes of the stream.
         guard let data = event.messageBytes(in: bytes) else { return .drop }
@@ -114,15 +114,23 @@ extension Exchange {
         switch envelope.kind {
         case .notification:
             if envelope.method == .progressNotification { self.progressed() }
+            guard self.takesMessages else {
+                self.notifyElsewhere(data, envelope)
+                return .drop
+            }
             guard isRewritten || self.hasRouting else { return .pass }
             guard let sharedCall else { return .send(self.heard(data, envelope)) }
-            return sharedCall.along(data, envelope).map(Verdict.send) ?? .drop
+            return sharedCall.along(data, envelope, isTaken: true).map(Verdict.send) ?? .drop
         case .request:
             // The stateless era has no requests of servers (protocol §2 S11).
             if self.message.era == .stateless { return .drop }
+            guard self.takesMessages else {
+                self.askElsewhere(data, envelope)
+                return .drop
+            }
             guard isRewritten || self.hasRouting else { return .pass }
             guard let sharedCall else { return .send(self.heard(data, envelope)) }
-            return sharedCall.along(data, envelope).map(Verdict.send) ?? .drop
+            return sharedCall.along(data, envelope, isTaken: true).map(Verdict.send) ?? .drop
         case .result, .error:
             guard self.isAnswered(by: envelope, in: data) else { return .drop }
             self.isOverUpstream = true
@@ -141,6 +149,34 @@ extension Exchange {
         guard self.hasRouting, let session else { return message }
         return session.heard(message, envelope, by: self.slot)
     }
+
+    /// A notification beside the answer of a caller that takes none there: nobody gets it, but for those that it concerns as
+    /// well, and for the end of a question that the caller has been asked elsewhere.
+    private func notifyElsewhere(_ message: ByteBuffer, _ envelope: Envelope) {
+        if let sharedCall {
+            _ = sharedCall.along(message, envelope, isTaken: false)
+        } else if envelope.method == .cancelledNotification {
+            self.session?.deliver(self.heard(message, envelope))
+        }
+    }
+
+    /// A question of the server to a caller that takes none beside its answer: if the caller listens, it is asked there;
+    /// else the server is told at once that nobody answers, so that its tool does not wait in vain.
+    private func askElsewhere(_ question: ByteBuffer, _ envelope: Envelope) {
+        if let sharedCall {
+            _ = sharedCall.along(question, envelope, isTaken: false)
+            return
+        }
+        guard let id = envelope.id, self.questionsElsewhere < Self.questionLimit else { return }
+        self.questionsElsewhere += 1
+        let literal = question.bytes(id.range)
+        if envelope.method == .ping { return self.tellUpstream(ClientMessage.emptyResult(literal)) }
+        if let session, session.listener != nil, session.deliver(self.heard(question, envelope)) { return }
+        self.tellUpstream(ClientMessage.methodNotFound(literal))
+    }
+
+    /// Each may cost a request of ours: a server that asks more than this in one call is not answered.
+    private static let questionLimit = 100
 
     /// The gateway stops: a stream without an end of its own ends as its era says (protocol §1.2, listen).
     func finishListening() {

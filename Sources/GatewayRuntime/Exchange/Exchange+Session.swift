@@ -92,7 +92,7 @@ extension Exchange {
     }
 
     private func sendInitialized(_ body: ByteBuffer, sessionID: String?) {
-        guard self.answer.mediaType == .eventStream, !self.isMessageWise else {
+        guard self.answer.mediaType == .eventStream, self.takesMessages, !self.isMessageWise else {
             return self.respond(body, sessionID: sessionID)
         }
         self.startEvents(sessionID: sessionID)

@@ -111,6 +111,8 @@ final class Exchange: CallerExchange, UpstreamReceiver {
     var drained = 0
     /// Where the upstream's stream can be taken up again.
     var resumption = Resumption()
+    /// Questions of the server that could not go beside the answer.
+    var questionsElsewhere = 0
 
     init(_ call: Gateway.Call, _ http: HTTPAccess, gateway: Gateway, responder: any DownstreamResponder) {
         self.http = http
@@ -352,12 +354,17 @@ final class Exchange: CallerExchange, UpstreamReceiver {
         guard self.message.era == .handshake, self.message.method != .initialize,
             let id = self.sharedCall?.idBytes ?? self.message.idBytes
         else { return }
+        self.tellUpstream(ClientMessage.cancelled(id, reason: "timeout"))
+    }
+
+    /// Sends a message of ours in the session of the attempt, whose fate changes nothing.
+    func tellUpstream(_ body: ByteBuffer) {
         UpstreamCall.notify(
             self.http,
             of: self.upstream,
             slot: self.slot,
             on: self.loop,
-            body: ClientMessage.cancelled(id, reason: "timeout"),
+            body: body,
             session: self.sentSessionID,
             revision: self.session?.revision
         )

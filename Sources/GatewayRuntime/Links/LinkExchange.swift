@@ -41,8 +41,6 @@ final class LinkExchange: CallerExchange {
     private var slot: Int?
     /// Whether others use the link as well.
     private let isShared: Bool
-    private let acceptsEvents: Bool
-    private let acceptsJSON: Bool
     private var isEstablished = false
     /// Told the answer to `initialize` before its caller sees it; nil: what is sent instead.
     private var onInitialized: ((ByteBuffer, Envelope) -> Reply)?
@@ -68,9 +66,6 @@ final class LinkExchange: CallerExchange {
         self.link = link
         self.caller = caller
         self.isShared = isShared
-        let accept = call.request.accept
-        self.acceptsEvents = accept.admitsEventStream
-        self.acceptsJSON = accept.admitsJSON
         self.onInitialized = onInitialized
         super.init(call, gateway: gateway, responder: responder)
     }
@@ -135,7 +130,7 @@ final class LinkExchange: CallerExchange {
     }
 
     private func sendAlong(_ message: ByteBuffer) -> Bool {
-        guard self.acceptsEvents || self.isMessageWise else { return false }
+        guard self.takesMessages else { return false }
         // A caller that is gone finds what came since on the stream of its answer, if that had begun.
         guard self.responder != nil || self.hasOwnEventIDs else { return false }
         // What is held up for this caller alone is dropped after a while, so that the others go on (faults F88).
@@ -186,7 +181,7 @@ final class LinkExchange: CallerExchange {
             answer = filtered
             if self.message.era == .stateless { self.upstream.parameters.learn(from: answer) }
         }
-        if self.hasStarted || !self.acceptsJSON && !self.isMessageWise {
+        if self.hasStarted || !self.isMessageWise && !self.request.accept.admitsJSON {
             self.beginEvents { head in
                 Self.eventFields(&head)
                 if let sessionID { head.writeString("Mcp-Session-Id: \(sessionID.text)\r\n") }
@@ -243,7 +238,7 @@ final class LinkExchange: CallerExchange {
     override var isStreaming: Bool { self.message.isRequest }
 
     override func keepAlive() {
-        guard self.acceptsEvents, self.onInitialized == nil else { return }
+        guard self.takesMessages, self.onInitialized == nil else { return }
         self.beginEvents(fields: Self.eventFields)
         super.keepAlive()
     }

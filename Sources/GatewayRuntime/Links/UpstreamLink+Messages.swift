@@ -233,6 +233,12 @@ extension UpstreamLink {
         return self.bridge.answered(.integer(call)) != .unknown
     }
 
+    /// A question could not go with the answer to a call: its caller is asked where it listens, if it does.
+    private func askElsewhere(_ question: ByteBuffer, _ number: Int64, to caller: Int) {
+        guard self.bridge.isOpen(question: number) else { return }
+        if !self.deliver(question, to: caller) { self.undelivered(number) }
+    }
+
     /// A question could not be given to its caller after all.
     func undelivered(_ question: Int64) {
         guard let literal = self.bridge.undelivered(question) else { return }
@@ -330,7 +336,8 @@ extension UpstreamLink {
             self.unflushed.insert(call)
             let link = self.handle
             self.hand(question, to: exchange) { exchange in
-                if !exchange.received(question, as: .message) { link.execute { $0.undelivered(number) } }
+                guard !exchange.received(question, as: .message) else { return }
+                link.execute { $0.askElsewhere(question, number, to: caller) }
             }
         } else if !self.deliver(question, to: caller) {
             self.undelivered(number)
@@ -351,7 +358,8 @@ extension UpstreamLink {
             }
         case .cancelledNotification:
             guard let id = envelope.cancelledID, let own = self.bridge.cancelled(id.value(in: bytes)) else { return }
-            self.deliver(message.edited([MessageEdit(id.range, own.id)]), to: own.audience)
+            // The question may have gone to where its caller listens.
+            self.deliver(message.edited([MessageEdit(id.range, own.id)]), to: own.audience, orElsewhere: true)
         case .messageNotification:
             let severity = AnswerReader.severity(of: envelope, in: message)?.value
             self.deliver(message, to: self.bridge.logged(severity))
@@ -378,7 +386,8 @@ extension UpstreamLink {
         self.deliver(message.edited([MessageEdit(id.range, literal)]), to: .call(call))
     }
 
-    private func deliver(_ message: ByteBuffer, to audience: SessionBridge.Audience) {
+    /// `orElsewhere`: a caller that does not take it beside the answer to its call gets it where it listens.
+    private func deliver(_ message: ByteBuffer, to audience: SessionBridge.Audience, orElsewhere: Bool = false) {
         switch audience {
         case .call(let call):
             self.unflushed.insert(call)
@@ -388,7 +397,11 @@ extension UpstreamLink {
         case .caller(let caller, let call):
             if let call, let exchange = self.calls[call] {
                 self.unflushed.insert(call)
-                self.hand(message, to: exchange) { $0.received(message, as: .message) }
+                let link = self.handle
+                self.hand(message, to: exchange) { exchange in
+                    guard !exchange.received(message, as: .message), orElsewhere else { return }
+                    link.execute { $0.deliver(message, to: caller) }
+                }
             } else {
                 self.deliver(message, to: caller)
             }

@@ -397,16 +397,22 @@ final class SharedSession: Sendable {
 
     /// What an upstream's message becomes for the callers that it is for; `call` is the one on whose answer it came.
     ///
-    /// Returns what goes on that answer; what is for others is sent there.
-    func route(_ message: ByteBuffer, _ envelope: Envelope, during call: Int64?) -> ByteBuffer? {
+    /// Returns what goes on that answer; what is for others is sent there. `isTaken`: the caller takes messages there; if not,
+    /// a question goes to where it listens.
+    func route(_ message: ByteBuffer, _ envelope: Envelope, during call: Int64?, isTaken: Bool = true) -> ByteBuffer? {
         switch envelope.kind {
         case .result, .error: nil
-        case .request: self.route(question: message, envelope, during: call)
-        case .notification: self.route(notification: message, envelope, during: call)
+        case .request: self.route(question: message, envelope, during: call, isTaken: isTaken)
+        case .notification: self.route(notification: message, envelope, during: call, isTaken: isTaken)
         }
     }
 
-    private func route(question message: ByteBuffer, _ envelope: Envelope, during call: Int64?) -> ByteBuffer? {
+    private func route(
+        question message: ByteBuffer,
+        _ envelope: Envelope,
+        during call: Int64?,
+        isTaken: Bool
+    ) -> ByteBuffer? {
         guard let id = envelope.id, let value = envelope.idValue(in: message), let method = envelope.method else {
             return nil
         }
@@ -427,14 +433,19 @@ final class SharedSession: Sendable {
         }
         let numbered = message.edited([MessageEdit(id.range, number)])
         let own = caller.map { $0.heard(numbered, by: self.slot, depth: self.upstream.jsonDepth) } ?? numbered
-        if call != nil { return own }
+        if call != nil, isTaken { return own }
         if caller?.deliver(own) != true, let literal = self.state.withLock({ $0.bridge.undelivered(number) }) {
             self.send(ClientMessage.methodNotFound(literal))
         }
         return nil
     }
 
-    private func route(notification message: ByteBuffer, _ envelope: Envelope, during call: Int64?) -> ByteBuffer? {
+    private func route(
+        notification message: ByteBuffer,
+        _ envelope: Envelope,
+        during call: Int64?,
+        isTaken: Bool
+    ) -> ByteBuffer? {
         let bytes = message.readableBytesUInt8Span
         var edited = message
         let audience: SessionBridge.Audience
@@ -465,7 +476,10 @@ final class SharedSession: Sendable {
         }
         switch audience {
         case .caller, .call:
-            if call != nil { return edited }
+            if call != nil {
+                // Only the end of a question is of use elsewhere, where that may have gone.
+                guard !isTaken, envelope.method == .cancelledNotification else { return edited }
+            }
             if case .caller(let number, _) = audience { self.deliver(edited, to: [number]) }
         case .callers(let callers):
             self.deliver(edited, to: callers)
@@ -512,8 +526,10 @@ struct SharedCall {
     }
 
     /// What a message that came on the call's answer is to its caller; nil: nothing.
-    func along(_ message: ByteBuffer, _ envelope: Envelope) -> ByteBuffer? {
-        self.session.route(message, envelope, during: self.call)
+    ///
+    /// `isTaken`: the caller takes messages there.
+    func along(_ message: ByteBuffer, _ envelope: Envelope, isTaken: Bool) -> ByteBuffer? {
+        self.session.route(message, envelope, during: self.call, isTaken: isTaken)
     }
 
     /// Nobody waits for the call any more, but the upstream may go on with it; nothing if it has its answer.

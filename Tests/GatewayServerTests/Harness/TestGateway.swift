@@ -90,11 +90,12 @@ struct TestGateway: Sendable {
         _ body: String,
         to path: String = "/echo/mcp",
         fields: [String] = [],
+        accept: String? = "application/json, text/event-stream",
         version: String = "1.1"
     ) -> String {
-        let more = fields.map { "\($0)\r\n" }.joined()
-        return "POST \(path) HTTP/\(version)\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-            + "Accept: application/json, text/event-stream\r\n\(more)Content-Length: \(body.utf8.count)\r\n\r\n\(body)"
+        let more = (fields + (accept.map { ["Accept: \($0)"] } ?? [])).map { "\($0)\r\n" }.joined()
+        return
+            "POST \(path) HTTP/\(version)\r\nHost: localhost\r\nContent-Type: application/json\r\n\(more)Content-Length: \(body.utf8.count)\r\n\r\n\(body)"
     }
 
     /// The text of `/metrics`.
