@@ -193,6 +193,8 @@ import Testing
             switch turn.request.method {
             case "initialize" where wasFirst: turn.behave(session: "once")
             case "notifications/initialized": turn.behave()
+            // It would find out as well that the session is lost, and perhaps before the call does.
+            case _ where turn.request.httpMethod == "GET": turn.answer(405, "", type: nil, fields: ["Allow: POST"])
             default: turn.answer(404, "", type: nil)
             }
         }) { gateway in
