@@ -11,6 +11,7 @@ import json
 import time
 
 import pytest
+from harness.callers import text_of
 from harness.errors import gateway_error
 from harness.processes import until
 from harness.wire import Wire, headers_of, message, post, split
@@ -125,8 +126,6 @@ ERRORS = {
     "endless-body": ({"upstream_protocol", "upstream_closed"}, YES),
     "chunk-bad-size": ({"upstream_protocol"}, BEGAN),
     "chunk-huge-size": ({"upstream_protocol"}, BEGAN),
-    "gzip-ok": ({"upstream_protocol"}, BEGAN),
-    "gzip-bomb": ({"upstream_protocol"}, BEGAN),
     "cl-te": ({"upstream_protocol"}, BEGAN),
     "dup-cl-differ": ({"upstream_protocol"}, BEGAN),
     "dup-cl-same": ({"upstream_protocol"}, BEGAN),
@@ -142,6 +141,7 @@ ERRORS = {
     "sse-endless-line": ({"upstream_protocol"}, BEGAN),
     "sse-garbage-data": ({"upstream_protocol"}, BEGAN),
 }
+COMPRESSED = ["gzip-ok", "gzip-bomb"]
 OTHERWISE_TESTED = {"tokens", "keepalive-then-rst"}
 RETRY_AFTER = {
     "429": None,
@@ -168,7 +168,7 @@ def gateway(faults, tmp_path_factory):
     from harness.gateway import Gateway
 
     servers = {}
-    for fault in [*SAME, *EVENTS, *ERRORS, "keepalive-then-rst?ms=50"]:
+    for fault in [*SAME, *EVENTS, *ERRORS, *COMPRESSED, "keepalive-then-rst?ms=50"]:
         for era in ERAS:
             slow = "upstream_timeout" in ERRORS.get(fault, ([],))[0]
             servers[server_name(fault, era)] = {
@@ -216,7 +216,7 @@ each_era = pytest.mark.parametrize("era", [pytest.param(e, marks=pytest.mark.xdi
 @pytest.mark.xdist_group("faults-handshake")
 def test_table_is_complete(faults, gateway_of):
     """Every fault that the upstream knows has its row."""
-    rows = {row.partition("?")[0] for row in [*SAME, *EVENTS, *ERRORS]} | OTHERWISE_TESTED
+    rows = {row.partition("?")[0] for row in [*SAME, *EVENTS, *ERRORS, *COMPRESSED]} | OTHERWISE_TESTED
     assert set(faults.control("/faults")) == rows
 
 
@@ -237,6 +237,22 @@ async def test_passed_on(gateway, faults, fault, era):
     second = await post(gateway.url(name), call_of(era, fault, id + 100_000), era=era, token=gateway.token)
     assert second.status == answer.status
     assert second.body == answer.body.replace(str(id).encode(), str(id + 100_000).encode()), "another call's answer"
+
+
+@each_era
+async def test_compressed(gateway, faults, era):
+    """An answer that is compressed is decoded; one that grows a thousandfold is cut off."""
+    for fault in COMPRESSED:
+        id = next(ids)
+        ledger = Ledger(faults, fault)
+        url = gateway.url(server_name(fault, era))
+        answer = await post(url, call_of(era, fault, id), era=era, token=gateway.token, seen=gateway.seen)
+        assert answer.status == 200 and answer.header("content-encoding") is None
+        if fault == "gzip-ok":
+            assert text_of(answer.reply(id)) == "ok" and not answer.cut
+        else:
+            assert answer.cut and len(answer.body) < 40 << 20
+        assert len(ledger.entries()) == 1
 
 
 @each_era

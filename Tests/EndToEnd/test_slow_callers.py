@@ -47,6 +47,8 @@ def start(gateway_of, raw, child_of_mode):
             "http": {"url": f"{url}/fast?bytes={MEGABYTE}", "protocol": "handshake"},
             "events": {"url": f"{url}/events", "protocol": "handshake"},
         }
+        # So much of one answer is kept for a caller of the old transport.
+        limits = {"eventBytes": "4MiB", **limits}
         gateway = gateway_of(entries, options={"pingInterval": 0}, limits=limits, log_level="info")
         if wait:
             gateway.wait_until_ready()

@@ -268,7 +268,7 @@ async def test_without_standard_descriptors(tmp_path):
 
 
 @pytest.mark.parametrize("advertised", ["sse", "streamable-http"])
-def test_startup_log(gateway_of, servers, tmp_path, advertised):
+async def test_startup_log(gateway_of, servers, tmp_path, advertised):
     """A start says where each server is found, at both URLs, the one that `type` names first, and then what became of it,
     whatever its transport."""
     entries = {"child": FaultChild(tmp_path, "ok").entry, "stream": servers["1x-sse"].entry, "http": servers["2x"].entry}
@@ -277,7 +277,8 @@ def test_startup_log(gateway_of, servers, tmp_path, advertised):
     [listening] = gateway.log('"listening"')
     assert "transport" not in listening, "both are served"
     for name in entries:
-        serving, state = [line for line in gateway.log() if line.get("upstream") == name][:2]
+        said = lambda: [line for line in gateway.log() if line.get("upstream") == name]
+        serving, state = await until("its state is said", lambda: len(said()) >= 2 and said()[:2])
         first, second = ("sse", "mcp") if advertised == "sse" else ("mcp", "sse")
         assert serving["url"].endswith(f"/{name}/{first}") and serving["also"].endswith(f"/{name}/{second}"), serving
         assert (state["message"], state["to"], state["level"]) == ("upstream state changed", "usable", "info"), state
