@@ -200,6 +200,14 @@ def gateway_of(tmp_path: Path) -> Iterator[Any]:
 
 
 @pytest.fixture
+def child(tmp_path: Path) -> Iterator[FaultChild]:
+    """A program that works, for the entry of a server; afterwards nothing of its process group is left."""
+    made = FaultChild(tmp_path, "ok")
+    yield made
+    made.sweep()
+
+
+@pytest.fixture
 def child_of(tmp_path: Path, gateway_of: Any) -> Iterator[Any]:
     """Starts a gateway with one misbehaving program as `child`: `child_of(mode, *arguments, **entry)`.
 

@@ -8,20 +8,12 @@ import json
 import pytest
 from harness.bounds import MEGABYTE, Growth, comes_to_rest
 from harness.callers import Caller, call_of, text_of
-from harness.children import FaultChild
 from harness.wire import message
 
 pytestmark = pytest.mark.gateway_only
 
 ELEMENTS = 50
 KINDS = ["stdio", "http"]
-
-
-@pytest.fixture
-def child(tmp_path):
-    made = FaultChild(tmp_path, "ok")
-    yield made
-    made.sweep()
 
 
 @pytest.fixture

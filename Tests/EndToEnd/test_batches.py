@@ -7,7 +7,6 @@ import secrets
 
 import pytest
 from harness.callers import CLIENT, Caller, call_of, text_of
-from harness.children import FaultChild
 from harness.wire import message
 
 pytestmark = pytest.mark.gateway_only
@@ -15,13 +14,6 @@ pytestmark = pytest.mark.gateway_only
 MOST = 50
 KINDS = ["stdio", "1x", "1x-stateless", "1x-sse"]
 INVALID = -32600
-
-
-@pytest.fixture
-def child(tmp_path):
-    made = FaultChild(tmp_path, "ok")
-    yield made
-    made.sweep()
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import secrets
 
 import pytest
 from harness.callers import CAPABILITIES, Caller, SSECaller, call_of, messages_of, text_of
-from harness.children import FaultChild
 from harness.processes import until
 from harness.wire import Wire, message, post, split
 
@@ -18,13 +17,6 @@ PAGE = "http://localhost:6274"
 ELICITATION = {"message": "?", "requestedSchema": {"type": "object", "properties": {}}}
 ACCEPTED = {"action": "accept", "content": {}}
 JSON = "application/json"
-
-
-@pytest.fixture
-def child(tmp_path):
-    made = FaultChild(tmp_path, "ok")
-    yield made
-    made.sweep()
 
 
 @pytest.fixture

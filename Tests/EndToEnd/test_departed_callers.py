@@ -8,7 +8,6 @@ import json
 import pytest
 from harness.bounds import Growth, comes_to_rest, status_of
 from harness.callers import Caller, SSECaller, call_of
-from harness.children import FaultChild
 from harness.processes import until
 from harness.wire import Wire, headers_of, message, post, split
 
@@ -22,13 +21,6 @@ LOST = 300
 LOST_MOST = 16
 MOST = 60
 """MiB that many who left may have added."""
-
-
-@pytest.fixture
-def child(tmp_path):
-    made = FaultChild(tmp_path, "ok")
-    yield made
-    made.sweep()
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ import time
 import pytest
 from harness.bounds import comes_to_rest
 from harness.callers import Caller, SSECaller, call_of, messages_of, text_of
-from harness.children import FaultChild
 from harness.errors import gateway_reply
 from harness.processes import until
 from harness.wire import Wire, headers_of, message, split
@@ -25,13 +24,6 @@ PATIENCE = 60
 """Seconds for which a lost stream waits for its caller."""
 TOKENS = [f"CANARY-{name}-{secrets.token_hex(16)}" for name in ("owner", "stranger")]
 KINDS = ["http", "stdio"]
-
-
-@pytest.fixture
-def child(tmp_path):
-    made = FaultChild(tmp_path, "ok")
-    yield made
-    made.sweep()
 
 
 @pytest.fixture

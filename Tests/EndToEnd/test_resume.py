@@ -8,7 +8,6 @@ import time
 
 import pytest
 from harness.callers import Caller, call_of, text_of
-from harness.children import FaultChild
 from harness.processes import until
 from harness.wire import parse_events
 
@@ -18,13 +17,6 @@ KEPT_EVENTS = 64
 KEPT_BYTES = 256 * 1024
 VERSIONS = {"2025-03-26": False, "2025-06-18": False, "2025-11-25": True}
 """Whether sessions of this version are given a priming event."""
-
-
-@pytest.fixture
-def child(tmp_path):
-    made = FaultChild(tmp_path, "ok")
-    yield made
-    made.sweep()
 
 
 @pytest.fixture

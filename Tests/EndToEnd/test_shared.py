@@ -8,7 +8,6 @@ import secrets
 
 import pytest
 from harness.callers import CAPABILITIES, Caller, SSECaller, call_of, messages_of, text_of
-from harness.children import FaultChild
 from harness.processes import until
 from harness.wire import message
 
@@ -30,13 +29,6 @@ QUESTIONS = {
 }
 LIST_CHANGED = "notifications/tools/list_changed"
 UPDATED = "notifications/resources/updated"
-
-
-@pytest.fixture
-def child(tmp_path):
-    made = FaultChild(tmp_path, "ok")
-    yield made
-    made.sweep()
 
 
 @pytest.fixture

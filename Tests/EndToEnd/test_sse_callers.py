@@ -10,7 +10,6 @@ import time
 
 import pytest
 from harness.callers import CAPABILITIES, Caller, SSECaller, call_of, messages_of, text_of
-from harness.children import FaultChild
 from harness.errors import gateway_reply
 from harness.processes import free_port, until
 from harness.wire import Wire, message, split
@@ -19,13 +18,6 @@ pytestmark = pytest.mark.gateway_only
 
 ENDPOINT = re.compile(r"/(?:prefix/)?child/message\?sessionId=([A-Za-z0-9_-]{22,})")
 KEEP_ALIVE = 15
-
-
-@pytest.fixture
-def child(tmp_path):
-    made = FaultChild(tmp_path, "ok")
-    yield made
-    made.sweep()
 
 
 @pytest.fixture
