@@ -165,6 +165,6 @@ async def test_page_of_a_browser(gateway):
     for readable in (answer, refused):
         assert readable.header("access-control-allow-origin") == PAGE and readable.header("vary") == "Origin"
         assert readable.header("access-control-expose-headers") == "mcp-session-id, www-authenticate"
-    lines = [json.loads(line) for line in gateway.child.err.splitlines() if b'"request refused"' in line]
+    lines = gateway.logged('"request refused"', count=2)
     assert [(line["status"], line["reason"], line["level"]) for line in lines] == [(403, "origin", "info"), (401, "token", "info")]
     assert all(line["server"] == "stdio" and line["peer"].startswith("127.0.0.1:") for line in lines)

@@ -372,7 +372,7 @@ async def test_many_calls_move_home_once(pool, tokens):
         await request(caller, "ping")
         assert tokens.sends("resources/subscribe") == "A B"
         assert tokens.sends("GET") == "A B"
-        assert len(gateway.log("session moved")) == 1
+        assert len(gateway.logged("session moved")) == 1
 
 
 async def test_home_moves_twice(pool, tokens):

@@ -73,7 +73,7 @@ async def test_header_beside_a_pool(gateway_at, tokens, name):
     gateway = gateway_at({"pool": server})
     assert await calls(gateway, 2) == ["ok", "ok"]
     assert came(tokens) == [(1, "A"), (1, "A")]
-    assert len(findings(gateway, "authorization-overridden")) == 1
+    assert len(gateway.logged("configuration", code="authorization-overridden")) == 1
 
 
 @pytest.mark.parametrize("names", ["A", "A B"])
@@ -83,7 +83,7 @@ async def test_legacy_pool(gateway_at, tokens, names):
     gateway = gateway_at({"pool": server})
     assert await calls(gateway, 4, token=tokens.token("A")) == ["ok"] * 4
     assert came(tokens) == [(1, name) for name in (names.split() * 4)[:4]]
-    (warning,) = findings(gateway, "authtokens-sent-upstream")
+    (warning,) = gateway.logged("configuration", code="authtokens-sent-upstream")
     assert warning["level"] == "warning" and warning["path"] == "mcpServers.pool.options.authTokens"
     for wrong in ("wrong", gateway.token, ""):
         assert (await call(gateway, token=wrong)).status == 401

@@ -129,7 +129,7 @@ def test_behind_a_redirect(mounted, typed, clients, gateway_of):
         assert {request["method"] for request in redirected} <= {"GET"}, "one a stream"
     else:
         assert not redirected, "the target is remembered"
-    assert len(gateway.log("upstream state changed")) == 1, "it does not flap"
+    assert len(gateway.logged("upstream state changed")) == 1, "it does not flap"
 
 
 async def test_remembered_target_is_forgotten(gateway_of):
@@ -224,7 +224,7 @@ async def test_one_true_cause(unusable, what, kind):
     ready = json.loads(gateway.get("/_readyz")[1])
     assert ready["upstreams"][name] == ("rejected" if state == "rejected" else "unreachable")
     assert ready["causes"][name] == cause
-    lines = [line for line in gateway.log("upstream state changed") if line.get("upstream") == name]
+    lines = gateway.logged("upstream state changed", upstream=name)
     assert [(line["to"], line["cause"]) for line in lines] == [(state, cause)], lines
     assert detail in lines[0]["detail"] and lines[0]["level"] == "warning"
     assert "not known" not in error["message"]
@@ -254,7 +254,7 @@ async def test_readiness_is_what_the_next_call_meets(probed, gateway_of):
         answer = await post(gateway.url("s"), message("tools/list"), token=gateway.token)
         gateway_reply(answer.reply(1), "s", {"upstream_status"}, {"no", "unknown"})
         assert gateway.get("/_readyz")[0] == 503 and status(gateway, "s")["cause"] == "http_4xx"
-    assert len(gateway.log("upstream state changed")) == 1
+    assert len(gateway.logged("upstream state changed")) == 1
 
 
 async def test_call_that_goes_wrong_brings_a_look(probed, gateway_of):

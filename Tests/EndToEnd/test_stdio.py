@@ -190,7 +190,7 @@ async def test_never_starts(child_of, tmp_path, mode):
     status, body = gateway.get("/_readyz")
     assert status == 503 and b"exited" in body, body
     if mode == "exit-at-start":
-        assert gateway.log("no license for this machine"), "what it said is in the log"
+        assert gateway.logged("no license for this machine"), "what it said is in the log"
 
 
 def call_in_2026(id):

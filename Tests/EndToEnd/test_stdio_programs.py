@@ -65,7 +65,7 @@ async def test_old_and_busy(gateway_of, clients, tmp_path):
     assert text_of(await caller.ask("note", {"text": "for all"})) == "kept too for all"
     assert len(read_lines(journal)) == 2, "one process serves, and one was asked, once"
     await until("that one is gone", lambda: not os.path.exists(f"/proc/{read_lines(journal)[1]['pid']}"))
-    refused = gateway.log("does not speak 2026-07-28")
+    refused = gateway.logged("does not speak 2026-07-28")
     assert [line["cause"] for line in refused] == ["no_handshake"] and refused[0]["level"] == "info"
 
 
@@ -75,12 +75,14 @@ async def test_dies_of_the_question(child_of):
     gateway, child = child_of("dies-of-discover")
     caller = await Caller.open(gateway, "child")
     assert text_of(await caller.ask("note", {"text": "kept"})) == "kept"
+    gateway.logged("upstream state changed")
     before = noticed(gateway, "child")
     for answer in await asyncio.gather(*(ask(gateway, "child") for _ in range(4))):
         assert_handshake_only(answer)
     assert_handshake_only(await ask(gateway, "child"))
     assert text_of(await caller.ask("note", {"text": "still"})) == "kept still"
     assert child.starts() == 2, "asked once in this run"
+    gateway.logged("upstream does not speak 2026-07-28")
     [line] = noticed(gateway, "child")[len(before) :]
     assert line["message"] == "upstream does not speak 2026-07-28" and line["cause"] == "exited", line
     assert line["stderr_tail"] == "\n".join(f"Traceback, line {n}" for n in range(89, 94))
@@ -163,8 +165,7 @@ async def test_lines_that_are_no_messages(child_of, mode, kind, cause):
         else:
             gateway_error(answer, id, "handshake", "child", {"upstream_timeout"}, {"unknown"})
             assert cause in answer.reply(id)["error"]["message"], answer.reply(id)
-    lines = gateway.log("standard output has a line that is no message")
-    [warning] = [line for line in lines if line["level"] == "warning" and line["kind"] == kind]
+    [warning] = gateway.logged("standard output has a line that is no message", level="warning", kind=kind)
     assert 0 < len(warning["line"].encode()) <= 100 and warning["advice"], warning
     assert b"\x1b" not in gateway.child.err, "it is escaped"
     if mode == "pretty-printed":
@@ -175,8 +176,7 @@ async def test_lines_that_are_no_messages(child_of, mode, kind, cause):
 async def test_answers_that_nobody_can_read(child_of):
     """A program that formats every message over several lines does not start, which is said soon, and why."""
     gateway, child = child_of("pretty-printed?all=1", wait=False)
-    await until("it is known", lambda: gateway.log("upstream state changed"), 5)
-    assert "one line" in gateway.log("upstream state changed")[0]["detail"]
+    assert "one line" in gateway.logged("upstream state changed")[0]["detail"]
     initialize = message("initialize", {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "w", "version": "1"}})
     answer = await post(gateway.url("child"), initialize, token=gateway.token, seen=gateway.seen)
     assert "one line" in answer.reply(1)["error"]["message"], answer.reply(1)
@@ -197,6 +197,7 @@ async def test_quiet_log(gateway_of, tmp_path, servers):
             assert (await ask(gateway, name)).status in (200, 400)
             assert await caller.delete() == 204
     for name in entries:
+        gateway.logged("upstream state changed", upstream=name)
         lines = [line for line in gateway.log() if line.get("upstream") == name]
         assert len(lines) <= 3 and {line["level"] for line in lines} == {"info"}, lines
         assert lines[1]["message"] == "upstream state changed" and lines[1]["to"] == "usable", lines
@@ -206,10 +207,9 @@ async def test_quiet_log(gateway_of, tmp_path, servers):
 async def test_failed_start_is_told(child_of):
     """The last lines of a program that does not start are in the log at the level `info`, and why it is not usable."""
     gateway, child = child_of("refuses-initialize", wait=False)
-    await until("it was tried", lambda: gateway.log("upstream state changed"))
-    state = gateway.log("upstream state changed")[0]
+    state = gateway.logged("upstream state changed")[0]
     assert state["level"] == "warning" and state["to"] == "exited" and "-32601" in state["detail"], state
-    exited = gateway.log("child exited")[0]
+    exited = gateway.logged("child exited")[0]
     assert exited["level"] == "warning", exited
 
 
@@ -274,7 +274,7 @@ async def test_startup_log(gateway_of, servers, tmp_path, advertised):
     entries = {"child": FaultChild(tmp_path, "ok").entry, "stream": servers["1x-sse"].entry, "http": servers["2x"].entry}
     gateway = gateway_of(entries, type=advertised, log_level="info")
     gateway.wait_until_ready()
-    [listening] = gateway.log('"listening"')
+    [listening] = gateway.logged('"listening"')
     assert "transport" not in listening, "both are served"
     for name in entries:
         said = lambda: [line for line in gateway.log() if line.get("upstream") == name]

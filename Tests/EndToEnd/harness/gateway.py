@@ -208,6 +208,15 @@ class Gateway:
         lines = [json.loads(line) for line in complete.splitlines() if line.strip()]
         return [line for line in lines if message is None or message in json.dumps(line)]
 
+    def logged(self, message: str, count: int = 1, deadline: float = 5, **fields: Any) -> list[dict[str, Any]]:
+        """The lines with the message and these fields, when there are `count`: a line may be written after the answer is sent."""
+
+        def found() -> list[dict[str, Any]]:
+            return [line for line in self.log(message) if all(line.get(name) == value for name, value in fields.items())]
+
+        poll(f"{count} lines in the log with {message} {fields}", lambda: len(found()) >= count, deadline)
+        return found()
+
     def settle(self, deadline: float = 10) -> None:
         """Until the descriptors are back to about what they were after the start.
 
