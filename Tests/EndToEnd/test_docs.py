@@ -10,7 +10,7 @@ import pytest
 from harness.gateway import binary
 from harness.processes import ROOT, environment
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 CONFIGURATIONS = [
     pytest.param(text, id=f"{page.name}-{index}")
     for page in PAGES
