@@ -27,7 +27,7 @@ extension ConfigurationSummary {
         return "\(url.origin)\(path)\(url.target.contains("?") ? "?\(Secret.mask)" : "")"
     }
 
-    /// The proxy that an upstream takes, without user and password (credentials.md §3.5), and what decided it.
+    /// The proxy that an upstream takes, without user and password (credentials §3.5), and what decided it.
     static func outboundProxy(of http: HTTPUpstreamConfiguration, environment: [String: String]) -> String {
         switch OutboundProxySelection(http.proxy, to: http.url.origin, environment: environment).outcome {
         case .direct(.noProxyNamed): return "none"

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 extension Finding {
-    /// The configuration file can be read by others than its owner, and has a secret in it (faults.md S2.1).
+    /// The configuration file can be read by others than its owner, and has a secret in it (faults S2.1).
     ///
     /// Made by whoever can look at the file; `secret` is where the first one stands.
     package static func fileReadableByOthers(secret: DocumentPlace) -> Finding {

@@ -74,7 +74,7 @@ package struct OutboundProxy: Hashable, Sendable {
 }
 
 extension OutboundProxy: CustomStringConvertible, CustomDebugStringConvertible {
-    /// The URL without user and password: `http://•••@proxy.corp:3128` (credentials.md §3.5).
+    /// The URL without user and password: `http://•••@proxy.corp:3128` (credentials §3.5).
     package var description: String {
         let authority = HostPort(host: self.host, port: self.port, isIPv6Literal: self.isIPv6Literal).authority
         return "\(self.kind.rawValue)://\(self.username == nil ? "" : "\(Secret.mask)@")\(authority)"
@@ -92,7 +92,7 @@ extension OutboundProxy {
     }
 }
 
-/// `options.proxy`: how the upstream is reached through somebody else (credentials.md §3.1).
+/// `options.proxy`: how the upstream is reached through somebody else (credentials §3.1).
 package enum OutboundProxyConfiguration: Sendable {
     /// Nothing configured, or `useEnv`: the environment decides.
     case environment

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /// The attempts of one request, as far as they are about credentials: which slots it tried, and whether it may try
-/// another (credentials.md §2.4).
+/// another (credentials §2.4).
 ///
 /// Pure; it takes its leases from the pool that it is given, and gives each back once.
 package struct CredentialAttempts: Sendable {

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /// Remembers which slot made something that only its credential can be asked for again: a `requestState`, a task id
-/// (credentials.md §2.9).
+/// (credentials §2.9).
 ///
 /// Pure and bounded: what was not asked for in the longest time is forgotten first, and everything after ``lifetime``.
 /// Whoever asks for what is forgotten goes to the current slot, and the upstream decides. Keys are hashes, so that

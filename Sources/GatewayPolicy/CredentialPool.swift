@@ -4,9 +4,9 @@
 // Any number of calls may be under way with one credential when it is revoked, and each of them comes back refused. Were
 // each to move the pool, a thousand refusals would move it a thousand places, and with ten credentials put it back on the
 // revoked one. So the pool counts its moves, every lease carries the count under which it was given out, and a refusal
-// moves the pool only if nobody did since (credentials.md §0.6, §2.8).
+// moves the pool only if nobody did since (credentials §2.3, §2.8).
 
-/// Which credential of an upstream a request uses, and what is known of each: credentials.md §2.3.
+/// Which credential of an upstream a request uses, and what is known of each: credentials §2.3.
 ///
 /// Pure, and knows slots only: a slot is a position in the list of usable tokens, the token itself stays with the driver.
 package struct CredentialPool: Sendable {
@@ -213,7 +213,7 @@ package struct CredentialPool: Sendable {
 
     /// The list of credentials changed: `origins` says, for each new slot, which slot its value had, nil for a new one.
     ///
-    /// State follows the value, never the position; the cursor follows its value, else it goes to the first (credentials.md
+    /// State follows the value, never the position; the cursor follows its value, else it goes to the first (credentials
     /// §2.11). If two name the same, the value is there twice now, and the second of them is new. An equal list changes
     /// nothing.
     package mutating func reload(origins: [Int?]) {

@@ -1,7 +1,7 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
-/// What a 401 or 403 seems to be about; recorded for the operator, not acted on (credentials.md §2.7).
+/// What a 401 or 403 seems to be about; recorded for the operator, not acted on (credentials §2.7).
 package enum RefusalKind: String, Sendable, CaseIterable {
     /// The credential itself: expired, revoked, malformed, or not said.
     case rejected

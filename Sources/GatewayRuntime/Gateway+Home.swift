@@ -6,7 +6,7 @@ import GatewayWire
 import Logging
 import NIOCore
 
-/// A caller's session whose home slot was refused finds a new home: the next slot that is accepted (credentials.md §2.9).
+/// A caller's session whose home slot was refused finds a new home: the next slot that is accepted (credentials §2.9).
 extension Gateway {
     /// A slot's credential was accepted to a session.
     func accepted(_ slot: Int, by session: CallerSession, _ http: HTTPAccess, on loop: GatewayLoop) {

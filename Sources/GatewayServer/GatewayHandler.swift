@@ -103,7 +103,7 @@ package final class GatewayHandler: RequestHandler {
         return Rejection(.host, status, "this Host is not served here; add it to mcpProxy.allowedHosts if it is yours")
     }
 
-    /// Whether it asks for health or readiness: balancers do so by address, or under a name of their own (contract §0 U16).
+    /// Whether it asks for health or readiness: balancers do so by address, or under a name of their own (contract U16).
     private func isProbe(_ request: InboundRequest) -> Bool {
         let head = request.head
         return switch self.routes.route(head.readableBytesUInt8Span.extracting(request.parser.path)) {
@@ -137,7 +137,7 @@ package final class GatewayHandler: RequestHandler {
         }
     }
 
-    /// What whoever looks for OAuth is told (oauth.md §7.1).
+    /// What whoever looks for OAuth is told (contract U24).
     private static let noAuthorization = Rejection(
         .oauth,
         404,
@@ -207,7 +207,7 @@ package final class GatewayHandler: RequestHandler {
         return nil
     }
 
-    /// S4.4: what cannot be read as a stream is no MCP client.
+    /// A caller that does not take event streams gets none: it is no MCP client (faults S4.4).
     private static func checkStreamAccepted(_ request: InboundRequest) -> Rejection? {
         request.accept.admitsEventStream ? nil : Rejection(.accept, 406, "Accept must admit text/event-stream")
     }

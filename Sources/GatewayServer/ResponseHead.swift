@@ -44,7 +44,7 @@ enum ResponseHead {
         }
     }
 
-    /// Appends what lets a page of the request's admitted origin read the answer, an error and a stream too (contract §0
+    /// Appends what lets a page of the request's admitted origin read the answer, an error and a stream too (contract
     /// U11).
     static func appendCrossOriginFields(for request: InboundRequest, to buffer: inout ByteBuffer) {
         guard let origin = request.value(.origin) else { return }

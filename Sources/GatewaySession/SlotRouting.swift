@@ -5,7 +5,7 @@ package import GatewayWire
 
 // A caller has one session with us and, at an upstream with several credentials, one for each that it used. To it they
 // look like one: what it asks may be asked anywhere, but what it subscribed to, and the stream on which the upstream
-// speaks unasked, have one place (credentials.md §2.9).
+// speaks unasked, have one place (credentials §2.9).
 
 /// Which slot the messages of one caller's session go to, at an upstream with several credentials.
 ///

@@ -15,7 +15,7 @@ package struct UpstreamCause: Hashable, Sendable {
         case tlsVerification = "tls_verify"
         case tlsHandshake = "tls_handshake"
 
-        // The outbound proxy gave none (credentials.md §3.5).
+        // The outbound proxy gave none (credentials §3.5).
         case proxyResolve = "proxy.resolve"
         case proxyConnectRefused = "proxy.connect.refused"
         case proxyConnectTimeout = "proxy.connect.timeout"

@@ -55,7 +55,7 @@ package struct UpstreamEras: Hashable, Sendable {
 
     /// Learns from the answer to `server/discover`.
     ///
-    /// 401, 403, 429, 5xx and silence say nothing of an era (protocol §2 C17).
+    /// 401, 403, 429, 5xx and silence say nothing of an era (protocol C17).
     package mutating func heard(toDiscover answer: EraProbe.Answer) {
         switch answer {
         case .discovered(let versions), .unsupportedVersion(let versions):

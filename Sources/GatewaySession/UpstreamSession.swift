@@ -4,7 +4,7 @@
 /// A session at an upstream: opened when it is first wanted, and opened again, once, when the upstream forgets it.
 ///
 /// Pure. Many calls can want it, or meet its loss, at the same time: the first opens it, the others wait for that, and
-/// who comes with the loss of an id that was already replaced goes on with the new one (contract §4, protocol §2 C19).
+/// who comes with the loss of an id that was already replaced goes on with the new one (contract §4, protocol C19).
 package struct UpstreamSession<Waiter>: ~Copyable {
     package enum Want {
         /// It is open.

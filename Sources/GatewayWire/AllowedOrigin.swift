@@ -1,7 +1,7 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
-/// An origin whose pages may use the gateway, as `mcpProxy.allowedOrigins` lists it (contract §0 U11).
+/// An origin whose pages may use the gateway, as `mcpProxy.allowedOrigins` lists it (contract U11).
 ///
 /// Not only web sites have one: pages of browser extensions, of editors and of apps with a web view send an `Origin` of a
 /// scheme of their own (`chrome-extension://…`, `vscode-webview://…`, `app://…`).

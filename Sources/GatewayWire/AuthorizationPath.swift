@@ -4,7 +4,7 @@
 /// The paths where clients look for OAuth at a server (RFC 8414, RFC 9728, OpenID Connect Discovery, and the default
 /// endpoints of MCP 2025-03-26).
 ///
-/// Their clients read a 404 there by the schema of OAuth, and stumble over any other body (oauth.md §7.1).
+/// Their clients read a 404 there by the schema of OAuth, and stumble over any other body (contract U24).
 package enum AuthorizationPath {
     /// Whether a path is one of them, at the root, below `baseURL` or below a server's route: one of its segments is
     /// `.well-known`, or the last is `register`, `authorize` or `token`.

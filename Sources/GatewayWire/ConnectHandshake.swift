@@ -138,7 +138,7 @@ package struct ConnectHandshake: Sendable {
         case 407:
             return .login("407", challenges: self.challenges, hasCredentials: self.hasCredentials, status: 407)
         case 401:
-            // What tinyproxy says of a wrong password (faults §0.1).
+            // What tinyproxy says of a wrong password (credentials §1).
             return .login("401", challenges: self.challenges, hasCredentials: self.hasCredentials, status: 401)
         case 300..<400:
             return OutboundProxyError(

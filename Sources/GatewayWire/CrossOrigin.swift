@@ -1,8 +1,8 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
-/// What lets a page of an admitted origin use the gateway: the field lines of CORS (Fetch, "HTTP CORS protocol"; contract
-/// §0 U11).
+/// What lets a page of an admitted origin use the gateway: the field lines of CORS (Fetch, "HTTP CORS protocol";
+/// contract U11).
 ///
 /// The origin is always named, never `*`, and credentials of the browser (cookies, client certificates) are never asked
 /// for: a token stands in `Authorization`, where a page has to put it itself.

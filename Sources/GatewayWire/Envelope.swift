@@ -43,7 +43,7 @@ package struct Envelope: Hashable, Sendable {
     package internal(set) var cancelledID: MessageID?
     /// `params.protocolVersion` of `initialize`; nil for every other method, and if absent or no string.
     package internal(set) var initializeVersion: JSONString?
-    /// `params.requestState`, which binds a request to the credential that made the state (credentials.md §2.9).
+    /// `params.requestState`, which binds a request to the credential that made the state (credentials §2.9).
     package internal(set) var requestState: JSONString?
 
     /// Whether `params._meta` has `io.modelcontextprotocol/protocolVersion`, whatever its value: the mark of the
@@ -93,7 +93,7 @@ package struct EnvelopeError: Error, Hashable, Sendable {
     package enum Code: Int, Hashable, Sendable {
         /// Not JSON, not UTF-8, or nested too deeply.
         case parse = -32_700
-        /// JSON, but not a message: a rule of JSON-RPC, of MCP or of faults.md S6.3 is broken.
+        /// JSON, but not a message: a rule of JSON-RPC, of MCP or of faults S6.3 is broken.
         case invalidRequest = -32_600
     }
 

@@ -1,7 +1,7 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
-/// Finds the envelope of a JSON-RPC message in its bytes (JSON-RPC 2.0; faults.md S6.3).
+/// Finds the envelope of a JSON-RPC message in its bytes (JSON-RPC 2.0; faults S6.3).
 ///
 /// All of the text is checked: UTF-8, JSON grammar, nesting, and nothing after its end. Then the rules of a message:
 /// `jsonrpc` is "2.0"; a request has a valid id; `params` is an object, or null, which counts as absent; a message is

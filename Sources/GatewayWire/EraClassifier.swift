@@ -44,12 +44,12 @@ package struct EraRejection: Error, Hashable, Sendable {
         self.refusedEra = refusedEra
     }
 
-    /// The HTTP status of the answer: 404 for an unknown method, else 400 (protocol.md §1.2).
+    /// The HTTP status of the answer: 404 for an unknown method, else 400 (protocol §1.2).
     package var status: Int { self.code == .methodNotFound ? 404 : 400 }
 }
 
 /// Decides which era a POST belongs to, and for the stateless era that its headers say what its body says
-/// (protocol.md §1.2 and S2 to S4, faults.md S6.4).
+/// (protocol §1.2 and S2 to S4, faults S6.4).
 ///
 /// The body is the truth. A version header that comes twice is refused. A handshake version or none, without a version
 /// in `_meta`, is the handshake era, where `Mcp-Method` and `Mcp-Name` mean nothing. Any other version header, of a

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /// Whose answer it is that an HTTP proxy gives to a request in absolute form (RFC 9112 §3.2.2): its own, or the
-/// upstream's (credentials.md §3.5).
+/// upstream's (credentials §3.5).
 ///
 /// Only 401, 403 and 407 are in question: by them an upstream refuses a credential.
 package struct ForwardedAnswer: Sendable {

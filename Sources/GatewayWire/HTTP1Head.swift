@@ -19,7 +19,7 @@ package struct HTTP1HeadLimits: Hashable, Sendable {
 
     /// The defaults for callers: 16 KiB, 100 fields, 2 KiB of target (contract §6).
     package static let request = HTTP1HeadLimits(headBytes: 16 * 1024, fields: 100, targetBytes: 2 * 1024)
-    /// The bounds for upstreams: 64 KiB, 256 fields (faults.md S5.9).
+    /// The bounds for upstreams: 64 KiB, 256 fields (faults S5.9).
     package static let response = HTTP1HeadLimits(headBytes: 64 * 1024, fields: 256, targetBytes: 1)
 }
 

@@ -68,7 +68,7 @@ package struct HTTP1RequestParser: ~Copyable, Sendable {
     /// The fields in the order of the wire, as offsets into the bytes given to ``parse(_:)``.
     package var fields: [HTTP1Field] { self.section.fields }
 
-    /// Whether there is an `Upgrade` field, which is never followed (faults.md S6.2).
+    /// Whether there is an `Upgrade` field, which is never followed (faults S6.2).
     package var hasUpgrade: Bool { self.section.contains(.upgrade) }
 
     /// The index in ``fields`` of the first field of this name; nil if there is none.
@@ -299,7 +299,7 @@ extension HTTP1RequestParser {
     }
 
     /// Exactly one valid Host in HTTP/1.1, at most one in HTTP/1.0, and the same as in an absolute form
-    /// (RFC 9112 §3.2, faults.md S6.1).
+    /// (RFC 9112 §3.2, faults S6.1).
     private mutating func applyHostRules(_ bytes: Span<UInt8>) throws(HTTP1Error) {
         guard let value = self.value(of: .host) else {
             if self.minorVersion >= 1 { throw HTTP1Error(.missingHost) }

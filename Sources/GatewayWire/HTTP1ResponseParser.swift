@@ -7,7 +7,7 @@
 /// version above 1), strict wherever two recipients could see two message boundaries. Anything that does not begin like
 /// a status line is refused at its first wrong byte, so that HTTP/0.9 and other protocols are not buffered.
 ///
-/// A 1xx head is a head like any other: the caller drops it, calls ``reset()`` and counts (faults.md S5.10).
+/// A 1xx head is a head like any other: the caller drops it, calls ``reset()`` and counts (faults S5.10).
 package struct HTTP1ResponseParser: ~Copyable, Sendable {
     private enum Phase: UInt8 {
         case status

@@ -4,7 +4,7 @@
 /// Checks and small parsers for field names and values.
 ///
 /// For what is written into a head: names and values from the configuration or a peer are checked with these before
-/// they go out (faults.md S5.1).
+/// they go out (faults S5.1).
 package enum HTTP1Text {
     /// Whether the bytes are a token: a field name or a method (RFC 9110 §5.6.2); an empty span is none.
     package static func isToken(_ bytes: Span<UInt8>) -> Bool {

@@ -53,7 +53,7 @@ package enum MCPMethod: String, Hashable, Sendable, CaseIterable {
     package var label: String { self.rawValue }
 
     /// Whether a request of this method may be sent again where that is not known to be harmless for `tools/call`
-    /// (faults.md §4.2, note 1).
+    /// (faults §4.2, note 1).
     package var isSafe: Bool {
         switch self {
         case .initialize, .ping, .serverDiscover, .toolsList, .promptsList, .resourcesList, .resourcesTemplatesList,

@@ -1,7 +1,7 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
-/// The keys of one object so far, to notice one that comes twice (faults.md S6.3).
+/// The keys of one object so far, to notice one that comes twice (faults S6.3).
 ///
 /// The first eight are kept in place and compared; more go into a table, so that a hostile object costs linear time.
 /// Keys are compared decoded.

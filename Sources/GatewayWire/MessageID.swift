@@ -4,7 +4,7 @@
 /// Where a request id or progress token stands in a message, and its type (JSON-RPC 2.0 §4, `RequestId` and
 /// `ProgressToken` of every MCP schema).
 ///
-/// Rules of faults.md S6.3: a string of at most ``maximumStringBytes`` bytes, or an integer below 2⁶³ in magnitude
+/// Rules of faults S6.3: a string of at most ``maximumStringBytes`` bytes, or an integer below 2⁶³ in magnitude
 /// without fraction or exponent.
 package struct MessageID: Hashable, Sendable {
     /// The bytes that a string id may have between its quotes, as written.
@@ -21,7 +21,7 @@ package struct MessageID: Hashable, Sendable {
         self = id
     }
 
-    /// Takes a scanned value for an id; nil if the rules of S6.3 do not allow it.
+    /// Takes a scanned value for an id; nil if the rules of faults S6.3 do not allow it.
     init?(_ value: JSONValue, in bytes: Span<UInt8>) {
         switch value.kind {
         case .string, .escapedString:
@@ -44,7 +44,7 @@ package struct MessageID: Hashable, Sendable {
     package func integer(in bytes: Span<UInt8>) -> Int64? { self.value.integer(in: bytes) }
 
     /// Whether two ids, each in its own bytes, are the same: of one type, and the same number or, decoded, the same
-    /// bytes (faults.md S8.1: string "1" is not number 1); allocates nothing.
+    /// bytes (faults S8.1: string "1" is not number 1); allocates nothing.
     package func equals(_ other: MessageID, in otherBytes: Span<UInt8>, own bytes: Span<UInt8>) -> Bool {
         switch (self.string, other.string) {
         case (let own?, let theirs?): own.equals(theirs, in: otherBytes, own: bytes)

@@ -1,7 +1,7 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
-/// Why an outbound proxy gave no way to the upstream (credentials.md §3.5).
+/// Why an outbound proxy gave no way to the upstream (credentials §3.5).
 ///
 /// Nothing of the request to the upstream was sent, and it says nothing about the upstream or its credentials.
 package struct OutboundProxyError: Error, Hashable, Sendable {

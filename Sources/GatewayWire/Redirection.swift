@@ -1,7 +1,7 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
-/// The way of one request through redirects, which are followed within the origin only, and not for long (protocol §2 C26).
+/// The way of one request through redirects, which are followed within the origin only, and not for long (protocol C26).
 ///
 /// Pure.
 package struct Redirection: Hashable, Sendable {

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /// Decides whether a request's Host and Origin may use this gateway: the protection against DNS rebinding and against
-/// web pages (contract §3, faults.md S4).
+/// web pages (contract §3, faults S4).
 ///
 /// A page that a browser loads from elsewhere can reach a gateway on the same machine under a name of its own that
 /// resolves to a loopback address. What it cannot do is send another Host than its own name or leave its Origin out.

@@ -217,7 +217,7 @@ async def test_status_of_a_pool(pool_of, tokens):
     ],
 )
 async def test_kind_of_refusal(pool_of, tokens, status, fields, body, kind):
-    """W01, W04, §2.7: what a refusal is about is told to people; every kind counts and moves on."""
+    """W01, W04: what a refusal is about is told to people; every kind counts and moves on."""
     gateway = pool_of("A B", FAILOVER)
     tokens.script(A={"status": status, "fields": fields, "body": body})
     assert await calls(gateway, 1) == ["ok"]

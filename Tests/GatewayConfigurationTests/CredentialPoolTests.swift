@@ -34,7 +34,7 @@ struct PoolVector: Sendable, CustomTestStringConvertible {
     }
 }
 
-/// The vectors of credentials.md §4.1; K16 to K18 are in `AuthTokensTests`, K05 to K07, K09, K15 and K19 also in `Broken`.
+/// The vectors of credentials §4.1; K16 to K18 are in `AuthTokensTests`, K05 to K07, K09, K15 and K19 also in `Broken`.
 @Suite("Credential pools") struct CredentialPoolTests {
     static let table: [PoolVector] = [
         .pool("K01", #""tokens": ["A"]"#, ["A"], .static, 1),

@@ -8,7 +8,7 @@ import Testing
 @testable import GatewayConfiguration
 
 @Suite("Targets without an outbound proxy") struct NoProxyTests {
-    /// The rows of credentials.md §3.3: NO_PROXY, a target, and whether the connection is direct.
+    /// The rows of credentials §3.3: NO_PROXY, a target, and whether the connection is direct.
     static let rows: [(row: Int, list: String, url: String, isDirect: Bool)] = [
         (1, "example.com", "http://example.com/", true),
         (2, "example.com", "http://www.example.com/", true),

@@ -8,7 +8,7 @@ import Testing
 @testable import GatewayConfiguration
 
 @Suite("Selection of an outbound proxy") struct OutboundProxySelectionTests {
-    /// What a row of credentials.md §3.2 ends with.
+    /// What a row of credentials §3.2 ends with.
     enum Expected: Sendable, Equatable {
         case direct
         /// The host of the proxy, and the variable that named it.
@@ -46,7 +46,7 @@ import Testing
     private static let http = "http://target.test/"
     private static let https = "https://target.test/"
 
-    /// The rows of credentials.md §3.2.
+    /// The rows of credentials §3.2.
     static let rows: [Row] = [
         Row("E1", ["http_proxy": a, "HTTP_PROXY": b], http, .proxy("a.proxy", by: "http_proxy")),
         Row("E2", ["HTTP_PROXY": b], http, .proxy("b.proxy", by: "HTTP_PROXY")),

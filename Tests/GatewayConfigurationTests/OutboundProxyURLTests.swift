@@ -10,7 +10,7 @@ import Testing
     @Test(
         "A text for a proxy is shown without user and password, or not at all",
         arguments: [
-            // The rows of credentials.md §3.5.
+            // The rows of credentials §3.5.
             ("http://u:p@h:1/x", "http://•••@h:1"), ("http://h:3128", "http://h:3128"),
             ("socks5h://user@h", "socks5h://•••@h"), ("u:p@h:1", "http://•••@h:1"),
             ("http://u:p@ss@h:1", "http://•••@h:1"), ("http://u:p/w@h:1", "http://•••@h:1"),

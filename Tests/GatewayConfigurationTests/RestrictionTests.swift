@@ -6,7 +6,7 @@ import Testing
 
 @testable import GatewayConfiguration
 
-/// What other programs' files restrict is kept, or the file is refused (contract §0, U20).
+/// What other programs' files restrict is kept, or the file is refused (contract U20).
 @Suite("Restrictions of other programs") struct RestrictionTests {
     private static let url = #""url": "https://h/""#
 

@@ -29,7 +29,7 @@ import Testing
         }
     }
 
-    /// A vector of credentials.md §4.2 to §4.5: requests one after the other, and what is known afterwards.
+    /// A vector of credentials §4.2 to §4.5: requests one after the other, and what is known afterwards.
     struct Vector: CustomTestStringConvertible {
         var id: String
         var mode: CredentialPool.Mode
@@ -43,7 +43,7 @@ import Testing
 
         var pool: CredentialPool { CredentialPool(count: self.failures.count, mode: self.mode) }
 
-        /// The attempt limit is that of credentials.md §2.1.
+        /// The attempt limit is that of credentials §2.1.
         var rules: Rules {
             let count = self.failures.count
             let limit: Int

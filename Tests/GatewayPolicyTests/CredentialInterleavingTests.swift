@@ -5,7 +5,7 @@ import GatewayPolicy
 import GatewayTestRandom
 import Testing
 
-/// Requests that overlap (credentials.md §4.4): every step of every request is written down, so that the order is the
+/// Requests that overlap (credentials §4.4): every step of every request is written down, so that the order is the
 /// test's and not the scheduler's.
 @Suite("Credentials under overlapping requests") struct CredentialInterleavingTests {
     typealias Pool = CredentialPool

@@ -6,7 +6,7 @@ import GatewayTestRandom
 import Synchronization
 import Testing
 
-/// The properties of credentials.md §4.6 in random orders of events; every seed makes 500 schedules, and each test has
+/// The properties of credentials §4.6 in random orders of events; every seed makes 500 schedules, and each test has
 /// 20 seeds.
 @Suite("Credentials in random schedules") struct CredentialScheduleTests {
     static let schedules = 500
@@ -25,7 +25,7 @@ import Testing
         }
     }
 
-    @Test("§2.8, P4: with one good credential nobody fails, and each dead one is left at most once", arguments: 0..<20)
+    @Test("P4: with one good credential nobody fails, and each dead one is left at most once", arguments: 0..<20)
     func deadCredentials(seed: UInt64) {
         var random = SplitMix(seed: seed)
         for number in 0..<Self.schedules {
@@ -40,9 +40,9 @@ import Testing
             schedule.check(schedule.moves <= dead, "P4: each dead credential is left at most once")
             schedule.check(
                 schedule.requests.allSatisfy { $0.result == .answered(200) && $0.sends.count <= dead + 1 },
-                "§2.8: nobody fails, and each dead credential costs one attempt at most"
+                "P4: nobody fails, and each dead credential costs one attempt at most"
             )
-            schedule.check(!schedule.dead.contains(pool.cursor), "§2.8: the last cursor is good")
+            schedule.check(!schedule.dead.contains(pool.cursor), "P4: the last cursor is good")
             guard schedule.violations.isEmpty else {
                 Issue.record("schedule \(number), not kept: \(schedule.violations.sorted()), \(schedule.requests)")
                 return

@@ -17,7 +17,7 @@ import Testing
     }
 
     @Test(
-        "A refusal is of the first kind of credentials.md §2.7 that fits",
+        "A refusal is of the first kind of credentials §2.7 that fits",
         arguments: [
             Case(name: "nothing said", kind: .rejected),
             Case(name: "401, nothing said", status: 401, kind: .rejected),

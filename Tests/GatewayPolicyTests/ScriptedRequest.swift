@@ -12,7 +12,7 @@ enum ScriptedAnswer: Hashable, ExpressibleByIntegerLiteral {
     init(integerLiteral status: Int) { self = .status(status) }
 }
 
-/// One request, as a driver of the machines would run it (credentials.md §2.4), with answers from a script.
+/// One request, as a driver of the machines would run it (credentials §2.4), with answers from a script.
 ///
 /// `send` and `receive` are apart, so that a test decides what happens between a request and its answer.
 struct ScriptedRequest {

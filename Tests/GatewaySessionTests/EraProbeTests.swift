@@ -149,7 +149,7 @@ import Testing
         #expect(conclusion.cause == example.cause)
     }
 
-    /// What says nothing for the stateless era, and whether it says something against it (protocol §2 C17).
+    /// What says nothing for the stateless era, and whether it says something against it (protocol C17).
     static let noVerdicts: [(answer: Answer, isAgainst: Bool)] = [
         (.refused, false), (.busy, false), (.silence, false), (.other, true),
     ]

@@ -37,7 +37,7 @@ struct MCPMethodTests {
         #expect(try self.method("\"\(method.rawValue.uppercased())\"") == .other)
     }
 
-    @Test("Exactly the methods of the note in faults.md §4.2 are safe to send again")
+    @Test("Exactly the methods of the note in faults §4.2 are safe to send again")
     func knowsSafeMethods() {
         let safe = [
             "initialize", "ping", "server/discover", "tools/list", "prompts/list", "resources/list",

@@ -4,7 +4,7 @@
 package import GatewayModel
 package import GatewayWire
 
-/// Which outbound proxy a target takes, and what decided it (credentials.md §3.1 to §3.3).
+/// Which outbound proxy a target takes, and what decided it (credentials §3.1 to §3.3).
 ///
 /// A pure function of the configuration, the environment as it was at the start, and the target. Whatever is wrong with a
 /// variable that a target needs, the answer is never less than what was asked for: an error, not a direct connection.

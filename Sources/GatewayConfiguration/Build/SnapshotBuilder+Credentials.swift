@@ -7,7 +7,7 @@ import GatewayPolicy
 extension SnapshotBuilder {
     typealias RotationMode = CredentialPoolConfiguration.RotationMode
 
-    /// `options.auth`; nil if it makes no pool (credentials.md §2.1).
+    /// `options.auth`; nil if it makes no pool (credentials §2.1).
     mutating func credentialPool(_ node: Node) -> CredentialPoolConfiguration? {
         let list = node["tokens"]
         let usable = self.usableTokens(list?.elements ?? [])

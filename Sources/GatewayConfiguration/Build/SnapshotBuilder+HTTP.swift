@@ -138,7 +138,7 @@ extension SnapshotBuilder {
         return self.path(node)
     }
 
-    /// A server's own `authTokens` as its pool, as far as the contract goes (§2, "authTokens, once and for all").
+    /// A server's own `authTokens` as its pool, where the rules of `authTokens` say so (contract §2).
     private mutating func mappedPool(
         _ draft: ServerDraft,
         url: HTTPURL,

@@ -15,7 +15,7 @@ struct OutboundProxyReading {
 }
 
 extension SnapshotBuilder {
-    /// `options.proxy` (credentials.md §3.1, S1 to S6).
+    /// `options.proxy` (credentials §3.1, S1 to S6).
     ///
     /// Whatever is wrong with it, it never becomes less than what was asked for: that is an error, not a direct
     /// connection.
@@ -32,7 +32,7 @@ extension SnapshotBuilder {
     }
 
     /// Whether an object says how to speak to a proxy and not to which one, nor that the environment decides: without it the
-    /// connection would be a direct one (contract §0, U21).
+    /// connection would be a direct one (contract U21).
     private mutating func asksForNamelessProxy(_ node: Node) -> Bool {
         guard node["useEnv"] == nil else { return false }
         let known = ["auth", "type", "tunnel", "tls"].filter { node[$0] != nil }
@@ -102,7 +102,7 @@ extension SnapshotBuilder {
         return reading
     }
 
-    /// The table "type and scheme" of credentials.md §3.1.
+    /// The table "type and scheme" of credentials §3.1.
     private mutating func kind(of url: OutboundProxyURL, type node: Node?) -> OutboundProxy.Kind {
         guard let node, let type = node.string.flatMap({ OutboundProxy.Kind(rawValue: $0) }) else {
             return url.kind ?? .http

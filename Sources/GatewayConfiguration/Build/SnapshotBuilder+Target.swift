@@ -64,7 +64,7 @@ extension SnapshotBuilder {
         }
     }
 
-    /// 169.254.0.0/16, fe80::/10 and the IPv6 address of a well-known metadata service (faults.md S9.2).
+    /// 169.254.0.0/16, fe80::/10 and the IPv6 address of a well-known metadata service (faults S9.2).
     private static func isLinkLocal(_ origin: WebOrigin) -> Bool {
         if origin.isIPv6Literal {
             return ["fe8", "fe9", "fea", "feb"].contains { origin.host.hasPrefix($0) } || origin.host == "fd00:ec2::254"

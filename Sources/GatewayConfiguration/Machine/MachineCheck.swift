@@ -3,7 +3,7 @@
 
 import GatewayModel
 
-/// Finds what will fail on this machine before anything is started or dialled (contract §0, U19).
+/// Finds what will fail on this machine before anything is started or dialled (contract U19).
 ///
 /// A file of `tls` that cannot be used ends the start, so it is an error. A program that cannot be started takes one server
 /// away and may be there later, so it is a warning.

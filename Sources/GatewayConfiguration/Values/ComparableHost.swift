@@ -3,7 +3,7 @@
 
 import GatewayWire
 
-/// A host in the one form in which NO_PROXY compares hosts (credentials.md §3.3, rules 2, 3 and 6).
+/// A host in the one form in which NO_PROXY compares hosts (credentials §3.3, rules 2, 3 and 6).
 enum ComparableHost: Hashable, Sendable {
     case ipv4(UInt32)
     case ipv6(UInt128)

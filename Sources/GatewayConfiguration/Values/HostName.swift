@@ -3,7 +3,7 @@
 
 package import GatewayWire
 
-/// The ASCII form of the names of hosts (credentials.md §3.3, rule 2).
+/// The ASCII form of the names of hosts (credentials §3.3, rule 2).
 enum HostName {
     /// A name whose labels with other letters are the Punycode of the label in lower case; the others stay as they are.
     ///

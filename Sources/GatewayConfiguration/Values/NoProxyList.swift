@@ -4,7 +4,7 @@
 import GatewayModel
 import GatewayWire
 
-/// The targets that are reached without the outbound proxy (credentials.md §3.3).
+/// The targets that are reached without the outbound proxy (credentials §3.3).
 ///
 /// Names are never looked up: an entry with an address matches a target that is written as an address.
 struct NoProxyList: Hashable, Sendable {

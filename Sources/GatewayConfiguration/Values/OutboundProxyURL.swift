@@ -4,7 +4,7 @@
 import GatewayModel
 import GatewayWire
 
-/// The URL of an outbound proxy, taken apart (credentials.md §3.1).
+/// The URL of an outbound proxy, taken apart (credentials §3.1).
 struct OutboundProxyURL {
     typealias Kind = OutboundProxy.Kind
 
@@ -95,7 +95,7 @@ extension OutboundProxyURL: CustomStringConvertible, CustomReflectable {
 
     var customMirror: Mirror { Mirror(reflecting: self.description) }
 
-    /// Any text for a proxy, right or wrong, in a form that can be shown (credentials.md §3.5).
+    /// Any text for a proxy, right or wrong, in a form that can be shown (credentials §3.5).
     ///
     /// Everything up to the last `@` of the whole text counts as user and password, so that a password with any
     /// character in it is left out whole; what remains is shown only if it is a host with or without a port, and the

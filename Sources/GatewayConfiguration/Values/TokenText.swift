@@ -1,7 +1,7 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
-/// One entry of `authTokens` or `auth.tokens` (credentials.md §2.1, N4 to N7).
+/// One entry of `authTokens` or `auth.tokens` (credentials §2.1, N4 to N7).
 enum TokenText {
     case empty
     /// Characters that cannot stand in a header field, or that no other side would send the same way.

@@ -3,7 +3,7 @@
 
 /// Writes log lines to a file descriptor from one thread of its own.
 ///
-/// A full disk, a slow or vanished reader, or a closed descriptor costs log lines and nothing else (faults.md S13.3):
+/// A full disk, a slow or vanished reader, or a closed descriptor costs log lines and nothing else (faults S13.3):
 /// lines wait in a bounded queue, the oldest are dropped and counted, the writer waits between attempts, and goes on when
 /// it can. The descriptor is duplicated, so that whatever takes its number later is never written to.
 package final class DescriptorLogSink: LogSink {

@@ -1,7 +1,7 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
-/// Makes any bytes harmless to whoever reads a log, a program or a person at a terminal (faults.md S13.1).
+/// Makes any bytes harmless to whoever reads a log, a program or a person at a terminal (faults S13.1).
 ///
 /// Escaped are all control characters (C0, DEL, C1), the line and paragraph separators, everything that changes the
 /// direction of text, the byte order mark, and every byte that is not part of well-formed UTF-8.

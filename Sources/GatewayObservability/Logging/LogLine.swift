@@ -16,7 +16,7 @@ package enum LogFormat: String, CaseIterable, Sendable {
     }
 }
 
-/// Builds one log line, at most 8 KiB long (faults.md S10.6) and harmless whatever is put into it.
+/// Builds one log line, at most 8 KiB long (faults S10.6) and harmless whatever is put into it.
 ///
 /// Text gets in through `append(text:)` only, which masks secrets before it escapes: what is escaped first could hide a
 /// secret. What does not fit is cut at a character, ends in `…`, and the line says `truncated`; it stays a whole JSON

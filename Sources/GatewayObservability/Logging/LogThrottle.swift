@@ -3,7 +3,7 @@
 
 // An upstream that is down fails every request that is for it. The first failure is news, and so is that it goes on; the
 // rest would push everything else out of the log. So for each key, which names an upstream and a reason, the first line
-// passes, and then one every ten seconds with the number of those that were held back (faults.md S13.4). A key that was
+// passes, and then one every ten seconds with the number of those that were held back (faults S13.4). A key that was
 // quiet for ten seconds is new again. What is held back when a key falls silent is reported by `takeFinished`.
 
 /// Decides which lines of the same key are logged.

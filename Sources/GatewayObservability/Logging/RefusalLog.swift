@@ -37,7 +37,7 @@ package struct RefusedRequest: Sendable {
     }
 }
 
-/// Writes a line for refused requests, so that whoever sets up a client sees why it is not let in (contract §0 U17).
+/// Writes a line for refused requests, so that whoever sets up a client sees why it is not let in (contract U17).
 ///
 /// Callers choose how often they are refused, so lines are held back: of one address, server and reason one comes in ten
 /// seconds, with the number of those before it, and of all together ``capacity``.

@@ -9,7 +9,7 @@ internal import Synchronization
 // echoes, it may have encoded: so each secret is looked for as it is, in base64 wherever it begins in the encoded bytes,
 // and in the text with its percent and JSON escapes undone.
 
-/// Masks secrets in whatever is printed (contract §5, faults.md S1.4).
+/// Masks secrets in whatever is printed (contract §5, faults S1.4).
 ///
 /// A value of fewer than eight bytes is not looked for: it would be found everywhere. Built once for a configuration;
 /// after a reload, whoever builds the next one keeps the values that calls in flight still use.

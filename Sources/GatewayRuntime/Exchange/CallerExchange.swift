@@ -284,7 +284,7 @@ class CallerExchange: DownstreamExchange, Sweepable, StreamSource {
     final var isMessageWise: Bool { self.responder?.messages != nil }
 
     /// Whether messages that come before the answer can go to the caller: one that takes JSON alone gets the answer alone
-    /// (contract §0 U14).
+    /// (contract U14).
     final var takesMessages: Bool { self.responder?.messages?.takesMessages ?? self.request.accept.admitsEventStream }
 
     /// Sends the head of an answer that follows in parts.
@@ -419,7 +419,7 @@ class CallerExchange: DownstreamExchange, Sweepable, StreamSource {
         if isClosed { self.responder = nil } else { self.isHalfClosed = true }
         // A handshake caller that closes its sending side may still read, and one that is gone did not cancel: the
         // call goes on, and its answer waits for the caller where it has a stream. For the stateless era going away is
-        // cancelling (protocol §2 S6).
+        // cancelling (protocol S6).
         guard self.message.era == .stateless else {
             guard isClosed else { return }
             // The rest of an answer that is no stream of events is for nobody: it is not read to its end.
@@ -466,7 +466,7 @@ class CallerExchange: DownstreamExchange, Sweepable, StreamSource {
 
     func drain() {}
 
-    /// Below the idle limits of common balancers (faults F23, users 10).
+    /// Below the idle limits of common balancers (faults F23).
     static let keepAliveInterval = TimeAmount.seconds(15)
     static let keepAlive = ByteBuffer(staticString: ": keep-alive\n\n")
 

@@ -82,7 +82,7 @@ extension Exchange {
 
     // MARK: Redirects
 
-    /// Only 307 and 308 to the same origin are followed: nothing of ours goes anywhere else (protocol §2 C26).
+    /// Only 307 and 308 to the same origin are followed: nothing of ours goes anywhere else (protocol C26).
     private func redirected() {
         guard self.redirection.follow(self.answer.location, from: self.http.configuration.url) else {
             return self.notRedirected()

@@ -8,7 +8,7 @@ import GatewaySession
 import GatewayWire
 import NIOCore
 
-/// Credentials: the slot of each attempt, the session that goes with it, and what a refusal means (credentials.md §2.4,
+/// Credentials: the slot of each attempt, the session that goes with it, and what a refusal means (credentials §2.4,
 /// §2.9).
 extension Exchange {
     /// Takes the slot of the next attempt; false if there is none, and the exchange has ended.
@@ -138,7 +138,7 @@ extension Exchange {
         self.gateway.accepted(self.slot, by: session, self.http, on: self.loop)
     }
 
-    /// 401 or 403: what it says is read first, but not for long (credentials.md §2.4).
+    /// 401 or 403: what it says is read first, but not for long (credentials §2.4).
     func holdRefusal() {
         guard self.http.credentials != nil || self.mayBeOfSession(self.answer.status) else { return self.refused() }
         self.phase = .holding(.refusal)

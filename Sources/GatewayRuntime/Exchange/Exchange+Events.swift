@@ -122,7 +122,7 @@ extension Exchange {
             guard let sharedCall else { return .send(self.heard(data, envelope)) }
             return sharedCall.along(data, envelope, isTaken: true).map(Verdict.send) ?? .drop
         case .request:
-            // The stateless era has no requests of servers (protocol §2 S11).
+            // The stateless era has no requests of servers (protocol S11).
             if self.message.era == .stateless { return .drop }
             guard self.takesMessages else {
                 self.askElsewhere(data, envelope)

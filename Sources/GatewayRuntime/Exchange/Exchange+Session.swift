@@ -14,7 +14,7 @@ import NIOCore
 extension Exchange {
     /// The upstream answered `initialize`.
     ///
-    /// Only a success with a session id opens a session (protocol §2 C19).
+    /// Only a success with a session id opens a session (protocol C19).
     func initialized(_ body: ByteBuffer, _ envelope: Envelope) {
         let version = AnswerReader.protocolVersion(of: envelope, in: body)
         guard envelope.kind == .result else { return self.sendInitialized(body, sessionID: nil) }

@@ -349,7 +349,7 @@ final class Exchange: CallerExchange, UpstreamReceiver {
         }
     }
 
-    /// Tells a handshake upstream to stop (protocol §2 C25); never for `initialize`.
+    /// Tells a handshake upstream to stop (protocol C25); never for `initialize`.
     private func cancelUpstream() {
         guard self.message.era == .handshake, self.message.method != .initialize,
             let id = self.sharedCall?.idBytes ?? self.message.idBytes

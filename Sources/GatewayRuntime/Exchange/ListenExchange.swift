@@ -221,7 +221,7 @@ final class ListenExchange: StreamSource, ListeningOwner {
         first.end()
     }
 
-    /// The session has a new home: its first stream is there, from now on (credentials.md §2.9).
+    /// The session has a new home: its first stream is there, from now on (credentials §2.9).
     private func moveHome() {
         guard let session, self.isAtWork, !self.isEntering, session.home != self.slot else { return }
         self.timer?.cancel()

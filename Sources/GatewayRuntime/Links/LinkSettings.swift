@@ -59,7 +59,7 @@ struct LinkSettings {
     }
 
     /// With which credential a stream is opened: for callers as their pool says; to find out whether the server is there,
-    /// with the first that is accepted (credentials.md §2.3, §2.9).
+    /// with the first that is accepted (credentials §2.3, §2.9).
     ///
     /// In turns nobody else moves on from what was refused here.
     private func opening(_ http: HTTPAccess, isCallers: Bool, after last: LinkCredential?) -> SSEChannel.Opening {
@@ -93,7 +93,7 @@ struct LinkSettings {
 
     /// What calls are told whose session ends before they are answered.
     ///
-    /// A program still gets a line that waits for it to read, so that no call is known not to run (decision 15).
+    /// A program still gets a line that waits for it to read, so that no call is known not to run (decision 0015).
     var ended: GatewayError {
         GatewayError(
             self.isProcess ? .childExited : .upstreamClosed,

@@ -36,7 +36,7 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
     private var ownSlots: [Int] = []
     /// With what those were refused that it tried.
     private var ownStatuses: [Int] = []
-    /// The slot that the whole session uses (credentials.md §2.9).
+    /// The slot that the whole session uses (credentials §2.9).
     private(set) var slot: Int
     private var state = State.opening
     private var hasAnswered = false
@@ -423,7 +423,7 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
         if let message { self.delegate?.channelReceived(message) }
     }
 
-    /// The first event that is not skipped says where messages go; never to another origin (protocol §2 C27).
+    /// The first event that is not skipped says where messages go; never to another origin (protocol C27).
     private func opened(_ event: SSEEvent, _ message: ByteBuffer?, in bytes: ByteBuffer) {
         let isEndpoint = event.type.map { bytes.bytes($0).elementsEqual("endpoint".utf8) } == true
         guard isEndpoint, let data = event.dataBytes(in: bytes), data.readableBytes > 0 else {

@@ -95,7 +95,7 @@ extension UpstreamLink {
         }
     }
 
-    /// The upstream forgot the session of its stream: it is opened anew, and the message sent there (protocol §2 C19).
+    /// The upstream forgot the session of its stream: it is opened anew, and the message sent there (protocol C19).
     private func sendAgain(
         _ message: CallerMessage,
         _ caller: Int?,

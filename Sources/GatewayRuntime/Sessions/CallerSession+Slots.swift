@@ -7,7 +7,7 @@ import GatewaySession
 import GatewayWire
 import NIOCore
 
-/// One session with us, and one upstream for each credential that it used: where what goes (credentials.md §2.9).
+/// One session with us, and one upstream for each credential that it used: where what goes (credentials §2.9).
 extension CallerSession {
     /// How the slot of one of its messages is found; nil where there is one slot only.
     func choice(for message: CallerMessage, _ credentials: UpstreamCredentials) -> CredentialAttempts.Choice? {

@@ -19,7 +19,7 @@ extension StatusReading.Body {
 }
 
 /// Opens an upstream session with the caller's own `initialize`: one that was forgotten again (contract §4), or the first
-/// of a slot (credentials.md §2.9).
+/// of a slot (credentials §2.9).
 enum SessionOpening {
     /// Opens the session, or waits for whoever is at it; `completion` hears on `loop` what came of it, and whether this was
     /// the one that asked the upstream.

@@ -48,7 +48,7 @@ struct EraProbeDriver: Sendable {
     /// Asks with the current credential, and with the others while they are refused: what the upstream speaks does not
     /// depend on it, and one credential that is accepted makes it usable.
     ///
-    /// The pool hears nothing of it (credentials.md §2.3), but people are told what became of each credential.
+    /// The pool hears nothing of it (credentials §2.3), but people are told what became of each credential.
     /// Returns nil if we could not ask, which says nothing of the upstream.
     func run() async -> Finding? {
         var statuses: [Int] = []

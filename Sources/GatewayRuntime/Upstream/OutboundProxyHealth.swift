@@ -10,7 +10,7 @@ import NIOCore
 import Synchronization
 
 /// What is known of the outbound proxy of one upstream, told apart from what is known of the upstream: counts, log,
-/// status (credentials.md §3.5).
+/// status (credentials §3.5).
 package final class OutboundProxyHealth: Sendable {
     private struct State {
         var failure: TransportError?

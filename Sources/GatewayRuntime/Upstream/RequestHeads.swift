@@ -77,7 +77,7 @@ struct RequestHeads: Sendable {
 extension InboundRequest {
     /// Appends the caller's fields that concern the message, as they were written.
     ///
-    /// `initialize` carries no version header: it is what is being negotiated (protocol §2 C19). `Last-Event-ID` names an
+    /// `initialize` carries no version header: it is what is being negotiated (protocol C19). `Last-Event-ID` names an
     /// event of ours and stays here. Returns whether a version was there.
     func appendMessageFields(isInitialize: Bool, to buffer: inout ByteBuffer) -> Bool {
         var hasVersion = isInitialize

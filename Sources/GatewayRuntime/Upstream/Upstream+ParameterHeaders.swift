@@ -8,7 +8,7 @@ import Synchronization
 /// What the tools of an upstream want said in `Mcp-Param-*`, as far as their lists were passed on.
 ///
 /// Kept where the gateway is the HTTP server for callers of the stateless era: an upstream that is one checks the headers
-/// itself (protocol §2 S15). A tool that nobody was shown yet is not checked.
+/// itself (protocol S15). A tool that nobody was shown yet is not checked.
 final class AdvertisedParameters: Sendable {
     private let tools = Mutex<[[UInt8]: ParameterHeaders]>([:])
     /// Tools above this number are not checked.

@@ -159,7 +159,7 @@ package final class UpstreamCredentials: Sendable {
     var refusedStatuses: [Int] { self.lastRefusals.withLock { $0.compactMap { $0?.status } } }
 
     /// A message of the gateway itself met this with the credential of a slot: people are told of it, and the pool is not
-    /// (credentials.md §2.3).
+    /// (credentials §2.3).
     ///
     /// `status` is 401 or 403; nil: the credential was accepted.
     func probed(_ slot: Int, refusedWith status: Int?, as kind: RefusalKind = .rejected) {
@@ -274,7 +274,7 @@ enum RefusalStatus: String, CaseIterable, Sendable, MetricLabel {
     var metricLabel: String { self.rawValue }
 }
 
-/// A name for a token that is the same throughout this process and means nothing outside (credentials.md §2.12).
+/// A name for a token that is the same throughout this process and means nothing outside (credentials §2.12).
 private enum Fingerprint {
     /// Drawn once: whoever has a candidate for the token, but not this, cannot confirm it.
     private static let key: [UInt64] = {

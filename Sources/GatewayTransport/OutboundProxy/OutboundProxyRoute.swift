@@ -121,7 +121,7 @@ package final class OutboundProxyRoute: Sendable {
     /// The proxy gave a way to the upstream.
     func succeeded() { self.observer(nil) }
 
-    /// What the reader of a log or an answer needs: who, what, and where to change it (credentials.md §3.5).
+    /// What the reader of a log or an answer needs: who, what, and where to change it (credentials §3.5).
     private func text(_ error: OutboundProxyError) -> String {
         let server = self.upstream.map { "upstream \"\($0)\": " } ?? ""
         let kind = self.proxy.kind.isSOCKS ? "SOCKS5 proxy" : "proxy"

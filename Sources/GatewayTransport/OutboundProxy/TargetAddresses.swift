@@ -6,7 +6,7 @@ import NIOCore
 
 /// The addresses of an upstream that a SOCKS proxy is told of.
 enum TargetAddresses {
-    /// A proxy that cannot reach one address is asked for another, up to so many (credentials.md §3.4).
+    /// A proxy that cannot reach one address is asked for another, up to so many (credentials §3.4).
     static let limit = 3
 
     /// An upstream whose host is written as an address; nil for a name.
