@@ -4,17 +4,17 @@
 /// What the descriptors that the system allows are spent on, and how many connections of callers fit into the rest
 /// (faults S10.9).
 package struct DescriptorBudget: Sendable {
-    /// Those of the process itself: the log, the event loops, the listener, files that are read.
+    /// Descriptors of the process itself: the log, the event loops, the listener, files that are read.
     private static let process = 128
-    /// Our ends of its three pipes, and the one that tells of its end.
+    /// For each child: our ends of its three pipes, and the descriptor that tells of its end.
     private static let perChild = 4
-    /// The three other ends, while a child is being started.
+    /// For each start of a child: the three other ends of its pipes, for a moment.
     private static let perStart = 3
-    /// What callers share of a server that is a program: one child for each era.
+    /// Children that callers may share of one program: one for each era.
     private static let sharedChildren = 2
     /// A connection of our own, to listen or to ask whether it is there, for each credential.
     private static let perCredential = 2
-    /// One for the caller, and one to the server that works on its request.
+    /// For each caller: its own connection, and one to the server that works on its request.
     private static let perConnection = 2
     /// However little is left, so many callers are served.
     private static let leastConnections = 16

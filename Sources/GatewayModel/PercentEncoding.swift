@@ -3,7 +3,7 @@
 
 /// Percent-encoding in URLs (RFC 3986 §2.1).
 package enum PercentEncoding {
-    /// Decodes once; a plus is a plus.
+    /// Decodes once; `+` stays `+` and is no space.
     ///
     /// Nil for a percent sign without two digits, or bytes that are no UTF-8.
     package static func decode(_ text: some StringProtocol) -> String? {

@@ -31,7 +31,7 @@ package struct UpstreamConfiguration: Sendable {
     /// The route under `basePath` without slashes at its ends; non-ASCII percent-encoded.
     package var route: String
     package var transport: Transport
-    /// One upstream request.
+    /// How long one upstream request may take, all its attempts together.
     package var timeout: Duration
     package var protocolPin: ProtocolPin
     /// Whether it is neither started nor routed, because the configuration says so or because it was refused.

@@ -47,7 +47,7 @@ final class DownstreamConnection: ChannelDuplexHandler, Sweepable {
     private var exchange: (any DownstreamExchange)?
     /// The answer that is open.
     private var response: DownstreamResponse?
-    /// The one before, to be used again if nobody holds it any more.
+    /// The response of the request before, which is used again if nobody holds it any more.
     private var spareResponse: DownstreamResponse?
 
     @exclusivity(unchecked) private var input: UnconsumedBytes
@@ -57,7 +57,7 @@ final class DownstreamConnection: ChannelDuplexHandler, Sweepable {
     private var isReadHeld = false
     private var isInputClosed = false
     private var isOver = false
-    /// Calls to the channel, and what it fired inside them.
+    /// Keeps what the channel fires while this connection is in a call to it.
     private let callOuts: CallOuts
 
     @exclusivity(unchecked) private var held: HeldBytes
@@ -137,7 +137,7 @@ final class DownstreamConnection: ChannelDuplexHandler, Sweepable {
 
     private func received(_ bytes: ByteBuffer) {
         guard self.machine.takesInput else { return }
-        // The bound leaves room for what a channel gives at once: a caller that gets past it does what no socket can.
+        // The bound has room for the largest single read, so no socket gets past it.
         guard self.input.append(bytes) else { return self.close() }
         self.process()
     }
@@ -237,7 +237,7 @@ final class DownstreamConnection: ChannelDuplexHandler, Sweepable {
                 self.isRequestUsed = true
                 self.admit()
             case .body(let range, let consumed):
-                // The machine keeps to the same bound.
+                // It cannot be full: the machine refuses a body above the same bound.
                 _ = self.body.append(range, of: self.input.bytes)
                 self.input.consume(consumed)
             case .skip(let count):
@@ -289,7 +289,7 @@ final class DownstreamConnection: ChannelDuplexHandler, Sweepable {
         case .none:
             break
         case .take(let length):
-            // In one piece already, which is the ordinary case: nothing is copied.
+            // Usually the whole body is here already, in one piece: nothing is copied.
             self.request.body = self.input.take(length) ?? ByteBuffer()
         case .collect(let expecting, let sendsContinue):
             self.body.reserve(min(expecting, Self.leastInput))

@@ -10,9 +10,9 @@ package import NIOCore
 
 /// Serves a gateway: checks who may ask what, and leads each request to where it belongs (contract §3, §4).
 ///
-/// The order of the checks: Host, Origin, route, token, method, media types. What a caller may not know comes after
-/// what it is refused for: without a token nobody learns more of a server than that its route exists. A browser that asks
-/// whether a page may send a request has its answer behind the check of Origin.
+/// The order of the checks: Host, Origin, route, token, method, media types. The token is checked before anything that
+/// says more of a server than that its route exists. A browser that asks whether a page may send a request is answered
+/// right after the check of Origin.
 package final class GatewayHandler: RequestHandler {
     private let gateway: Gateway
     private let routes: RouteTable

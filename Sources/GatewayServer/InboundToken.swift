@@ -14,7 +14,7 @@ enum InboundToken {
         case wrong
     }
 
-    /// Above this nothing is compared.
+    /// Bytes of a header value that is compared at all; a longer one is no token.
     private static let limit = 4 * 1024
 
     /// Compares with every token, without stopping at the first that fits, so that time tells nothing of their order.

@@ -10,8 +10,8 @@ import NIOCore
 
 /// Standard error of a child: logs its lines, as far as their rate allows, and keeps the last ones.
 ///
-/// What a program says while it works is for whoever looks for something, so its lines are of level `debug`; the last ones
-/// are shown when it fails.
+/// While a program works its lines are logged at `debug`, since most of them interest nobody. When it fails, its last lines
+/// stand in the line of the log that says so.
 final class ChildErrorLog: ChannelInboundHandler {
     typealias InboundIn = ByteBuffer
 
@@ -84,7 +84,7 @@ final class ChildErrorLog: ChannelInboundHandler {
         self.lines.take(bytes) { self.take($0) }
     }
 
-    /// In a flood only what may become the tail is cut into lines.
+    /// While more comes than may be logged, only what may be among the last lines is cut into lines.
     private func skip(_ bytes: inout ByteBufferView) {
         let window = bytes.suffix(2 * Self.tailBytes)
         guard window.startIndex > bytes.startIndex, self.rate.isExhausted(now: self.now),
@@ -112,7 +112,7 @@ final class ChildErrorLog: ChannelInboundHandler {
 
     private var now: Duration { .nanoseconds(Int64(clamping: NIODeadline.now().uptimeNanoseconds)) }
 
-    /// The second ends for the log even if the child falls silent.
+    /// Reports what was left out at the end of the second, even if the child says nothing more.
     private func scheduleReport() {
         guard self.report == nil, let context = self.context else { return }
         let log = NIOLoopBound(self, eventLoop: context.eventLoop)

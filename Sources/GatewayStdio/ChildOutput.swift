@@ -15,7 +15,7 @@ final class ChildOutput: ChannelInboundHandler {
     private var descriptor: Int32?
 
     private var decoder: LineDecoder
-    /// What is read and no line yet.
+    /// Bytes that were read and are no whole line yet.
     private var unconsumed: UnconsumedBytes
     private var context: ChannelHandlerContext?
     private var isReading = false
@@ -55,7 +55,7 @@ final class ChildOutput: ChannelInboundHandler {
     /// Bytes that are no line yet.
     var waitingBytes: Int { self.unconsumed.count }
 
-    /// Forgets what is no line yet: the child is being killed.
+    /// Drops the bytes that are no whole line yet, since the child is being killed.
     func discard() { self.unconsumed.consume(self.unconsumed.count) }
 
     /// Delivers what is in the pipe: the process is gone, and all that it wrote is there.
@@ -96,7 +96,7 @@ final class ChildOutput: ChannelInboundHandler {
     private func receive(_ bytes: ByteBuffer) {
         self.lastRead = .now()
         guard self.unconsumed.append(bytes) else {
-            // No line may be so long, and whatever has come of it is given up with the child.
+            // A line above the limit costs the child its life, and what came of it is dropped.
             self.discard()
             if let child { child.perform(child.machine.lineTooLong()) }
             return
@@ -108,7 +108,7 @@ final class ChildOutput: ChannelInboundHandler {
 
     func channelInactive(context: ChannelHandlerContext) {
         self.descriptor = nil
-        // What a process said that is not announced yet is kept until it is.
+        // The owner does not know of the process yet: what it said is kept until the owner does.
         if self.child?.machine.keepsBytes != true { self.finish() }
         self.child?.pipeClosed(.output)
     }

@@ -14,9 +14,9 @@ import SystemPackage
 struct ChildProcess: Sendable {
     enum Outcome: Sendable {
         case ended(StdioChild.ExitStatus)
-        /// Nothing runs, and why, in words that show no value of the configuration.
+        /// No process was started; the text says why, and shows no value of the configuration.
         case notSpawned(String)
-        /// Nothing runs, because we can open no more files.
+        /// No process was started, because this process can open no more files.
         case noDescriptors
     }
 
@@ -28,7 +28,7 @@ struct ChildProcess: Sendable {
     }
 
     let command: String
-    /// What the program is told that it is called: its first argument.
+    /// The name that the program finds as its own, in `argv[0]`.
     let calledName: String
     let arguments: [String]
     let environment: [String: String]
@@ -111,7 +111,7 @@ struct ChildProcess: Sendable {
         guard let error = error as? SubprocessError else { return "the process could not be created" }
         if error.code == .failedToChangeWorkingDirectory { return "the working directory cannot be entered" }
         if error.code == .executableNotFound { return self.reasonNotFound }
-        // The system's words for a number.
+        // What the operating system says about this error number.
         let cause = error.underlyingError.map { ": \($0)" } ?? ""
         return "the process could not be created\(cause)"
     }

@@ -42,7 +42,7 @@ struct ErrorLines {
 
 /// The last lines of a child's standard error.
 ///
-/// Only whole lines leave at the front: half a secret could not be told from any other text.
+/// Only whole lines are dropped at the front: the redactor would not know half a secret for a secret.
 struct ErrorTail {
     let limit: Int
     /// How many lines there may be.
@@ -71,7 +71,7 @@ struct ErrorTail {
 /// How much of a child's standard error is logged: so many bytes a second.
 struct ErrorRate {
     let bytesPerSecond: Int
-    /// What a line costs besides its bytes: very short ones are the dearest.
+    /// Bytes that each line counts beside its own: the log writes so much around it, and a flood of short lines costs most.
     let bytesPerLine: Int
     private var used = 0
     private var suppressed = 0
@@ -100,7 +100,7 @@ struct ErrorRate {
         return now < end && self.suppressed > 0
     }
 
-    /// Counts bytes that are not looked at.
+    /// Counts bytes that are left out of the log.
     mutating func suppress(_ count: Int) { self.suppressed += count }
 
     /// Ends the current second; returns the bytes that were not logged in it.

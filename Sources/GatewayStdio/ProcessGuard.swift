@@ -11,7 +11,7 @@ import Synchronization
 
 /// The process that kills our children's process groups if we die.
 ///
-/// Never blocks, and a failure is no reason not to run: it is logged.
+/// Nothing here blocks. Where the guard cannot be started the gateway runs without it, and the log says so.
 package final class ProcessGuard: Sendable {
     /// The first argument of this program that makes it a guard, before it is anything else.
     package static let subcommand = "guard"
@@ -19,7 +19,7 @@ package final class ProcessGuard: Sendable {
     private struct State {
         /// Our end of the pipe; nil: it does not run.
         var descriptor: Int32?
-        /// The groups that live, and those of them, or of the dead, that it knows of.
+        /// The groups that live, and the groups that the guard was told of and not yet told that they are gone.
         var groups: Set<Int32> = []
         var known: Set<Int32> = []
         var restartsLeft = 1
@@ -27,7 +27,7 @@ package final class ProcessGuard: Sendable {
         var isStopped = false
         var processID: Int32?
 
-        /// Tells it what it does not know; why it could not be told, nil if it could, or if there is nobody to tell.
+        /// Tells the guard what it does not know yet; returns why that failed, nil if it did not or if no guard runs.
         mutating func tell() -> String? {
             guard let descriptor = self.descriptor else { return nil }
             let news =
@@ -105,7 +105,7 @@ package final class ProcessGuard: Sendable {
         self.tell { $0.groups.remove(group) }
     }
 
-    /// Ends it, as our death would: it kills what is left of the groups.
+    /// Ends the guard as our death would: it kills what is left of the groups, and exits.
     package func stop() {
         let descriptor: Int32? = self.state.withLock { state in
             state.isStopped = true
@@ -130,7 +130,7 @@ package final class ProcessGuard: Sendable {
         self.logger.error("process guard cannot be told", metadata: ["reason": "\(failure)"])
     }
 
-    /// It ended, or never came to be.
+    /// The guard's process has ended, or was never started.
     private func ended(_ outcome: ChildProcess.Outcome, descriptor: Int32) {
         let next: (isStopped: Bool, restarts: Bool) = self.state.withLock { state in
             state.processID = nil

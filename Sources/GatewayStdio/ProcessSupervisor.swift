@@ -120,7 +120,9 @@ package enum ProcessSupervisor {
             return .wait(until: until)
         }
 
-        /// The child could not be started for want of something of ours: no failure, and tried again in a moment.
+        /// The gateway had no descriptors to start the child with.
+        ///
+        /// That is no failure of the child; it is tried again in a moment.
         package mutating func prevented(now: Duration) -> Action {
             guard case .starting(let isTrial) = self.state else { return .none }
             let until = now + self.spread(ProcessSupervisor.firstBackoff)

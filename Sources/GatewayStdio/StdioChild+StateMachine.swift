@@ -43,7 +43,7 @@ extension StdioChild {
 
         private enum State {
             case idle
-            /// `ending`: it was stopped before it ran.
+            /// `isStopped`: its owner stopped it before the process ran.
             case starting(isStopped: Bool)
             case running
             /// A pipe is closed and the process not known to be gone.
@@ -56,24 +56,24 @@ extension StdioChild {
             case ended
         }
 
-        /// What the start of a process that is not wanted any more has, which hangs where its file system does.
+        /// How long a start may go on that nobody wants any more: starting a file hangs where its file system hangs.
         static let startGrace = Duration.seconds(5)
-        /// What a process that closed a pipe has to end by itself.
+        /// How long a process that closed a pipe has to end by itself.
         static let exitGrace = Duration.milliseconds(250)
         /// From the end of input to SIGTERM, and from there to SIGKILL (MCP, Lifecycle, Shutdown; faults S12.5).
         static let inputGrace = Duration.seconds(2)
         static let terminationGrace = Duration.seconds(3)
-        /// What the system has to end a killed process; after that it is given up.
+        /// How long the system has to end a process that was killed; after that nobody waits for it.
         static let killGrace = Duration.seconds(5)
 
         private var state = State.idle
 
-        /// Whether lines of the child are for the owner.
+        /// Whether lines of the child go to its owner.
         var deliversLines: Bool {
             switch self.state {
             case .running, .closing, .stopping: true
             case .draining(_, let deliversLines): deliversLines
-            // There is nothing wrong with the lines of one that is killed for its silence.
+            // A child that is killed because it closed a pipe wrote proper lines before; they go to the owner.
             case .killed(let ending): ending == .closedOutput
             case .idle, .starting, .ended: false
             }
@@ -110,17 +110,17 @@ extension StdioChild {
             case .starting(isStopped: true):
                 return self.kill(.stopped)
             case .ended:
-                // It took so long that nobody waits for it any more.
+                // Nobody waits for the start any more.
                 return .kill(thenWait: Self.killGrace)
             case .idle, .running, .closing, .stopping, .killed, .draining:
                 return .none
             }
         }
 
-        /// There is no process, and why.
+        /// No process was started; `reason` says why.
         mutating func notSpawned(_ reason: String) -> Action { self.notSpawned(.notStarted(reason)) }
 
-        /// There is no process, because we had no descriptors for it.
+        /// No process was started, because this process had no descriptors for it.
         mutating func noDescriptors() -> Action { self.notSpawned(.noDescriptors) }
 
         private mutating func notSpawned(_ ending: Ending) -> Action {
@@ -184,7 +184,7 @@ extension StdioChild {
             case .running, .closing:
                 self.state = .draining(own, deliversLines: true)
             case .killed(.closedOutput):
-                // We may have come too late to kill it.
+                // It may have ended by itself just before our SIGKILL: then its own status counts.
                 let isOurs = status == .signalled(Int(SystemCalls.sigkill))
                 self.state = .draining(isOurs ? .closedOutput : own, deliversLines: true)
             case .stopping:

@@ -14,9 +14,9 @@ package import NIOCore
 package final class StdioChild {
     /// How a child ended.
     package enum Ending: Hashable, Sendable {
-        /// No process came to be; why, in words for a log, without a value of the configuration.
+        /// No process was started; the text says why, for a log, without a value of the configuration.
         case notStarted(String)
-        /// No process came to be, because there were no descriptors for its pipes: not its fault.
+        /// No process was started, because the gateway had no descriptors for its pipes: no fault of the program.
         case noDescriptors
         /// The process ended by itself.
         case exited(code: Int)
@@ -37,7 +37,7 @@ package final class StdioChild {
     let eventLoop: any EventLoop
     let guardian: ProcessGuard?
     let logger: Logger
-    /// What it wrote and is no line yet, and what it was sent and has not read.
+    /// Counts the bytes held for the child: what it wrote that is no whole line yet, and what it was sent and has not read.
     private var held: HeldBytes
 
     var machine = StateMachine()

@@ -52,7 +52,7 @@ enum SystemCalls {
         return (ends.readEnd.rawValue, ends.writeEnd.rawValue)
     }
 
-    /// A file that takes everything; nil: no descriptors are left.
+    /// `/dev/null`, which takes everything; nil: no descriptors are left.
     static func openNull() -> Int32? {
         let descriptor = open("/dev/null", O_WRONLY | O_CLOEXEC)
         return descriptor < 0 ? nil : descriptor
@@ -127,7 +127,7 @@ enum SystemCalls {
         Self.ignore(SIGPIPE)
     }
 
-    /// What asks this process to end does nothing any more, but SIGKILL.
+    /// From now on no signal that asks this process to end has an effect; only SIGKILL ends it.
     static func ignoreRequestsToEnd() {
         for number in [SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGPIPE] { Self.ignore(number) }
     }

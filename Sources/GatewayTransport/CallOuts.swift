@@ -36,7 +36,7 @@ package final class CallOuts {
 
     /// Handles an event as soon as the handler has returned, and everything that waits already is handled.
     ///
-    /// What `handle` uses may be another by then: a handler that was removed has no context any more.
+    /// `handle` has to look at the state of that moment: a handler that was removed meanwhile has no context any more.
     package func keep(_ handle: @escaping () -> Void) {
         self.kept.append(handle)
         guard self.kept.count == 1 else { return }

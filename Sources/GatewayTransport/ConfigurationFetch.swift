@@ -9,7 +9,7 @@ import NIOPosix
 
 /// Fetches a configuration from a URL, once (contract §1).
 ///
-/// Redirects are not followed: what the headers say is for the URL that the operator named.
+/// Redirects are not followed: the headers, which may hold a password, are for the URL that the operator named.
 package enum ConfigurationFetch {
     /// Why nothing was fetched, in words.
     package struct Failure: Error, Sendable {

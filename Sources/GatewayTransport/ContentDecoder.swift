@@ -9,7 +9,8 @@ package import NIOCore
 
 /// Decodes the content of one answer that came as `gzip` or `deflate`, piece by piece.
 ///
-/// What was added and not decoded yet waits, so that whoever cannot take more need not. Confined to an event loop.
+/// Bytes that were added wait until they are asked for, so that a reader that is behind need not take more. Confined to an
+/// event loop.
 package final class ContentDecoder {
     package enum Step {
         /// A piece of the content.
@@ -37,7 +38,7 @@ package final class ContentDecoder {
     }
 
     private let isGzip: Bool
-    /// Where zlib's state points back to.
+    /// Allocated once, since zlib's state points back to it and it must not move.
     private let stream: UnsafeMutablePointer<z_stream>
     private var isSetUp = false
     private var phase = Phase.start
@@ -73,7 +74,7 @@ package final class ContentDecoder {
         self.stream.deallocate()
     }
 
-    /// Whether what was added so far is a whole content: of nothing there is nothing to decode.
+    /// Whether what was added so far is a whole content; nothing at all counts as one.
     package var isComplete: Bool {
         switch self.phase {
         case .start: self.input.isEmpty
@@ -130,7 +131,7 @@ package final class ContentDecoder {
         return true
     }
 
-    /// nil: nothing came of it, but there is something else to do.
+    /// nil: no content came of it, and the caller goes on with what is next.
     private func inflateMore() -> Step? {
         guard !self.input.isEmpty || self.mayHaveMore else { return .needsMore }
         let waiting = self.input.count

@@ -17,7 +17,7 @@ package protocol Sweepable: AnyObject {
 /// nobody wait for the look at all of them. A deadline fires at most two intervals late. Confined to its event loop.
 package final class LoopSweeper {
     package static let interval = TimeAmount.milliseconds(250)
-    /// So many entries are looked at in one go, which takes a few tens of microseconds.
+    /// Entries that are looked at in one slice, which takes a few tens of microseconds.
     private static let sliceSize = 64
 
     private let eventLoop: any EventLoop

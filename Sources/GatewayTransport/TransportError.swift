@@ -19,7 +19,7 @@ package struct TransportError: Error, Sendable {
         case outboundProxy = "outbound_proxy"
         /// The connection ended before any byte of an answer.
         case closedBeforeResponse = "closed_before_response"
-        /// As above, on a connection that had been kept alive: most likely closed while the request was on its way.
+        /// The same on a connection that had been kept alive: most likely the server closed it while the request was on its way.
         case staleConnection = "stale_connection"
         case truncatedHead = "truncated_head"
         case truncatedBody = "truncated_body"

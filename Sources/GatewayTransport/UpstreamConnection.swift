@@ -28,7 +28,7 @@ package final class UpstreamConnection: ChannelDuplexHandler {
 
     /// Interim answers that are skipped before a final one must have come (faults S5.10).
     private static let interimLimit = 10
-    /// A request up to this size is taken by a socket whose send buffer is empty in one write.
+    /// Bytes of a request that a socket with an empty send buffer always takes in one write.
     private static let alwaysWritten = 16 * 1024
 
     // Unchecked, here and below: a parser calls nobody while it changes (decision 0014).
@@ -59,7 +59,7 @@ package final class UpstreamConnection: ChannelDuplexHandler {
     private var context: ChannelHandlerContext?
     /// TLS with the upstream, while it is set up: only that has a certificate that was refused.
     private var tls: NIOSSLClientHandler?
-    /// What NIO says inside a call of ours comes after it: the receiver is in its own call to us then.
+    /// Keeps what NIO fires inside a call of ours until that call is over, since the receiver is in a call to us then.
     let callOuts: CallOuts
     private var state = State.dialing
     private var receiver: (any UpstreamReceiver)?
@@ -119,7 +119,7 @@ package final class UpstreamConnection: ChannelDuplexHandler {
     package func send(head: ByteBuffer, body: ByteBuffer?, receiver: any UpstreamReceiver) {
         self.receiver = receiver
         guard let context, self.state == .idle, context.channel.isActive else {
-            // What closed it may be known only later, and then there is nobody to tell.
+            // Told later, since the receiver is in its own call to us.
             return self.callOuts.keep { self.failUnsent() }
         }
         self.state = .waiting
@@ -203,7 +203,7 @@ package final class UpstreamConnection: ChannelDuplexHandler {
         if tls == nil { self.connected() }
     }
 
-    /// There is no channel, or one that cannot be used; the receiver hears of it later, since it may be asking still.
+    /// There is no channel, or none that can be used; the receiver is told later, since it may still be in its call to us.
     func dialFailed(_ error: TransportError) {
         self.callOuts.keep { self.fail(error) }
     }
@@ -345,11 +345,11 @@ package final class UpstreamConnection: ChannelDuplexHandler {
         while true {
             switch self.state {
             case .dialing, .idle:
-                // Nobody asked: whatever this is, it must not become the answer to a later request.
+                // There is no request: these bytes must not become the answer to a later one.
                 if bytes.readableBytes > 0 { self.close() }
                 return
             case .waiting where self.requestProgress == .nothing:
-                // The request did not leave, and this was read on the way to the close: it answers something else.
+                // The request was never sent, so these bytes, read while the connection closes, answer something else.
                 return self.fail(self.unanswered)
             case .waiting:
                 guard try self.receiveHead(&bytes) else { return }

@@ -100,8 +100,8 @@ package final class UpstreamPool: Sweepable {
 
     package func sweep(now: NIODeadline) {
         for (connection, deadline) in self.dialing.values where deadline <= now { connection.dialTimedOut() }
-        // What closed by itself is still listed until now; looking for it then would cost more than skipping it here.
-        // Not all of a crowd's at once: closing takes its time, in which nobody else is served.
+        // Connections that closed by themselves stay listed until now, since looking for each would cost more than skipping
+        // it here. Only some are closed in one sweep: closing takes time, in which nobody else on this loop is served.
         let due = self.idle.lazy.filter { $0.isIdle && $0.idleSince + $0.idleLimit <= now }.prefix(Self.closesAtATime)
         for connection in Array(due) { connection.close() }
         let before = self.idle.count

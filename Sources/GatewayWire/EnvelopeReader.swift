@@ -53,7 +53,7 @@ struct EnvelopeReader {
                     hasMember = try scanner.nextMember(in: bytes)
                     continue
                 }
-                // Two ids are as good as none.
+                // A message with two ids has none that an answer could name.
                 if member == .id { self.id = self.members[.id] == nil ? MessageID(value, in: bytes) : nil }
                 self.members[member] = value
             }

@@ -47,8 +47,8 @@ package struct ForwardedAnswer: Sendable {
             return .login("407", challenges: self.proxyChallenges, hasCredentials: hasCredentials, status: 407)
         case 401 where self.isProxys(hasCredentials: hasCredentials):
             return .login("401", challenges: self.challenges, hasCredentials: hasCredentials, status: 401)
-        // A rule that refuses the tunnel refuses the request as well. What went through a proxy says so in `Via`
-        // (RFC 9110 §7.6.3), and an upstream that refuses a credential mostly says what it wants.
+        // The rule of the proxy that refused the tunnel with 403 refuses the request with 403 as well. An answer of the
+        // upstream would have `Via`, since it went through the proxy (RFC 9110 §7.6.3), or say which credential it wants.
         case 403
         where self.isProxys(hasCredentials: hasCredentials)
             || refusedTunnel == 403 && !self.hasVia && self.challenges.isEmpty:

@@ -27,9 +27,9 @@ extension HTTP1ServerConnection {
         }
 
         private static let lingerTime = Duration.seconds(2)
-        /// What a request that is still arriving gets when the process stops.
+        /// How long a request that is still arriving has for its rest when the process stops.
         private static let drainTime = Duration.seconds(3)
-        /// What a caller has to take in `slowReader`, unless less waits for it.
+        /// Bytes that a caller has to take in each `slowReader`, unless fewer wait for it.
         private static let leastTaken: UInt64 = 16 * 1024
 
         private let limits: Limits
@@ -148,7 +148,7 @@ extension HTTP1ServerConnection {
             }
         }
 
-        /// There is nothing to go on with: the end of the caller's side is the end of what can come.
+        /// No bytes wait: if the caller has shut down its side, none will come.
         private mutating func nothingCame() -> Step {
             guard self.isInputClosed else { return .wait }
             self.state = .flushing
@@ -310,11 +310,11 @@ extension HTTP1ServerConnection {
             }
             switch self.state {
             case .idle where pending > 0:
-                // Nobody can ask again before it has the answer: the time begins when everything is taken.
+                // A caller asks again only when it has its answer, so the idle time begins when everything was taken.
                 self.deadline = max(self.deadline, now + self.limits.idleTimeout)
                 return .nothing
             case .idle where now >= self.deadline:
-                // Between two requests silence is no mistake.
+                // A caller that is silent between two requests did nothing wrong: the connection closes without an answer.
                 self.state = .flushing
                 return .flushAndClose
             case .head where now >= self.deadline && !self.isBlocked, .sizedBody where now >= self.deadline,

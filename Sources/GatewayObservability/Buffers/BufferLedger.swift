@@ -64,7 +64,7 @@ package final class BufferLedger: Sendable {
     fileprivate func enforce() {
         guard self.total.value > self.limit else { return }
         let told: [LargeHolder] = self.large.withLock { large in
-            // What those hold that were told before is as good as gone.
+            // Holders that were told before are letting go already: what they hold counts as gone.
             var left = self.total.value
             var others: [LargeHolder] = []
             for holder in large.values {
@@ -118,7 +118,7 @@ package struct HeldBytes: ~Copyable {
 
     private mutating func change(to count: Int, _ letGo: () -> (@Sendable () -> Void)?) {
         let grew = count > self.count
-        // Whoever has let go of something can be told again.
+        // It let go of something, so it can be told again.
         if !grew { self.holder?.isLettingGo.store(false, ordering: .relaxed) }
         self.ledger.add(count - self.count, isForSession: self.isForSession)
         self.count = count

@@ -114,7 +114,8 @@ package final class DescriptorLogSink: LogSink {
             case .interrupted:
                 continue
             case .wouldBlock where pause == 0:
-                // Only once without a pause: a descriptor that says ready and takes nothing must not spin.
+                // Tried again as soon as it is ready, but only once: a descriptor may claim to be ready and take nothing, and
+                // then pauses keep this thread from running all the time.
                 writer.waitUntilWritable()
             default:
                 break

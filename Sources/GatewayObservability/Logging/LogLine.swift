@@ -132,7 +132,7 @@ package struct LogLine {
     /// Writes a text: masked, escaped, and cut where the room ends; `isCut`: it was cut before.
     mutating func append(text: Span<UInt8>, style: LogEscaping.Style, isCut: Bool = false) {
         if style != .bare { self.append(literal: "\"") }
-        // What is behind the first 8 KiB cannot get in, however much of what is before it is masked.
+        // Only the first 8 KiB are looked at: what stands behind them does not fit into a line, even if much before it is masked.
         let isCut = isCut || text.count > Self.limit
         let window = text.extracting(first: Self.limit)
         let fits: Bool

@@ -4,10 +4,10 @@
 package import GatewayModel
 internal import Synchronization
 
-// The last thing between a text and whoever reads it. Secrets are a type that prints as a mask, so none should get this
-// far; but a peer may echo one in an error, a child may print its environment, a library may quote a URL. What a peer
-// echoes, it may have encoded: so each secret is looked for as it is, in base64 wherever it begins in the encoded bytes,
-// and in the text with its percent and JSON escapes undone.
+// Every text passes here before anybody reads it. Secrets are of a type that prints as a mask, so none should get this
+// far; but a peer may send one back in an error, a child may print its environment, a library may quote a URL. A peer may
+// have encoded what it sends back, so each secret is looked for as it is, in base64 wherever it begins in the encoded
+// bytes, and in the text with its percent and JSON escapes undone.
 
 /// Masks secrets in whatever is printed (contract §5, faults S1.4).
 ///

@@ -6,7 +6,7 @@
 /// In an absolute URL all query values are found, and those of the fragment whose names look secret. In a relative
 /// reference, `/path?name=value`, those whose names look secret, since what follows a `?` there may as well be prose.
 enum URLSecrets {
-    /// What a name has in it whose value is secret, in lower case (faults S1.7).
+    /// Words, in lower case, that make the value of a parameter secret if they occur in its name (faults S1.7).
     private static let secretWords: [[UInt8]] = [
         "token", "key", "secret", "passw", "pwd", "code", "sig", "auth", "credential", "session", "cookie",
     ]

@@ -22,7 +22,7 @@ package final class OutboundProxyGate: Sendable {
 
     private struct State {
         var admission: OutboundProxyAdmission
-        /// From the oldest on; those that gave up meanwhile find out when it is their turn.
+        /// The oldest first; those that gave up meanwhile are still listed, and find out when it is their turn.
         var waiting: [(eventLoop: any EventLoop, entry: Entry)] = []
     }
 
@@ -56,7 +56,7 @@ package final class OutboundProxyGate: Sendable {
         return self.state.withLock { $0.admission.rest(now: now) != nil }
     }
 
-    /// Ends what `enter` let go on.
+    /// Gives back the place that `enter` gave.
     func leave(_ outcome: OutboundProxyAdmission.Outcome) {
         let now = self.now
         let (told, answer) = self.state.withLock { state in
@@ -76,7 +76,7 @@ package final class OutboundProxyGate: Sendable {
         for (eventLoop, entry) in told { eventLoop.execute { entry(answer) } }
     }
 
-    /// Takes what was learnt by somebody who keeps no place.
+    /// Learns from a connection that keeps no place at the gate.
     func learn(_ outcome: OutboundProxyAdmission.Outcome) {
         let now = self.now
         self.state.withLock { $0.admission.learn(outcome, now: now) }

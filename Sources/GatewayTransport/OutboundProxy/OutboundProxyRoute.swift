@@ -27,8 +27,8 @@ package final class OutboundProxyRoute: Sendable {
     /// Whether the proxy may be handed the requests themselves.
     package let mayForward: Bool
     private let observer: Observer
-    /// The end of the time for which requests are forwarded, and the status with which the tunnel was refused if nothing
-    /// else said that it was the proxy.
+    /// Until when requests are forwarded, and the status with which the proxy refused the tunnel; nil if that answer was
+    /// marked as the proxy's own.
     private let forwarding = Mutex<(until: NIODeadline, refusal: Int?)>((.uptimeNanoseconds(0), nil))
 
     /// Reads the certificates that the `tls` of the proxy names.
@@ -111,7 +111,7 @@ package final class OutboundProxyRoute: Sendable {
         TransportError(outboundProxy: error, self.text(error))
     }
 
-    /// The same of a failure that just happened, which the observer hears of.
+    /// The same for a failure that has just happened: the observer is told.
     func failed(_ error: OutboundProxyError) -> TransportError {
         let failure = self.failure(error)
         self.observer(failure)
@@ -121,7 +121,7 @@ package final class OutboundProxyRoute: Sendable {
     /// The proxy gave a way to the upstream.
     func succeeded() { self.observer(nil) }
 
-    /// What the reader of a log or an answer needs: who, what, and where to change it (credentials §3.5).
+    /// The message for people: which server and proxy, what happened, and which setting to change (credentials §3.5).
     private func text(_ error: OutboundProxyError) -> String {
         let server = self.upstream.map { "upstream \"\($0)\": " } ?? ""
         let kind = self.proxy.kind.isSOCKS ? "SOCKS5 proxy" : "proxy"

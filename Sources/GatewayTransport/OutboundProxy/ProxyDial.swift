@@ -23,7 +23,7 @@ import Darwin
 final class ProxyDial {
     /// How long a place is kept while the proxy, which was reached, looks for the upstream.
     private static let searchTime = TimeAmount.milliseconds(200)
-    /// The same for a login that is not proved, which is shown by one alone.
+    /// The same where the login is not proved yet, so that one connection alone may try it.
     private static let proofTime = TimeAmount.seconds(4)
 
     /// How far it got.
@@ -247,7 +247,7 @@ final class ProxyDial {
     func refused(_ error: OutboundProxyError) {
         guard !self.isOver else { return }
         self.channel = nil
-        // The next is another connection, at the same place if that is still kept.
+        // The next address needs another connection; it uses the same place at the gate if that is still kept.
         if error.concernsAddress, !self.addresses.isEmpty { return self.connect() }
         if self.route.forwards(after: error) {
             self.isForwarding = true
@@ -307,7 +307,7 @@ extension OutboundProxyError {
     /// Sorts what NIO says about a connection to the proxy that could not be made.
     init(connecting error: any Error) {
         let failures = (error as? NIOConnectionError)?.connectionErrors ?? []
-        // It took the connection and threw it away before we looked.
+        // The proxy accepted the connection and reset it before we looked.
         if failures.contains(where: { ($0.error as? IOError)?.errnoCode == ECONNRESET }) {
             self = .closed(hasSpoken: false)
             return

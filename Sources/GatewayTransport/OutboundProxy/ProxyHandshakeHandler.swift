@@ -26,7 +26,7 @@ final class ProxyHandshakeHandler: ChannelInboundHandler, RemovableChannelHandle
     private let route: OutboundProxyRoute
     private var speech: Speech
     private var context: ChannelHandlerContext?
-    /// What NIO says inside a write of ours comes when the bytes before it are read.
+    /// Keeps what NIO fires inside a write of ours until the bytes that came before are read.
     private let callOuts: CallOuts
     private var isConnected = false
     /// Whether TLS with the proxy stands; true where there is none.
@@ -84,7 +84,7 @@ final class ProxyHandshakeHandler: ChannelInboundHandler, RemovableChannelHandle
     // MARK: Channel
 
     func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
-        // TLS with the proxy is nothing to those behind, who wait for that with the upstream.
+        // The handlers behind wait for TLS with the upstream and must not take this one for it.
         guard let event = event as? TLSUserEvent, case .handshakeCompleted = event, !self.isOver else {
             return context.fireUserInboundEventTriggered(event)
         }
@@ -178,7 +178,7 @@ final class ProxyHandshakeHandler: ChannelInboundHandler, RemovableChannelHandle
                 )
             )
         default:
-            // The channel closes behind an error, and that is what is told.
+            // The channel closes now, and its end tells the others.
             context.close(promise: nil)
         }
     }
