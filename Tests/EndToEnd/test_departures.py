@@ -81,7 +81,7 @@ async def test_handshake_departure_does_not_cancel(routes, route_kind, servers, 
 @pytest.mark.gateway_only
 @pytest.mark.xdist_group("2x")
 async def test_half_close_is_no_departure(routes, route_kind, servers):
-    """A handshake caller that has said all it has to say still gets its answer (docs/decisions/0002)."""
+    """A handshake caller that has said all it has to say still gets its answer (decision 0002)."""
     era = "handshake"
     route, nonce = routes.get(route_kind, "2x"), secrets.token_hex(8)
     session = await initialize(route.url("2x"), route.token, route.seen)
