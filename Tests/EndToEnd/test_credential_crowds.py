@@ -1,6 +1,6 @@
 # This source file is part of mcp-proxy.
 # SPDX-License-Identifier: Apache-2.0
-"""Credential pools under many calls at once: each refusal is told from the news of it (the vectors R05, R06 and C)."""
+"""Credential pools under many calls at once: each refusal is told from the news of it (credentials §4.2, §4.4)."""
 
 import asyncio
 import json

@@ -1,6 +1,6 @@
 # This source file is part of mcp-proxy.
 # SPDX-License-Identifier: Apache-2.0
-"""Credential pools at an upstream with sessions: each slot has its own, and one of them is home (the vectors S)."""
+"""Credential pools at an upstream with sessions: each slot has its own, and one of them is home (credentials §4.5)."""
 
 import asyncio
 import json

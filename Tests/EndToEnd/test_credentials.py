@@ -1,6 +1,6 @@
 # This source file is part of mcp-proxy.
 # SPDX-License-Identifier: Apache-2.0
-"""Credential pools over streamable HTTP: which token goes out, and what a refusal does (the vectors R and F)."""
+"""Credential pools over streamable HTTP: which token goes out, and what a refusal does (credentials §4.2, §4.3)."""
 
 import hashlib
 import json
