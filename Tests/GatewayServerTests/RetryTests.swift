@@ -135,6 +135,59 @@ import Testing
         }
     }
 
+    @Test(
+        "A message whose first sending may have run may have run, whatever becomes of its second",
+        arguments: [401, 408, 413, 429]
+    )
+    func earlierAttempt(status: Int) async throws {
+        try await withGateway {
+            $0.upstream.timeout = .seconds(20)
+        } script: { turn in
+            if turn.number == 0 { turn.close() } else { turn.answer(status, "", type: nil) }
+        } _: { gateway in
+            let answer = try await gateway.post(Message.list)
+            #expect(answer.executed == "unknown", "\(answer.text)")
+            #expect(gateway.upstream.requests.count == 2)
+        }
+    }
+
+    @Test("A call may have run if its time is over while its broken stream waits to be taken up again")
+    func timeOutBetweenStreams() async throws {
+        try await withGateway {
+            $0.upstream.timeout = .milliseconds(600)
+        } script: { turn in
+            guard turn.request.method == "tools/call" else { return turn.behave() }
+            turn.beginEvents()
+            turn.chunk("id: 7\nretry: 20000\nevent: message\ndata: \(EventStreamTests.progress)\n\n")
+            turn.endChunks()
+        } _: { gateway in
+            let text = try await gateway.post(Message.call()).text
+            #expect(text.contains(#""reason":"upstream_timeout""#) && text.contains(#""executed":"unknown""#), "\(text)")
+        }
+    }
+
+    @Test(
+        "If its time is over while its session is looked at, the refusal says whether a call can have run",
+        arguments: [(400, "unknown"), (401, "no")]
+    )
+    func timeOutInDoubt(status: Int, executed: String) async throws {
+        try await withGateway {
+            $0.upstream.timeout = .milliseconds(600)
+        } script: { turn in
+            switch turn.request.method {
+            case "tools/call": turn.answer(status, "what?", type: "text/plain")
+            case "ping": break
+            default: turn.behave(session: "up")
+            }
+        } _: { gateway in
+            let session = try #require(try await gateway.initialize())
+            let answer = try await gateway.post(Message.call(), fields: SessionTests.fields(session))
+            #expect(answer.reason == "upstream_timeout", "\(answer.text)")
+            #expect(answer.executed == executed)
+            #expect(gateway.upstream.requests.count { $0.method == "ping" } == 1)
+        }
+    }
+
     @Test("Retries of safe messages are rationed: a failing upstream does not get twice the load")
     func budget() async throws {
         // swift-format-ignore: OnlyOneTrailingClosureArgument

@@ -31,6 +31,9 @@ class CallerExchange: DownstreamExchange, Sweepable, StreamSource {
     /// Not even progress moves the deadline past this.
     private let lastDeadline: NIODeadline
     final var attempts = 0
+    /// Whether the upstream can have run the message because of what came before the attempt that is under way: that one
+    /// may fail in a way that says `no` of itself, and the caller is told `unknown`.
+    final var mayHaveRun = false
     final private(set) var sentStatus = 0
     final private(set) var sentBytes = 0
     private var hasPlace = false
@@ -146,6 +149,7 @@ class CallerExchange: DownstreamExchange, Sweepable, StreamSource {
     final func fail(_ error: GatewayError) {
         guard !self.isGone else { return }
         var error = error
+        if self.mayHaveRun, error.executed == .no { error.executed = .unknown }
         if error.statuses.isEmpty { error.attempts = max(self.attempts, 1) }
         self.outcome = CallOutcome(error.reason)
         self.gateway.report(error, upstream: self.upstream, method: self.message.method)

@@ -61,6 +61,7 @@ extension Exchange {
             )
         }
         self.phase = .resuming
+        self.mayHaveRun = true
         self.resumeLater()
     }
 

@@ -114,6 +114,7 @@ extension Exchange {
             return self.sessionOver()
         }
         self.phase = .waiting
+        self.isSessionInDoubt = !isCertain
         let exchange = NIOLoopBound(self, eventLoop: self.loop.eventLoop)
         let binding = self.session?.binding
         SessionOpening.reopen(
@@ -132,6 +133,7 @@ extension Exchange {
     }
 
     private func sessionReopened(_ opened: HTTPUpstreamSession.Opened, isFirst: Bool) {
+        self.isSessionInDoubt = false
         guard case .waiting = self.phase, !self.isGone else { return }
         switch opened {
         case .open:

@@ -95,6 +95,9 @@ final class Exchange: CallerExchange, UpstreamReceiver {
     private var isFresh = false
     /// The session that was opened again for the message; with another credential it comes to another one.
     var renewedSession: HTTPUpstreamSession?
+    /// Whether the session is looked at since an upstream refused the message in it: what was refused may have been the
+    /// message itself.
+    var isSessionInDoubt = false
     /// Where redirects led it.
     var redirection = Redirection()
     /// The ids that stand for the caller's in a session that callers share; nil where ids pass as they are.
@@ -235,6 +238,7 @@ final class Exchange: CallerExchange, UpstreamReceiver {
         )
         guard decision.resend, self.responder != nil, self.upstream.takeRetry() else { return self.fail(failure) }
         self.retries += 1
+        if decision.executed != .no { self.mayHaveRun = true }
         self.forgetCollected()
         guard isDialFailure else { return self.attempt(isFresh: true) }
         // Whatever refuses connections may be starting; a moment later it may not (faults §4.3).
@@ -294,7 +298,8 @@ final class Exchange: CallerExchange, UpstreamReceiver {
         case .holding(.refusal): .no
         case .holding(.failure(let status)): self.executed(status)
         case .holding, .relaying, .draining, .done: .yes
-        case .waiting, .attempting: self.connection == nil ? .no : .unknown
+        case .waiting: self.isSessionInDoubt ? self.executed(self.answer.status) : .no
+        case .attempting: self.connection == nil ? .no : .unknown
         case .events, .resuming: .unknown
         }
     }
@@ -336,12 +341,13 @@ final class Exchange: CallerExchange, UpstreamReceiver {
             self.resetReply()
             self.finish(CallOutcome(.upstreamTimeout))
         case .waiting, .attempting, .holding, .events, .resuming:
-            let isSent = self.connection != nil
-            if isSent { self.cancelUpstream() }
+            // Even one that began to answer may not be through with it.
+            let executed: GatewayError.Executed = self.giveUp() == .no ? .no : .unknown
+            if self.connection != nil { self.cancelUpstream() }
             self.fail(
                 GatewayError(
                     .upstreamTimeout,
-                    executed: isSent ? .unknown : .no,
+                    executed: executed,
                     "no complete answer within the timeout of this server",
                     cause: "response_timeout"
                 )
