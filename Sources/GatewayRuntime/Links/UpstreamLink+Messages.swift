@@ -363,8 +363,11 @@ extension UpstreamLink {
         case .messageNotification:
             let severity = AnswerReader.severity(of: envelope, in: message)?.value
             self.deliver(message, to: self.bridge.logged(severity))
+        case .subscriptionsAcknowledgedNotification where self.sharing == .stateless,
+            .tasksNotification where self.sharing == .stateless:
+            self.deliverSubscribed(message, envelope)
         case .toolsListChangedNotification, .promptsListChangedNotification, .resourcesListChangedNotification,
-            .resourcesUpdatedNotification, .subscriptionsAcknowledgedNotification, .tasksNotification:
+            .resourcesUpdatedNotification:
             if self.sharing == .stateless { return self.deliverSubscribed(message, envelope) }
             if envelope.method == .resourcesUpdatedNotification {
                 let uri = envelope.name.map { $0.decodedBytes(in: bytes) }
