@@ -63,8 +63,10 @@ package struct CredentialAttempts: Sendable {
     package let choice: Choice
     /// The statuses with which slots were refused, one for each attempt that was.
     package private(set) var statuses: [Int] = []
-    /// The attempts that were refused: not their slots, since a reload moves a credential to another.
-    private var tried: [CredentialPool.Lease] = []
+    /// The credentials that were refused: not their slots, since a reload moves a credential to another.
+    private var tried: [CredentialID] = []
+    /// How many of those were no longer in the list by then.
+    private var refusalsOfGone = 0
     private var lease: CredentialPool.Lease?
     private let rules: Rules
 
@@ -120,14 +122,19 @@ package struct CredentialAttempts: Sendable {
         var move: CredentialPool.Move?
         if isCounted { move = pool.fail(lease, at: now) } else { pool.release(lease) }
         self.statuses.append(status)
-        self.tried.append(lease)
-        return Refusal(verdict: self.verdict, move: move)
+        self.tried.append(lease.credential)
+        let isGone = pool.position(of: lease.credential) == nil
+        if isGone { self.refusalsOfGone += 1 }
+        return Refusal(verdict: self.verdict(isGone: isGone), move: move)
     }
 
-    private var verdict: Verdict {
+    /// A refusal of a credential that was removed in the meantime says nothing of those that are there: it is beside the
+    /// limit.
+    private func verdict(isGone: Bool) -> Verdict {
         if case .pinned = self.choice { return .rejected }
+        if isGone { return .again }
         if self.rules.isSingle { return .rejected }
-        return self.statuses.count >= self.rules.attemptLimit ? .exhausted : .again
+        return self.statuses.count - self.refusalsOfGone >= self.rules.attemptLimit ? .exhausted : .again
     }
 
     /// The attempt ended without a verdict on its credential; does nothing if there is none under way.

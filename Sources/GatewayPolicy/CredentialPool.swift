@@ -5,6 +5,9 @@
 // each to move the pool, a thousand refusals would move it a thousand places, and with ten credentials put it back on the
 // revoked one. So the pool counts its moves, every lease carries the count under which it was given out, and a refusal
 // moves the pool only if nobody did since (credentials §2.3, §2.8).
+//
+// The list of credentials can change while requests run. So a lease names its credential by an identity that no other
+// ever gets: whatever becomes of the positions, an outcome is counted where it belongs, or nowhere (decision 0036).
 
 /// Which credential of an upstream a request uses, and what is known of each: credentials §2.3.
 ///
@@ -22,8 +25,9 @@ package struct CredentialPool: Sendable {
 
     /// The right of one attempt to use a slot; what became of it is told once, by `succeed`, `fail` or `release`.
     package struct Lease: Hashable, Sendable {
+        /// Where the credential was in the list when the lease was given out.
         package let slot: Int
-        fileprivate let identity: UInt64
+        let credential: CredentialID
         fileprivate let generation: UInt64
         /// Whether the pool chose the slot, so that its success says something about the choice.
         fileprivate let isChosen: Bool
@@ -32,7 +36,7 @@ package struct CredentialPool: Sendable {
     /// What is known of one credential.
     package struct Slot: Sendable {
         /// The same for as long as the value is in the pool, whatever its position becomes.
-        fileprivate let identity: UInt64
+        package let id: CredentialID
         /// Refusals since it was last accepted.
         package fileprivate(set) var failures = 0
         /// Times that it went from accepted to refused: a thousand calls that meet one revoked credential count once.
@@ -43,8 +47,8 @@ package struct CredentialPool: Sendable {
         package fileprivate(set) var lastSuccess: Duration?
         package fileprivate(set) var lastFailure: Duration?
 
-        fileprivate init(identity: UInt64) {
-            self.identity = identity
+        fileprivate init(_ id: CredentialID) {
+            self.id = id
         }
     }
 
@@ -74,24 +78,24 @@ package struct CredentialPool: Sendable {
         package let to: Int
     }
 
-    private let rotation: Mode
+    private var rotation: Mode
     package private(set) var slots: [Slot]
     /// The slot that `on-first-failed` uses.
     package private(set) var cursor = 0
-    /// Counts the moves of the cursor.
+    /// Counts the moves of the cursor to another credential.
     package private(set) var generation: UInt64 = 0
     /// The slots that the next request and the next `initialize` take in `round-robin`; always positions in `slots`, so
     /// that nothing overflows.
     private var turn = 0
     private var homeTurn = 0
-    private var nextIdentity: UInt64
+    private var nextNumber: UInt64
 
     /// A pool of `count` slots, at least one.
     package init(count: Int, mode: Mode) {
         let count = max(count, 1)
         self.rotation = mode
-        self.slots = (0..<count).map { Slot(identity: UInt64($0)) }
-        self.nextIdentity = UInt64(count)
+        self.slots = (0..<count).map { Slot(CredentialID(number: UInt64($0))) }
+        self.nextNumber = UInt64(count)
     }
 
     /// `static` as long as there is one slot.
@@ -150,7 +154,7 @@ package struct CredentialPool: Sendable {
         self.slots[slot].inFlight += 1
         return Lease(
             slot: slot,
-            identity: self.slots[slot].identity,
+            credential: self.slots[slot].id,
             generation: self.generation,
             isChosen: isChosen
         )
@@ -162,7 +166,7 @@ package struct CredentialPool: Sendable {
     ///
     /// A request that had to go past the current slot has found a better one, unless the pool has moved since.
     package mutating func succeed(_ lease: Lease, at now: Duration) {
-        guard let slot = self.position(of: lease) else { return }
+        guard let slot = self.slot(of: lease) else { return }
         self.slots[slot].inFlight -= 1
         self.slots[slot].failures = 0
         self.slots[slot].lastSuccess = now
@@ -174,7 +178,7 @@ package struct CredentialPool: Sendable {
 
     /// The upstream refused the credential; returns where the pool went because of it, nil if it stays.
     package mutating func fail(_ lease: Lease, at now: Duration) -> Move? {
-        guard let slot = self.position(of: lease) else { return nil }
+        guard let slot = self.slot(of: lease) else { return nil }
         self.slots[slot].inFlight -= 1
         let isFirst = self.slots[slot].failures == 0
         if self.slots[slot].failures < .max { self.slots[slot].failures += 1 }
@@ -197,38 +201,56 @@ package struct CredentialPool: Sendable {
 
     /// The attempt ended without a verdict on the credential.
     package mutating func release(_ lease: Lease) {
-        guard let slot = self.position(of: lease) else { return }
+        guard let slot = self.slot(of: lease) else { return }
         self.slots[slot].inFlight -= 1
     }
 
-    /// Where the credential of a lease is now; nil if it is no longer in the pool.
-    func position(of lease: Lease) -> Int? {
-        if self.slots.indices.contains(lease.slot), self.slots[lease.slot].identity == lease.identity {
-            return lease.slot
-        }
-        return self.slots.firstIndex { $0.identity == lease.identity }
+    /// Where the credential of a lease is now; nil if it is no longer in the list.
+    private func slot(of lease: Lease) -> Int? {
+        if self.slots.indices.contains(lease.slot), self.slots[lease.slot].id == lease.credential { return lease.slot }
+        return self.position(of: lease.credential)
     }
+
+    /// Where a credential is in the list; nil if it is no longer in it.
+    func position(of credential: CredentialID) -> Int? { self.slots.firstIndex { $0.id == credential } }
 
     // MARK: Reload
 
-    /// The list of credentials changed: `origins` says, for each new slot, which slot its value had, nil for a new one.
+    /// The list of credentials changed, or how they are chosen; nil: as before.
     ///
-    /// State follows the value, never the position; the cursor follows its value, else it goes to the first (credentials
-    /// §2.11). If two name the same, the value is there twice now, and the second of them is new. An equal list changes
-    /// nothing.
-    package mutating func reload(origins: [Int?]) {
-        guard !origins.isEmpty, origins != Array(self.slots.indices) else { return }
+    /// `kept` says for each place of the new list which credential has the value there, nil for a value that was in no
+    /// place; if two name the same, the value is there twice now, and the second of them is new. An empty list is none,
+    /// and changes nothing but the mode. Returns the identities in the order of the new list.
+    ///
+    /// State follows the value, never the position, and so do the cursor and the turns: where the value is gone they go
+    /// to the next one in the old order that stays, and to the first if none does. A credential that is gone is not
+    /// leased any more, and what becomes of its leases touches no other (credentials §2.11, decision 0036).
+    @discardableResult
+    package mutating func replace(with kept: [CredentialID?], mode: Mode? = nil) -> [CredentialID] {
+        if let mode { self.rotation = mode }
         let before = self.slots
-        var known = Set(before.indices)
-        self.slots = origins.map { origin in
-            if let origin, known.remove(origin) != nil { return before[origin] }
-            defer { self.nextIdentity &+= 1 }
-            return Slot(identity: self.nextIdentity)
+        guard !kept.isEmpty, kept != before.map(\.id) else { return before.map(\.id) }
+        var left = Dictionary(uniqueKeysWithValues: before.map { ($0.id, $0) })
+        self.slots = kept.map { credential in
+            if let slot = credential.flatMap({ left.removeValue(forKey: $0) }) { return slot }
+            defer { self.nextNumber &+= 1 }
+            return Slot(CredentialID(number: self.nextNumber))
         }
-        self.cursor = origins.firstIndex(of: self.cursor) ?? 0
-        self.turn %= self.slots.count
-        self.homeTurn %= self.slots.count
-        self.generation &+= 1
+        let current = before[self.cursor].id
+        self.cursor = self.successor(of: self.cursor, in: before)
+        self.turn = self.successor(of: self.turn, in: before)
+        self.homeTurn = self.successor(of: self.homeTurn, in: before)
+        // A count names one credential: what was leased under the old one must not move the new one.
+        if self.slots[self.cursor].id != current { self.generation &+= 1 }
+        return self.slots.map(\.id)
+    }
+
+    /// Where the first credential is now that stood at or behind `position` in the list before, round the ring.
+    private func successor(of position: Int, in before: [Slot]) -> Int {
+        for offset in before.indices {
+            if let place = self.position(of: before[(position + offset) % before.count].id) { return place }
+        }
+        return 0
     }
 }
 

@@ -27,8 +27,8 @@ struct ScriptedRequest {
     }
 
     private(set) var attempts: CredentialAttempts
-    /// The slots that the upstream saw, in order.
-    private(set) var sends: [Int] = []
+    /// The credentials that the upstream saw, in order.
+    private(set) var sends: [CredentialID] = []
     /// Where the pool went because of it.
     private(set) var moves: [String] = []
     private(set) var result: Result?
@@ -44,7 +44,7 @@ struct ScriptedRequest {
             self.result = .stranded
             return nil
         }
-        self.sends.append(slot)
+        self.sends.append(pool.slots[slot].id)
         return slot
     }
 
@@ -78,7 +78,12 @@ struct ScriptedRequest {
         }
     }
 
-    /// The letters of slots as the vectors write them: A is slot 0.
+    /// The letters of credentials as the vectors write them: A is the first that the pool minted.
+    static func letters(_ credentials: [CredentialID]) -> String {
+        Self.letters(credentials.map { credential -> Int in (0..<25).first { .minted($0) == credential } ?? 25 })
+    }
+
+    /// The letters of slots: A is slot 0.
     static func letters(_ slots: [Int]) -> String {
         String(String.UnicodeScalarView(slots.map { Unicode.Scalar(UInt8(ascii: "A") + UInt8($0)) }))
     }
@@ -104,12 +109,22 @@ extension CredentialPool.Move {
 
 /// All that can be seen of a pool.
 struct PoolObservation: Hashable {
-    private struct Slot: Hashable {
-        let failures: Int
-        let rejections: Int
-        let inFlight: Int
-        let lastSuccess: Duration?
-        let lastFailure: Duration?
+    struct Slot: Hashable {
+        private let id: CredentialID
+        private let failures: Int
+        private let rejections: Int
+        private let inFlight: Int
+        private let lastSuccess: Duration?
+        private let lastFailure: Duration?
+
+        init(_ slot: CredentialPool.Slot) {
+            self.id = slot.id
+            self.failures = slot.failures
+            self.rejections = slot.rejections
+            self.inFlight = slot.inFlight
+            self.lastSuccess = slot.lastSuccess
+            self.lastFailure = slot.lastFailure
+        }
     }
 
     private let mode: CredentialPool.Mode
@@ -123,14 +138,6 @@ struct PoolObservation: Hashable {
         self.cursor = pool.cursor
         self.current = pool.current
         self.generation = pool.generation
-        self.slots = pool.slots.map {
-            Slot(
-                failures: $0.failures,
-                rejections: $0.rejections,
-                inFlight: $0.inFlight,
-                lastSuccess: $0.lastSuccess,
-                lastFailure: $0.lastFailure
-            )
-        }
+        self.slots = pool.slots.map { Slot($0) }
     }
 }
