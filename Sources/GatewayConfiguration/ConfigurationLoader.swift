@@ -1,9 +1,11 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
+import GatewayModel
+
 /// Turns the bytes of a configuration file into a snapshot to run with, and into findings.
 ///
-/// Pure: the environment is an argument, and no file is opened, not even one that the configuration names.
+/// Pure: the environment is an argument, and no file is opened but through `options.secretFiles`.
 package enum ConfigurationLoader {
     /// Reads a whole configuration; bytes of any kind give a result, never a trap.
     ///
@@ -35,10 +37,16 @@ package enum ConfigurationLoader {
         }
         var findings = reader.findings
         let literalSecret = LiteralSecretSearch.first(in: root).map { DocumentPlace($0) }
+        var secretFiles = SecretFileMemory()
         if options.expandsEnvironment {
-            var expansion = EnvironmentExpansion(environment: environment, findings: findings)
+            var expansion = EnvironmentExpansion(
+                environment: environment,
+                files: options.secretFiles,
+                findings: findings
+            )
             root = expansion.expand(root)
             findings = expansion.findings
+            secretFiles = expansion.secretFiles
         }
         var check = DocumentCheck(findings: findings)
         let document = check.fitDocument(root, to: .object(.root))
@@ -46,7 +54,8 @@ package enum ConfigurationLoader {
             return LoadResult(understood: nil, findings: check.findings.sorted, sourceName: sourceName)
         }
         var builder = SnapshotBuilder(environment: environment, findings: check.findings)
-        let snapshot = builder.build(document)
+        var snapshot = builder.build(document)
+        snapshot?.secretsFromFiles = secretFiles.values
         let address = (document["mcpProxy"] ?? document["server"])?["addr"]
         return LoadResult(
             understood: snapshot,
@@ -54,6 +63,7 @@ package enum ConfigurationLoader {
             sourceName: sourceName,
             address: address.map { DocumentPlace($0) },
             literalSecret: literalSecret,
+            secretFiles: secretFiles,
             mentions: builder.mentions
         )
     }

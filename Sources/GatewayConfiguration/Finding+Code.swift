@@ -18,11 +18,14 @@ extension Finding {
         case foreignKey = "foreign-key"
         case clientKey = "client-key"
 
-        // Environment variables.
+        // Environment variables and secret files.
         case badExpansion = "bad-expansion"
         case variableNotJSON = "variable-not-json"
         case variableUnset = "variable-unset"
         case keyNotExpanded = "key-not-expanded"
+        case unusableSecretFile = "unusable-secret-file"
+        case secretFileKept = "secret-file-kept"
+        case secretFileReadableByOthers = "secret-file-readable-by-others"
 
         // Values.
         case invalidValue = "invalid-value"
@@ -112,7 +115,8 @@ extension Finding.Code {
             .invalidAddress, .invalidHeader, .forbiddenHeader, .invalidToken, .emptySecuritySetting,
             .conflictingKeys, .notInheritable, .restrictionIgnored, .invalidName, .routeConflict,
             .rotationWithoutTokens,
-            .noUsableToken, .invalidProxy, .environmentProxyInvalid, .unreadable, .unusableFile:
+            .noUsableToken, .invalidProxy, .environmentProxyInvalid, .unreadable, .unusableFile,
+            .unusableSecretFile:
             .error
         case .unknownKey, .keyCase, .variableUnset, .keyNotExpanded, .durationUnit, .noEffect, .noServers, .commandLine,
             .oauthNotBuilt, .deprecatedV1, .ignoredV1, .openGateway, .openServer, .authTokensSentUpstream,
@@ -121,7 +125,7 @@ extension Finding.Code {
             .headerIgnored, .clearTextCredentials, .tlsNotVerified, .metadataAddress,
             .proxyTypeOverrides, .proxyCredentialsTwice, .proxyPathIgnored, .proxyEmptyPassword, .proxySeesToken,
             .environmentProxyDiscarded, .noProxyEntryIgnored, .fileReadableByOthers, .unusableDirectory,
-            .unusableProgram:
+            .unusableProgram, .secretFileKept, .secretFileReadableByOthers:
             .warning
         case .maxRetriesCapped, .proxyDefaultPort, .proxyLocalDNS, .foreignKey, .clientKey, .tildeNotExpanded,
             .proxyNotPassed:

@@ -8,7 +8,8 @@ extension Finding {
     package static func fileReadableByOthers(secret: DocumentPlace) -> Finding {
         secret.finding(
             .fileReadableByOthers,
-            "others can read this file, and here it spells out a secret; chmod 600 keeps it, or write ${VARIABLE} instead"
+            "others can read this file, and here it spells out a secret; chmod 600 keeps it, or write ${VARIABLE} or"
+                + " ${file:PATH} instead"
         )
     }
 

@@ -5,7 +5,7 @@ import GatewayModel
 
 /// Finds a secret that a document spells out, before variables are replaced.
 ///
-/// A value is a secret where the tables of keys say so, unless variables are all that it is made of. Values of `headers` and
+/// A value is a secret where the tables of keys say so, unless variables and files are all that it is made of. Values of `headers` and
 /// `env`, arguments and URLs are secret if their names or their looks say so (``SecretText``); keys that are not known are
 /// looked at in the same way.
 struct LiteralSecretSearch {
@@ -84,7 +84,7 @@ struct LiteralSecretSearch {
         return authority[..<at].contains { $0.isLetter || $0.isNumber }
     }
 
-    /// A text without its references to variables; what stands in for one that is not set stays.
+    /// A text without its references to variables and files; what stands in for one that is not set stays.
     private static func literal(of text: String) -> String {
         var result = ""
         var rest = text[...]
@@ -94,6 +94,8 @@ struct LiteralSecretSearch {
             if rest.first == "$" {
                 result += "$"
                 rest = rest.dropFirst()
+            } else if let end = Self.endOfFileReference(rest) {
+                rest = rest[end...]
             } else if rest.first == "{", let close = rest.firstIndex(of: "}") {
                 if let fallback = rest[..<close].firstRange(of: ":-") { result += rest[fallback.upperBound..<close] }
                 rest = rest[close...].dropFirst()
@@ -102,6 +104,15 @@ struct LiteralSecretSearch {
             }
         }
         return result + rest
+    }
+
+    /// Where a `${file:PATH}` ends that begins here, behind its dollar; nil if it is none.
+    private static func endOfFileReference(_ rest: Substring) -> String.Index? {
+        let bytes = Array(rest.utf8).dropFirst()
+        guard rest.first == "{", SecretFileReference.begins(bytes), let end = SecretFileReference.end(of: bytes) else {
+            return nil
+        }
+        return rest.utf8.index(rest.startIndex, offsetBy: end)
     }
 }
 

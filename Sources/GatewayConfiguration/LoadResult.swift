@@ -15,8 +15,10 @@ package struct LoadResult: Sendable {
     package let sourceName: String
     /// Where the address to listen on is written; nil if it is not.
     package private(set) var address: DocumentPlace?
-    /// The first secret that is spelt out instead of being left to a variable; nil if there is none.
+    /// The first secret that is spelt out instead of being left to a variable or a file; nil if there is none.
     package private(set) var literalSecret: DocumentPlace?
+    /// What secret files gave, to be remembered if this configuration runs.
+    package private(set) var secretFiles = SecretFileMemory()
     private var mentions = Mentions()
 
     package init(understood: GatewaySnapshot?, findings: [Finding], sourceName: String) {
@@ -32,11 +34,13 @@ package struct LoadResult: Sendable {
         sourceName: String,
         address: DocumentPlace?,
         literalSecret: DocumentPlace?,
+        secretFiles: SecretFileMemory,
         mentions: Mentions
     ) {
         self.init(understood: understood, findings: findings.sorted, sourceName: sourceName)
         self.address = address
         self.literalSecret = literalSecret
+        self.secretFiles = secretFiles
         self.mentions = mentions
     }
 
@@ -50,6 +54,7 @@ package struct LoadResult: Sendable {
             sourceName: self.sourceName,
             address: self.address,
             literalSecret: self.literalSecret,
+            secretFiles: self.secretFiles,
             mentions: self.mentions
         )
     }
@@ -69,10 +74,13 @@ package struct LoadResult: Sendable {
 
 /// How a configuration is read.
 package struct LoadOptions: Sendable {
-    /// Whether `${VAR}` in values is replaced (`--expand-env`).
+    /// Whether `${VAR}` and `${file:PATH}` in values are replaced (`--expand-env`).
     package var expandsEnvironment: Bool
+    /// What `${file:PATH}` reads.
+    package var secretFiles: SecretFiles
 
-    package init(expandsEnvironment: Bool = true) {
+    package init(expandsEnvironment: Bool = true, secretFiles: SecretFiles = .none) {
         self.expandsEnvironment = expandsEnvironment
+        self.secretFiles = secretFiles
     }
 }

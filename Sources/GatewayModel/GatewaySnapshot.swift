@@ -8,10 +8,17 @@ package struct GatewaySnapshot: Sendable {
     package var listener: ListenerConfiguration
     /// In the order of the file, disabled ones included.
     package var upstreams: [UpstreamConfiguration]
+    /// What `${file:PATH}` gave, wherever it stands: for the redactor only.
+    package var secretsFromFiles: [Secret]
 
-    package init(listener: ListenerConfiguration, upstreams: [UpstreamConfiguration]) {
+    package init(
+        listener: ListenerConfiguration,
+        upstreams: [UpstreamConfiguration],
+        secretsFromFiles: [Secret] = []
+    ) {
         self.listener = listener
         self.upstreams = upstreams
+        self.secretsFromFiles = secretsFromFiles
     }
 }
 

@@ -8,6 +8,8 @@ import Testing
 
 @Suite("Documentation") struct DocumentationTests {
     private static let page = "docs/CONFIGURATION.md"
+    /// The secret files that the page names.
+    private static let files = TestFiles(["/run/secrets/search_a": "a", "/run/secrets/search_b": "b", "/c/wiki": "w"])
 
     private func blocks() throws -> [String] {
         try Repository.text(of: Self.page).split(separator: "```jsonc\n").dropFirst()
@@ -21,7 +23,12 @@ import Testing
         let blocks = try self.blocks()
         #expect(blocks.count >= 5)
         for block in blocks {
-            let result = load(block)
+            let result = ConfigurationLoader.load(
+                bytes: Array(block.utf8),
+                sourceName: "config.json",
+                environment: block.contains("{CREDENTIALS_DIRECTORY}") ? ["CREDENTIALS_DIRECTORY": "/c"] : [:],
+                options: LoadOptions(secretFiles: SecretFiles(directory: "", reader: Self.files))
+            )
             #expect(result.snapshot != nil, "\(result.findings) in \(block)")
             #expect(!result.codes.contains("unknown-key") && !result.codes.contains("variable-unset"))
         }

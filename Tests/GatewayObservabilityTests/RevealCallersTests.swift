@@ -23,6 +23,7 @@ import Darwin
         "GatewayTransport/OutboundProxy/ProxyHandshakeHandler.swift": "sends the login to the proxy that it is for",
         "GatewayTransport/ConfigurationFetch.swift": "sends --http-headers to the URL that they are for",
         "GatewayModel/ChildEnvironment.swift": "gives a child the variables that are configured for it",
+        "GatewayConfiguration/Secrets/SecretFileMemory.swift": "gives the last value of a secret file to the next load",
         "GatewayObservability/Redaction/LoadedSecrets.swift": "tells secret values from plain ones",
     ]
 

@@ -1,21 +1,27 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
-/// Replaces references to environment variables in the string values of a document (contract §2).
+/// Replaces references to environment variables and secret files in the string values of a document (contract §2).
 ///
-/// `${VAR}`, `${VAR:-default}` (also where VAR is set but empty), `$$` for a dollar, and `$VAR` where VAR is set. It
-/// works on the tree, so a value cannot break out of its string, and looks at each text once: what a variable brings in
-/// is not expanded again. Keys stay as they are.
+/// `${VAR}`, `${VAR:-default}` (also where VAR is set but empty), `${file:PATH}`, `$$` for a dollar, and `$VAR` where VAR is
+/// set. It works on the tree, so a value cannot break out of its string, and looks at each text once: what a variable or a
+/// file brings in is not expanded again. Keys stay as they are.
 struct EnvironmentExpansion {
-    /// Bytes that all variables together may bring in.
+    /// Bytes that all variables and files together may bring in.
     static let limit = 16 * 1024 * 1024
 
     let environment: [String: String]
+    let files: SecretFiles
     var findings: FindingList
+    /// What the files gave that were named so far.
+    var secretFiles = SecretFileMemory()
+    /// The same, with those that gave nothing.
+    var outcomes: [String: SecretFileMemory.Outcome] = [:]
     private var brought = 0
 
-    init(environment: [String: String], findings: FindingList) {
+    init(environment: [String: String], files: SecretFiles, findings: FindingList) {
         self.environment = environment
+        self.files = files
         self.findings = findings
     }
 
@@ -74,6 +80,10 @@ struct EnvironmentExpansion {
             } else if next == UInt8(ascii: "$") {
                 result.append(byte)
                 index += 2
+            } else if next == UInt8(ascii: "{"), SecretFileReference.begins(bytes[(index + 2)...]) {
+                guard let (value, end) = self.secret(behind: bytes[(index + 2)...], at: node) else { return nil }
+                result.append(contentsOf: value.utf8)
+                index = end
             } else if next == UInt8(ascii: "{") {
                 guard let close = bytes[index...].firstIndex(of: UInt8(ascii: "}")) else {
                     self.findings.add(
@@ -98,6 +108,17 @@ struct EnvironmentExpansion {
             }
         }
         return String(decoding: result, as: UTF8.self)
+    }
+
+    /// The secret of the `${file:PATH}` that begins here, behind its `${`, and where it ends; nil and a finding without one.
+    private mutating func secret(behind bytes: ArraySlice<UInt8>, at node: Node) -> (String, end: Int)? {
+        do {
+            let reference = try SecretFileReference(bytes)
+            return self.secret(reference, at: node).map { ($0, reference.end) }
+        } catch {
+            self.findings.add(.badExpansion, at: node, error.message)
+            return nil
+        }
     }
 
     /// The value of `VAR` or `VAR:-default`; nil and a finding if it is neither.
@@ -205,7 +226,11 @@ struct EnvironmentExpansion {
     // MARK: Both
 
     private mutating func variable(_ name: String, _ node: Node) -> String? {
-        guard let value = self.environment[name] else { return nil }
+        self.environment[name].map { self.bring($0, node) }
+    }
+
+    /// What a variable or a file brings in; nothing, and a finding, once that is too much.
+    mutating func bring(_ value: String, _ node: Node) -> String {
         let before = self.brought
         self.brought = min(before + value.utf8.count, Self.limit + 1)
         guard self.brought <= Self.limit else {
@@ -213,7 +238,7 @@ struct EnvironmentExpansion {
                 self.findings.add(
                     .tooLarge,
                     at: node,
-                    "variables bring in more than \(Self.limit) bytes here and above"
+                    "variables and files bring in more than \(Self.limit) bytes here and above"
                 )
             }
             return ""

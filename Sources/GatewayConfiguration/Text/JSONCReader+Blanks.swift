@@ -42,6 +42,10 @@ extension JSONCReader {
         }
         self.advance()
         guard self.consume(UInt8(ascii: "{")) else { throw self.unexpected("{ after the dollar, as in ${VAR}") }
+        guard !SecretFileReference.begins(self.bytes[self.index...]) else {
+            self.position = start
+            throw self.failure(.badExpansion, "a ${file:PATH} is text; put double quotes around it")
+        }
         let nameStart = self.index
         while let byte = self.peek, Self.isWordByte(byte) { self.advance() }
         let name = self.bytes[nameStart..<self.index]

@@ -5,7 +5,7 @@
 enum VariableName {
     /// What a finding says about a malformed reference.
     static let rule =
-        "this ${ does not begin ${VAR} or ${VAR:-default}; a name is letters, digits and _, not beginning with a digit;"
+        "this ${ does not begin ${VAR}, ${VAR:-default} or ${file:PATH}; a name is letters, digits and _, not beginning with a digit;"
         + " a dollar itself is written $$"
 
     /// Whether these bytes are a name: letters, digits and `_`, not beginning with a digit.

@@ -11,7 +11,7 @@ struct ConfigurationOptions: ParsableArguments {
     @Option(name: .long, help: "The configuration: a path or a URL.")
     var config = "config.json"
 
-    @Option(name: .long, help: "Whether ${VAR} in values is replaced.")
+    @Option(name: .long, help: "Whether ${VAR} and ${file:PATH} in values are replaced.")
     var expandEnv = true
 
     @Flag(name: .long, help: "Do not verify the TLS certificate of a configuration URL.")
@@ -40,7 +40,10 @@ struct ConfigurationOptions: ParsableArguments {
             bytes: bytes,
             sourceName: source.name,
             environment: ProcessSetup.environment,
-            options: LoadOptions(expandsEnvironment: self.expandEnv)
+            options: LoadOptions(
+                expandsEnvironment: self.expandEnv,
+                secretFiles: SecretFiles(directory: source.directory, reader: SecretFilesOnDisk())
+            )
         )
         // What the environment says wrongly may concern the source and servers.
         let said = Set(source.findings.map(\.message))

@@ -20,6 +20,8 @@ struct ConfigurationSource {
     private(set) var findings: [Finding] = []
     /// Whether it is a file that its group or everybody can read (faults S2.1).
     let isReadableByOthers: Bool
+    /// Where relative paths of `${file:PATH}` count from; nil for a URL.
+    let directory: String?
     private let place: Place
 
     private enum Place {
@@ -39,6 +41,7 @@ struct ConfigurationSource {
     init(_ options: ConfigurationOptions) throws(CommandEnd) {
         guard options.config.hasPrefix("http://") || options.config.hasPrefix("https://") else {
             self.name = options.config
+            self.directory = SecretFiles.directory(ofFileAt: options.config)
             self.place = .file(options.config)
             self.isReadableByOthers = Self.isReadableByOthers(options.config)
             return
@@ -47,6 +50,7 @@ struct ConfigurationSource {
             throw .wrongConfiguration("--config: not a URL that can be fetched (no user:password@; use --http-headers)")
         }
         self.name = "\(url.origin)\(url.path)"
+        self.directory = nil
         self.isReadableByOthers = false
         let selection = OutboundProxySelection(.environment, to: url.origin, environment: ProcessSetup.environment)
         if case .unusable(let variable) = selection.outcome {
