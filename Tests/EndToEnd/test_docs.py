@@ -20,14 +20,17 @@ CONFIGURATIONS = [
 
 @pytest.mark.parametrize("text", CONFIGURATIONS)
 def test_example_configuration_loads(tmp_path, certificates, text):
-    """Every configuration that a reader can copy loads, where the certificates that it names are there."""
+    """Every configuration that a reader can copy loads, where the certificates and secrets that it names are there."""
     path = tmp_path / "config.json"
     for name in re.findall(r"/etc/mcp-proxy/([\w-]+\.pem)", text):
         shutil.copy(certificates / "ca.pem", tmp_path / name)
-    path.write_text(text.replace("/etc/mcp-proxy/", f"{tmp_path}/"))
+    for name in re.findall(r"\$\{file:(?:/run/secrets|\$\{CREDENTIALS_DIRECTORY\})/([\w-]+)\}", text):
+        (tmp_path / name).write_text(f"a-token-for-{name}\n")
+        (tmp_path / name).chmod(0o600)
+    path.write_text(text.replace("/etc/mcp-proxy/", f"{tmp_path}/").replace("/run/secrets/", f"{tmp_path}/"))
     path.chmod(0o600)
     names = ("TEAM_TOKEN", "SEARCH_TOKEN", "SEARCH_TOKEN_2", "SEARCH_TOKEN_B", "WIKI_KEY", "PROXY_USER", "PROXY_PASSWORD")
-    env = environment(**{name: f"a-token-for-{name.lower()}" for name in names})
+    env = environment(CREDENTIALS_DIRECTORY=str(tmp_path), **{name: f"a-token-for-{name.lower()}" for name in names})
     done = subprocess.run(
         [binary(), "check", "--config", path], capture_output=True, text=True, timeout=30, env=env, check=False
     )
