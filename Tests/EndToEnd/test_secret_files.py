@@ -74,14 +74,6 @@ def test_files_that_give_no_secret(run, place):
             assert re.search(r"etc/config\.json:\d+:\d+: error: mcpServers\.s\.args\[0\]: ", text), text
 
 
-@pytest.mark.skipif(os.getuid() == 0, reason="root can read everything")
-def test_file_that_this_user_cannot_read(run, place):
-    """It is an error that says whose business it is."""
-    secret(place / "locked", b"CANARY", mode=0)
-    code, text = run("${file:locked}", "check")
-    assert code == 2 and "(Permission denied); let the user of the gateway read it" in text, text
-
-
 def test_files_that_give_one(run, place):
     """64 KiB, relative and whole paths, links, and the directory of systemd's credentials are fine with `--strict`."""
     secret(place / "fine", b"secret\n")

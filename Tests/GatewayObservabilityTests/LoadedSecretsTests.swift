@@ -66,6 +66,22 @@ import Testing
         #expect(LoadedSecrets.queryValues(of: "/mcp").isEmpty)
     }
 
+    @Test(
+        "What a secret file gave is masked, also if it is plain words",
+        arguments: ["production", "id=4f9a0b1c2d; plain"]
+    )
+    func secretFile(text: String) {
+        let listener = ListenerConfiguration(
+            baseOrigin: WebOrigin(scheme: .http, host: "h", isIPv6Literal: false, port: 80),
+            basePath: "",
+            address: ListenAddress(host: "h", port: 1),
+            name: "n",
+            version: "1"
+        )
+        let snapshot = GatewaySnapshot(listener: listener, upstreams: [], secretsFromFiles: [Secret(text)])
+        #expect(Redactor(LoadedSecrets.values(of: snapshot)).redacted("<\(text)>") == "<•••>")
+    }
+
     @Test("Every secret of a configuration is found, wherever it is")
     func snapshot() throws {
         let url = try #require(HTTPURL("https://h/mcp?key=QUERY-secret-1a"))

@@ -6,15 +6,14 @@ internal import GatewayWire
 
 /// The values of a configuration that are never printed (contract §5).
 ///
-/// Tokens, proxy users and passwords are secret whatever they look like. Values of `env`, of `headers` and of the query
-/// of a `url`, and what secret files gave to anything else, are secret unless they are plain words, numbers, paths or URLs
-/// without secrets, and always if their names look secret: masking `production` or `text/event-stream` everywhere would make
-/// the log useless.
+/// Tokens, proxy users and passwords, and what secret files gave, are secret whatever they look like. Values of `env`, of
+/// `headers` and of the query of a `url` are secret unless they are plain words, numbers, paths or URLs without secrets, and
+/// always if their names look secret: masking `production` or `text/event-stream` everywhere would make the log useless.
 package enum LoadedSecrets {
     /// All of them, in any order, some more than once.
     package static func values(of snapshot: GatewaySnapshot) -> [Secret] {
         snapshot.listener.statusTokens + snapshot.upstreams.flatMap(Self.values)
-            + snapshot.secretsFromFiles.flatMap { Self.parts(of: $0, named: "") }
+            + snapshot.secretsFromFiles.flatMap { [$0] + Self.parts(of: $0, named: "") }
     }
 
     private static func values(of upstream: UpstreamConfiguration) -> [Secret] {
