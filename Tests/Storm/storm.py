@@ -312,14 +312,14 @@ class Storm:
         while True:
             began, lateness = time.monotonic(), self.lateness
             try:
-                status, _ = await self.ask("/_healthz", 4 * HEALTHY)
+                status, _ = await self.ask("/_healthz", 4 * self.arguments.healthy)
                 if status != 200:
                     self.ledger.find("health", None, f"/_healthz says {status}")
             except (OSError, Cut, TimeoutError) as error:
                 self.ledger.find("health", None, f"/_healthz: {error!r}")
             took = time.monotonic() - began - (self.lateness - lateness)
             self.slowest_health = max(self.slowest_health, took)
-            if took > HEALTHY:
+            if took > self.arguments.healthy:
                 self.ledger.find("health", None, f"/_healthz took {took:.1f} s")
             await asyncio.sleep(1)
 
@@ -513,6 +513,9 @@ def main(usage: str) -> int:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--actors", type=int, default=90, help="how many callers there are beside each other")
     parser.add_argument("--rss", type=int, default=64, help="MiB that may be left above what it had when warm")
+    parser.add_argument(
+        "--healthy", type=float, default=HEALTHY, help="seconds in which /_healthz answers, whatever else is going on"
+    )
     parser.add_argument("--keep", type=Path, help="where the log and the ledger go")
     arguments = parser.parse_args()
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
