@@ -10,7 +10,6 @@ import Synchronization
 package final class CallerSessions: Sendable {
     private let table: Mutex<SessionTable<Principal, CallerSession>>
     private let perToken: Int
-    private let generator = Mutex(SystemRandomNumberGenerator())
 
     init(limits: Limits) {
         self.table = Mutex(SessionTable(capacity: limits.sessions, idleLimit: limits.sessionIdle))
@@ -20,7 +19,8 @@ package final class CallerSessions: Sendable {
     package var count: Int { self.table.withLock { $0.count } }
 
     func makeID() -> SessionID {
-        self.generator.withLock { SessionID(using: &$0) }
+        var generator = SystemRandomNumberGenerator()
+        return SessionID(using: &generator)
     }
 
     /// Adds a session; false if every place is taken by sessions in use.
