@@ -463,7 +463,7 @@ package final class Gateway: Sendable {
 
     // MARK: Records
 
-    func finished(_ exchange: CallerExchange, outcome: CallOutcome) {
+    func finished(_ exchange: Exchange, outcome: CallOutcome, slot: Int?) {
         let upstream = exchange.upstream
         let elapsed = NIODeadline.now() - exchange.startedAt
         upstream.metrics.requests.increment(exchange.message.method, outcome)
@@ -474,14 +474,14 @@ package final class Gateway: Sendable {
                 server: upstream.name,
                 method: exchange.message.method.label,
                 outcome: outcome.rawValue,
-                status: exchange.sentStatus,
+                status: exchange.reply.sentStatus,
                 duration: Duration(elapsed),
                 bytesIn: exchange.message.body.readableBytes,
-                bytesOut: exchange.sentBytes,
+                bytesOut: exchange.reply.sentBytes,
                 session: exchange.session.map { SessionDigest($0.id.text) },
                 request: self.requestCount.add(1, ordering: .relaxed).newValue,
-                attempts: exchange.attempts,
-                slot: exchange.usedSlot
+                attempts: exchange.machine.attempts,
+                slot: slot
             )
         )
     }

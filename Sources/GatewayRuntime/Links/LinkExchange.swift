@@ -7,10 +7,10 @@ import GatewaySession
 import GatewayWire
 import NIOCore
 
-/// One message of a caller to an upstream that is reached through a stream of messages, and what comes for it.
+/// The way of one message to an upstream that is reached through a stream of messages, and what comes for it.
 ///
 /// Confined to the event loop of the caller's connection; the link may live on another one.
-final class LinkExchange: CallerExchange {
+final class LinkExchange: CallLeg {
     /// What a message is to the call that it came for.
     enum Arrival {
         /// The response, with which the exchange ends.
@@ -21,30 +21,6 @@ final class LinkExchange: CallerExchange {
         case message
     }
 
-    private enum Phase {
-        /// For a place, or for the link to be open.
-        case waiting
-        /// The message is with the link.
-        case sent
-        case over
-    }
-
-    private let link: LinkHandle
-    /// The number of its caller in the link; nil for a request that stands alone.
-    private let caller: Int?
-    private var phase = Phase.waiting
-    /// Taken by the link when it sends the message, or here when that is given up before.
-    private let claim = SendClaim()
-    /// Its number in the link, once it is on its way.
-    private var call: Int64?
-    /// The slot of the credential that the link uses for it.
-    private var slot: Int?
-    /// Whether others use the link as well.
-    private let isShared: Bool
-    private var isEstablished = false
-    /// Told the answer to `initialize` before its caller sees it; nil: what is sent instead.
-    private var onInitialized: ((ByteBuffer, Envelope) -> Reply)?
-
     /// What a caller gets for its `initialize`.
     enum Reply {
         /// The session is open; a caller of streamable HTTP is told its id.
@@ -53,61 +29,74 @@ final class LinkExchange: CallerExchange {
         case refused(ByteBuffer)
     }
 
+    private let call: Exchange
+    private let link: LinkHandle
+    /// The number of its caller in the link; nil for a request that stands alone.
+    private let caller: Int?
+    /// Taken by the link when it sends the message, or here when that is given up before.
+    private let claim = SendClaim()
+    /// Its number in the link, while it is on its way.
+    private var number: Int64?
+    private var isOver = false
+    private(set) var usedSlot: Int?
+    /// Whether others use the link as well.
+    private let isShared: Bool
+    private var isEstablished = false
+    /// Told the answer to `initialize` before its caller sees it; nil: what is sent instead.
+    private let onInitialized: ((ByteBuffer, Envelope) -> Reply)?
+    /// What the caller gets as the answer, with which HTTP status, and the session that it opens.
+    private var prepared: (answer: ByteBuffer, status: Int, sessionID: SessionID?)?
+
     /// `caller` is its number in the link.
     init(
-        _ call: Gateway.Call,
+        _ call: Exchange,
         _ link: LinkHandle,
         caller: Int?,
         isShared: Bool,
-        gateway: Gateway,
-        responder: any DownstreamResponder,
         onInitialized: ((ByteBuffer, Envelope) -> Reply)? = nil
     ) {
+        self.call = call
         self.link = link
         self.caller = caller
         self.isShared = isShared
         self.onInitialized = onInitialized
-        super.init(call, gateway: gateway, responder: responder)
     }
 
-    override var usedSlot: Int? { self.slot }
-
-    override func giveUp() -> GatewayError.Executed {
-        if case .waiting = self.phase { return .no }
-        return self.claim.take() ? .no : .unknown
-    }
-
-    var settings: LinkSettings { self.upstream.linkSettings }
+    private var message: CallerMessage { self.call.message }
+    private var upstream: Upstream { self.call.upstream }
 
     // MARK: Sending
 
-    override func attempt() {
-        self.phase = .sent
-        self.attempts += 1
-        let exchange = NIOLoopBound(self, eventLoop: self.loop.eventLoop)
+    func perform(_ action: CallMachine.Action) {
+        guard case .open = action else { return }
+        let exchange = NIOLoopBound(self, eventLoop: self.call.loop.eventLoop)
         self.link.execute { [message = self.message, caller = self.caller, claim = self.claim] link in
             link.send(message, of: caller, for: exchange, claim)
         }
     }
 
     /// The link sends it under this number.
-    func became(_ call: Int64, with credential: LinkCredential?) {
-        self.call = call
-        self.slot = credential?.slot
+    func became(_ number: Int64, with credential: LinkCredential?) {
+        self.number = number
+        self.usedSlot = credential?.slot
         // It may have been given up before it got that far.
-        if case .over = self.phase { self.withdraw(reason: "cancelled") }
+        if self.isOver { return self.withdraw(reason: "cancelled", isTold: self.message.method != .initialize) }
+        self.call.machine.isSent()
     }
 
+    /// The link sends it once more: its session was unknown to the upstream, so that it did not run.
+    func isSentAgain() { self.call.machine.isSentAgain() }
+
     /// A notification or a response is with the upstream, or needed no sending.
-    func taken() {
-        self.reply(status: 202, body: nil) { _ in }
-        self.finish(.ok)
-    }
+    func taken() { self.call.perform(self.call.machine.taken()) }
 
     /// The link has no answer and never will.
     func failed(_ error: GatewayError) {
-        self.call = nil
-        self.fail(error)
+        self.number = nil
+        self.call.report(error)
+        self.call.perform(
+            self.call.machine.failed(CallMachine.Failure(.lost, executed: error.executed), now: self.call.now)
+        )
     }
 
     // MARK: What comes
@@ -115,84 +104,74 @@ final class LinkExchange: CallerExchange {
     /// Returns whether the message is on its way to the caller.
     @discardableResult
     func received(_ message: ByteBuffer, as arrival: Arrival) -> Bool {
-        guard !self.isGone else { return false }
-        switch arrival {
+        // What the link answers by itself is never on its way.
+        if case .answer = arrival { self.call.machine.isSent() }
+        let event: CallMachine.Event =
+            switch arrival {
+            case .answer: .answer
+            case .progress: .progress
+            case .message: .notification
+            }
+        switch self.call.machine.event(event, now: self.call.now) {
         case .answer:
-            self.call = nil
+            self.number = nil
             self.answered(message)
             return true
-        case .progress:
-            self.progressed()
+        case .deliver:
             return self.sendAlong(message)
-        case .message:
-            return self.sendAlong(message)
+        case .act(let action):
+            self.call.perform(action)
+            return false
+        case .drop, .elsewhere:
+            return false
         }
     }
 
+    func flush() { self.call.reply.flush() }
+
     private func sendAlong(_ message: ByteBuffer) -> Bool {
-        guard self.takesMessages else { return false }
         // A caller that is gone finds what came since on the stream of its answer, if that had begun.
-        guard self.responder != nil || self.hasOwnEventIDs else { return false }
+        guard self.call.reply.reachesCaller else { return false }
         // What is held up for this caller alone is dropped after a while, so that the others go on (faults F88).
-        if self.isShared, let blockedSince, .now() - blockedSince >= SlowCallers.patience { return false }
-        self.beginEvents(fields: Self.eventFields)
-        self.sendEvent(message)
+        if self.isShared, let since = self.call.machine.blockedSince,
+            self.call.now - since >= Duration(SlowCallers.patience)
+        {
+            return false
+        }
+        self.call.beginEvents(fields: EventText.appendFields)
+        self.call.send(event: message)
         return true
     }
 
-    private static func eventFields(_ head: inout ByteBuffer) {
-        head.writeStaticString("Content-Type: text/event-stream\r\nCache-Control: no-store\r\n")
-        head.writeStaticString("X-Accel-Buffering: no\r\n")
-    }
-
     private func answered(_ message: ByteBuffer) {
-        guard let envelope = AnswerReader.read(message, depth: self.gateway.limits.jsonDepth) else {
-            return self.fail(
-                GatewayError(.upstreamProtocol, executed: .yes, "the answer cannot be read", cause: "bad_json")
-            )
+        guard let envelope = AnswerReader.read(message, depth: self.call.gateway.limits.jsonDepth) else {
+            return self.call.perform(self.call.machine.flawed(.message))
         }
         var answer = message
         var sessionID: SessionID?
         if let onInitialized {
             // Nobody would ever know the session.
-            guard self.responder != nil else { return self.finish(.clientGone) }
+            guard self.call.reply.hasCaller else { return self.call.perform(self.call.machine.nobodyWaits()) }
             switch onInitialized(message, envelope) {
             case .established(let reply, let session):
                 self.isEstablished = true
                 answer = reply
                 sessionID = session.isLegacy ? nil : session.id
-                if self.isHalfClosed { self.gateway.endUnlessUsed(session, on: self.loop) }
+                if self.call.isHalfClosed { self.call.gateway.endUnlessUsed(session, on: self.call.loop) }
             case .refused(let reply):
                 answer = reply
             }
         }
         if self.message.method == .toolsList {
-            let depth = self.gateway.limits.jsonDepth
+            let depth = self.call.gateway.limits.jsonDepth
             guard let filtered = self.upstream.filtered(answer, envelope, to: self.message, depth: depth) else {
-                return self.fail(
-                    GatewayError(
-                        .upstreamProtocol,
-                        executed: .yes,
-                        "the list of tools cannot be read",
-                        cause: "bad_json"
-                    )
-                )
+                return self.call.perform(self.call.machine.flawed(.toolList))
             }
             answer = filtered
             if self.message.era == .stateless { self.upstream.parameters.learn(from: answer) }
         }
-        if self.hasStarted || !self.isMessageWise && !self.request.accept.admitsJSON {
-            self.beginEvents { head in
-                Self.eventFields(&head)
-                if let sessionID { head.writeString("Mcp-Session-Id: \(sessionID.text)\r\n") }
-            }
-            return self.finishEvents(with: answer)
-        }
-        self.reply(status: self.status(of: envelope), body: answer) { head in
-            head.writeStaticString("Content-Type: application/json\r\n")
-            if let sessionID { head.writeString("Mcp-Session-Id: \(sessionID.text)\r\n") }
-        }
-        self.finish(.ok)
+        self.prepared = (answer, self.status(of: envelope), sessionID)
+        self.call.perform(self.call.machine.answered())
     }
 
     /// The HTTP status of an answer, which on a stream of messages has none of its own (protocol §1.2).
@@ -205,79 +184,92 @@ final class LinkExchange: CallerExchange {
         }
     }
 
+    func sendAnswer() {
+        guard let prepared else { return }
+        let reply = self.call.reply
+        if reply.hasStarted || !reply.isMessageWise && !self.call.request.accept.admitsJSON {
+            self.call.beginEvents { head in
+                EventText.appendFields(to: &head)
+                Self.append(prepared.sessionID, to: &head)
+            }
+            return reply.finish(with: prepared.answer)
+        }
+        reply.respond(status: prepared.status, body: prepared.answer) { head in
+            head.writeStaticString("Content-Type: application/json\r\n")
+            Self.append(prepared.sessionID, to: &head)
+        }
+    }
+
+    private static func append(_ sessionID: SessionID?, to head: inout ByteBuffer) {
+        if let sessionID { head.writeString("Mcp-Session-Id: \(sessionID.text)\r\n") }
+    }
+
+    func error(_ fault: CallMachine.Fault, executed: GatewayError.Executed) -> GatewayError {
+        let text = fault == .flawed(.toolList) ? "the list of tools cannot be read" : "the answer cannot be read"
+        return GatewayError(.upstreamProtocol, executed: executed, text, cause: "bad_json")
+    }
+
+    /// The answer may be among what nobody could read.
+    var timeoutDetail: String {
+        self.upstream.fault(since: self.call.startedAt).map { self.upstream.linkSettings.text(of: $0) } ?? ""
+    }
+
     // MARK: The caller's half
 
-    override func pauseUpstream(_ isPaused: Bool) {
-        guard let call else { return }
-        self.link.execute { $0.isSlow(call, isPaused) }
+    /// The caller took the call back.
+    func wasCancelled() { self.call.machine.takenBack(now: self.call.now) }
+
+    func withhold() -> Bool { self.number == nil && self.claim.take() }
+
+    func pause(_ isPaused: Bool) {
+        guard let number else { return }
+        self.link.execute { $0.isSlow(number, isPaused) }
     }
 
-    override func abandonUpstream() { self.withdraw(reason: "cancelled") }
+    func letGo(_ end: CallMachine.UpstreamEnd) {
+        switch end {
+        case .cancel(let reason, let isTold):
+            self.withdraw(reason: reason.text, isTold: isTold)
+        case .timedOut(let isTold):
+            guard let number else { return self.withdraw(reason: "timeout", isTold: isTold) }
+            self.number = nil
+            self.link.execute { $0.timedOut(number, isTold: isTold) }
+        case .over, .readOn:
+            break
+        }
+    }
 
-    override func cancelled() { self.withdraw(reason: "caller left") }
-
-    private func withdraw(reason: StaticString) {
-        let isTold = self.message.method != .initialize
-        guard let call else {
+    private func withdraw(reason: StaticString, isTold: Bool) {
+        guard let number else {
             // What waits to be sent is not sent any more.
             _ = self.claim.take()
-            self.phase = .over
             return
         }
-        self.call = nil
-        self.link.execute { $0.withdraw(call, reason: reason, isTold: isTold) }
+        self.number = nil
+        self.link.execute { $0.withdraw(number, reason: reason, isTold: isTold) }
     }
 
-    override func done() {
-        self.phase = .over
-        super.done()
+    func finish(releasesCredential: Bool) { self.isOver = true }
+
+    func close() {
+        self.isOver = true
         // A link that was opened for a session that did not come to be is nobody's.
         if self.onInitialized != nil, !self.isEstablished { self.link.execute { $0.close() } }
     }
 
-    override var isStreaming: Bool { self.message.isRequest }
+    // What belongs to answers of HTTP, and to what is made for them.
+    func forgetBody() {}
+    func freeID(mayStillRun: Bool) {}
+    func sessionEnded() {}
+}
 
-    override func keepAlive() {
-        guard self.takesMessages, self.onInitialized == nil else { return }
-        self.beginEvents(fields: Self.eventFields)
-        super.keepAlive()
-    }
-
-    override func drain() {
-        guard self.message.isListening, let id = self.message.idBytes else { return }
-        self.withdraw(reason: "the gateway stops")
-        self.beginEvents(fields: Self.eventFields)
-        self.finishEvents(with: ClientMessage.listenCompleted(id))
-    }
-
-    /// The caller took the call back: the upstream has a moment to say so, since many do not answer any more.
-    func wasCancelled() {
-        self.isTakenBack = true
-        self.deadline = min(self.deadline, .now() + .seconds(1))
-    }
-
-    override func timedOut() {
-        if self.isTakenBack {
-            if let call { self.link.execute { $0.withdraw(call, reason: "cancelled", isTold: false) } }
-            self.call = nil
-            return self.refuse(status: 200, code: -32_800, "cancelled", outcome: .clientGone)
+extension CallMachine.Cancellation {
+    /// What the upstream is told.
+    fileprivate var text: StaticString {
+        switch self {
+        case .ended: "cancelled"
+        case .callerLeft: "caller left"
+        case .gatewayStops: "the gateway stops"
         }
-        // The link has it, and sends it even if the upstream reads nothing now.
-        let executed = self.call == nil ? self.giveUp() : .unknown
-        if let call {
-            self.call = nil
-            let isTold = self.message.method != .initialize
-            self.link.execute { $0.timedOut(call, isTold: isTold) }
-        }
-        // The answer may be among what nobody could read.
-        let fault = self.upstream.fault(since: self.startedAt).map { self.settings.text(of: $0) } ?? ""
-        self.fail(
-            GatewayError(
-                .upstreamTimeout,
-                executed: executed,
-                "no complete answer within the timeout of this server" + fault,
-                cause: "response_timeout"
-            )
-        )
     }
 }

@@ -128,8 +128,8 @@ final class StreamConnection: DownstreamExchange, StreamOutlet, Sweepable {
 
     func sweep(now: NIODeadline) {
         self.endIfIdle()
-        if self.hasBegun, self.blockedSince == nil, now - self.lastSent >= CallerExchange.keepAliveInterval {
-            self.send(CallerExchange.keepAlive)
+        if self.hasBegun, self.blockedSince == nil, now - self.lastSent >= CallerReply.keepAliveInterval {
+            self.send(CallerReply.keepAlive)
             self.responder?.flush()
         }
     }
