@@ -224,7 +224,7 @@ extension Gateway {
     ) -> (any DownstreamExchange)? {
         guard let exchange = self.waiting(call, responder) else { return nil }
         let bound = exchange.bound
-        self.open(shared, http, http.credentials?.attempts(.home)) { result in
+        SharedHome.open(shared, http.credentials) { result in
             bound.execute { exchange in
                 switch result {
                 case .failure(let error):
@@ -244,56 +244,6 @@ extension Gateway {
             }
         }
         return exchange
-    }
-
-    /// A session that callers share and that is open.
-    private struct SharedHome: Sendable {
-        let slot: Int
-        let result: InitializeResult
-    }
-
-    /// Opens the shared session of the slot whose turn it is, or of those after it; `completion` is called anywhere.
-    private func open(
-        _ shared: [SharedSession],
-        _ http: HTTPAccess,
-        _ attempts: CredentialAttempts?,
-        _ completion: @escaping @Sendable (Result<SharedHome, GatewayError>) -> Void
-    ) {
-        let pool = http.credentials
-        var attempts = attempts
-        guard let slot = pool.map({ $0.begin(&attempts) }) ?? 0 else {
-            return completion(.failure(.exhausted(attempts?.statuses ?? [])))
-        }
-        guard shared.indices.contains(slot) else { return completion(.failure(.noSuchSlot)) }
-        shared[slot]
-            .whenOpen { [attempts] opened in
-                guard let pool else { return completion(Self.home(slot, opened)) }
-                var attempts = attempts
-                switch opened {
-                case .open(_, let isFirst):
-                    // Of a session that was open before nothing new is known.
-                    if isFirst { pool.succeeded(&attempts) } else { pool.release(&attempts, as: nil) }
-                    completion(Self.home(slot, opened))
-                case .failed:
-                    pool.release(&attempts)
-                    completion(Self.home(slot, opened))
-                case .refused(let status, let isFirst):
-                    let refusal = pool.refused(&attempts, with: status, isCounted: isFirst)
-                    switch refusal.verdict {
-                    case .again: self.open(shared, http, attempts, completion)
-                    case .rejected: completion(.failure(.rejected(status: status, slot: slot)))
-                    case .exhausted: completion(.failure(.exhausted(refusal.statuses)))
-                    }
-                }
-            }
-    }
-
-    private static func home(_ slot: Int, _ opened: SharedSession.Opened) -> Result<SharedHome, GatewayError> {
-        switch opened {
-        case .open(let result, _): .success(SharedHome(slot: slot, result: result))
-        case .refused(let status, _): .failure(.rejected(status: status, slot: nil))
-        case .failed(let error): .failure(error)
-        }
     }
 
     /// In a session that callers share over a stream of messages.

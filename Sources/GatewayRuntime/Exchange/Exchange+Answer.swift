@@ -306,7 +306,7 @@ extension Exchange {
     /// What the collected body is to this request.
     func readBody() -> StatusReading.Body {
         let body = self.collected.bytes
-        return StatusReading.Body(body, depth: self.gateway.limits.jsonDepth) { envelope in
+        return StatusReading.Body(body, AnswerReader.read(body, depth: self.gateway.limits.jsonDepth)) { envelope in
             self.answer.mediaType == .json && self.message.isRequest && self.isAnswered(by: envelope, in: body)
         }
     }

@@ -50,7 +50,7 @@ struct LinkSettings {
                 fields: owner?.fields ?? "",
                 limits: self.limits,
                 buffers: self.upstream.buffers,
-                opening: self.opening(http, isCallers: owner != nil, after: last),
+                credentials: self.credentials(http, isCallers: owner != nil, after: last),
                 isShared: owner == nil,
                 on: delegate.loop,
                 delegate: delegate
@@ -62,16 +62,19 @@ struct LinkSettings {
     /// with the first that is accepted (credentials §2.3, §2.9).
     ///
     /// In turns nobody else moves on from what was refused here.
-    private func opening(_ http: HTTPAccess, isCallers: Bool, after last: LinkCredential?) -> SSEChannel.Opening {
-        guard let pool = http.credentials else { return .caller(.home) }
+    private func credentials(
+        _ http: HTTPAccess,
+        isCallers: Bool,
+        after last: LinkCredential?
+    ) -> CredentialFailover {
+        guard let pool = http.credentials else { return CredentialFailover(nil, choosing: .home) }
         let next = last.map { ($0.slot + ($0.isRefused ? 1 : 0)) % pool.count }
         if let last, isCallers || last.wasOpen {
-            guard pool.rules.mode == .roundRobin else { return .caller(.idle) }
-            return .caller(.session(slot: next ?? last.slot))
+            guard pool.rules.mode == .roundRobin else { return CredentialFailover(pool, choosing: .idle) }
+            return CredentialFailover(pool, choosing: .session(slot: next ?? last.slot))
         }
-        guard !isCallers else { return .caller(.home) }
-        let start = next ?? pool.current
-        return .own(slots: (0..<pool.count).map { (start + $0) % pool.count })
+        guard !isCallers else { return CredentialFailover(pool, choosing: .home) }
+        return CredentialFailover(looking: pool, from: next)
     }
 
     /// What is said of a line, or an event, in a message about something for which it may be the reason.
@@ -101,5 +104,11 @@ struct LinkSettings {
             "the session ended before the server answered",
             cause: "session_ended"
         )
+    }
+}
+
+extension Upstream {
+    var linkSettings: LinkSettings {
+        LinkSettings(upstream: self, identity: self.identity, limits: self.limits, logger: self.logger)
     }
 }

@@ -12,7 +12,7 @@ import NIOCore
 /// The HTTP+SSE transport of 2024-11-05 as a channel: messages come on one stream, and go as POSTs to the place that the
 /// stream names first.
 final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
-    private enum State {
+    enum State {
         /// Nothing came yet, or not the `endpoint` event.
         case opening
         /// The request target of POSTs.
@@ -21,33 +21,29 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
     }
 
     var sweepIndex = -1
-    private weak var delegate: (any LinkChannelDelegate)?
-    private let upstream: Upstream
-    private let http: HTTPAccess
+    weak var delegate: (any LinkChannelDelegate)?
+    let upstream: Upstream
+    let http: HTTPAccess
     /// Whether the credential that it used was refused.
-    private(set) var isRefused = false
-    private let loop: GatewayLoop
-    private let fields: String
-    private let isShared: Bool
+    var isRefused = false
+    let loop: GatewayLoop
+    let fields: String
+    let isShared: Bool
     private let deadline: NIODeadline
-    /// Which credentials the opening tried, if it is for a caller; nil at an upstream without a pool.
-    private var credentials: CredentialAttempts?
-    /// The slots that an opening of our own has yet to try, of which no pool hears.
-    private var ownSlots: [Int] = []
-    /// With what those were refused that it tried.
-    private var ownStatuses: [Int] = []
+    /// Which credentials the opening tried.
+    private(set) var credentials: CredentialFailover
     /// The slot that the whole session uses (credentials §2.9).
-    private(set) var slot: Int
-    private var state = State.opening
+    var slot: Int { self.credentials.slot }
+    private(set) var state = State.opening
     private var hasAnswered = false
     private var connection: UpstreamConnection?
     private var own: OwnConnection
-    private var reader: EventReader?
+    private var reader: MessageReader?
     /// Where redirects led the request for the stream.
     private var redirection = Redirection()
     private let eventBytes: Int
     private let buffers: BufferLedger
-    private(set) var pendingBytes = 0
+    var pendingBytes = 0
     private(set) var lastReceived = NIODeadline.now()
     /// What a server speaks over this transport is known.
     var isTrial = false
@@ -56,30 +52,20 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
     /// Bytes of the stream that came before it named a place for messages.
     private var openingBytes = 0
 
-    /// What it is opened with: for a caller, as a choice of its pool, or by ourselves, with the first of these slots that is
-    /// accepted.
-    enum Opening {
-        case caller(CredentialAttempts.Choice)
-        case own(slots: [Int])
-    }
-
-    /// `fields` are forwarded field lines of the one caller whose channel this is; `isShared`: callers share it.
+    /// `fields` are forwarded field lines of the one caller whose channel this is; `credentials` are those that it may be
+    /// opened with; `isShared`: callers share it.
     init(
         _ upstream: Upstream,
         _ http: HTTPAccess,
         fields: String,
         limits: Limits,
         buffers: BufferLedger,
-        opening: Opening,
+        credentials: CredentialFailover,
         isShared: Bool,
         on loop: GatewayLoop,
         delegate: any LinkChannelDelegate
     ) {
-        self.slot = 0
-        switch opening {
-        case .caller(let choice): self.credentials = http.credentials?.attempts(choice)
-        case .own(let slots): self.ownSlots = slots
-        }
+        self.credentials = credentials
         self.upstream = upstream
         self.own = OwnConnection(of: upstream)
         self.http = http
@@ -101,143 +87,20 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
     func open() {
         self.loop.sweeper.add(self)
         self.own.isWanted = true
-        self.attempt()
+        self.obey(self.credentials.next())
     }
 
-    private func attempt() {
-        if let pool = self.http.credentials, self.credentials != nil {
-            guard let slot = pool.begin(&self.credentials) else {
-                return self.end(.exhausted(self.credentials?.statuses ?? []))
-            }
-            self.slot = slot
-        } else if !self.ownSlots.isEmpty {
-            self.slot = self.ownSlots.removeFirst()
+    private func obey(_ step: CredentialFailover.Step) {
+        switch step {
+        case .attempt: self.connect()
+        case .giveUp(let error): self.end(error)
         }
+    }
+
+    private func connect() {
+        self.connection?.cancel()
+        self.connection = nil
         self.loop.pool(of: self.upstream)?.connect(for: self, isFresh: true)
-    }
-
-    func send(_ message: ByteBuffer, isCallers: Bool, completion: @escaping (LinkSending) -> Void) {
-        guard case .open(let target) = self.state else {
-            return completion(.failed(GatewayError(.upstreamClosed, executed: .no, "the stream is gone")))
-        }
-        self.pendingBytes += message.readableBytes
-        // Each message of a caller is an attempt with the one credential that the session has.
-        var attempts = self.http.credentials?.attempts(.pinned(slot: self.slot))
-        if isCallers { _ = self.http.credentials?.begin(&attempts) }
-        UpstreamCall.send(
-            self.http,
-            of: self.upstream,
-            target: target,
-            slot: self.slot,
-            on: self.loop,
-            body: message,
-            fields: self.fields,
-            timeout: .seconds(30)
-        ) { [weak self, attempts, pool = self.http.credentials] result in
-            self?.pendingBytes -= message.readableBytes
-            var attempts = attempts
-            switch result {
-            case .success(let answer) where (200..<300).contains(answer.status):
-                pool?.succeeded(&attempts)
-                completion(.sent)
-            case .success(let answer) where [401, 403, 404].contains(answer.status):
-                guard let self else {
-                    pool?.release(&attempts)
-                    return completion(Self.sending(result))
-                }
-                if isCallers, self.isShared {
-                    self.verify(attempts, target, refusedWith: answer.status, completion)
-                } else {
-                    self.refused(attempts, with: answer.status, completion)
-                }
-            default:
-                pool?.release(&attempts)
-                completion(Self.sending(result))
-            }
-        }
-    }
-
-    /// Finds out whether a message of one caller was refused for itself, or because of the session that all share.
-    ///
-    /// A ping tells: what is refused for its content must not end what others use.
-    private func verify(
-        _ attempts: CredentialAttempts?,
-        _ target: String,
-        refusedWith status: Int,
-        _ completion: @escaping (LinkSending) -> Void
-    ) {
-        UpstreamCall.send(
-            self.http,
-            of: self.upstream,
-            target: target,
-            slot: self.slot,
-            on: self.loop,
-            body: ClientMessage.ping(id: #""mcp-proxy-check""#),
-            fields: self.fields,
-            timeout: .seconds(10)
-        ) { [weak self, pool = self.http.credentials] result in
-            var attempts = attempts
-            if let self, case .success(let answer) = result, [401, 403, 404].contains(answer.status) {
-                return self.refused(attempts, with: answer.status, completion)
-            }
-            guard let self, let pool, pool.rules.retries(on: status) else {
-                pool?.release(&attempts)
-                var error = GatewayError(refusedWith: status)
-                error.isOfMessageAlone = true
-                return completion(.failed(error))
-            }
-            // The credential may do for a ping and not for tools: the next calls go in a session with the next one, when
-            // those are over that this one still serves.
-            _ = pool.refused(&attempts, with: status)
-            self.isRefused = true
-            completion(.failed(.rejected(status: status, slot: self.slot)))
-            self.delegate?.channelRefused()
-        }
-    }
-
-    /// Its session is over, since its credential is refused for what callers want.
-    func endRefused() { self.end(Self.refused) }
-
-    /// A message was refused: the next goes in a session with the next credential.
-    private func refused(
-        _ attempts: CredentialAttempts?,
-        with status: Int,
-        _ completion: (LinkSending) -> Void
-    ) {
-        var attempts = attempts
-        guard status != 404 else {
-            self.http.credentials?.release(&attempts)
-            return completion(.failed(GatewayError(refusedWith: status)))
-        }
-        guard let pool = self.http.credentials else {
-            return completion(.failed(.rejected(status: status, slot: nil)))
-        }
-        // What is asked to find out whether the server is there counts for nothing; what a session needs that callers
-        // use, counts.
-        if attempts?.slot == nil, self.credentials != nil { _ = pool.begin(&attempts) }
-        _ = pool.refused(&attempts, with: status)
-        completion(.failed(.rejected(status: status, slot: self.slot)))
-        guard pool.rules.retries(on: status) else { return }
-        self.isRefused = true
-        self.end(Self.refused)
-    }
-
-    private static let refused = GatewayError(
-        .upstreamClosed,
-        executed: .unknown,
-        "the session was closed, since its token is refused; it is opened again with the next one",
-        cause: SSEChannel.refusedCause
-    )
-
-    /// The cause of an end for which a new session is the cure.
-    static let refusedCause = "credential_rejected"
-
-    private static func sending(_ result: Result<UpstreamCall.Answer, TransportError>) -> LinkSending {
-        switch result {
-        case .failure(let error): .failed(GatewayError(error))
-        case .success(let answer) where (200..<300).contains(answer.status): .sent
-        case .success(let answer): .failed(GatewayError(refusedWith: answer))
-        }
     }
 
     var isReadingPaused = false {
@@ -248,7 +111,7 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
 
     func kill() { self.end(GatewayError(.upstreamProtocol, executed: .unknown, "the stream makes no sense")) }
 
-    private func end(_ error: GatewayError) {
+    func end(_ error: GatewayError) {
         if case .closed = self.state { return }
         self.state = .closed
         self.own.isWanted = false
@@ -256,7 +119,7 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
         self.connection?.cancel()
         self.connection = nil
         self.loop.sweeper.remove(self)
-        self.http.credentials?.release(&self.credentials)
+        self.credentials.ended()
         self.delegate?.channelClosed(error)
     }
 
@@ -289,7 +152,7 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
         }
         self.connection = connection
         let channel = NIOLoopBound(self, eventLoop: self.loop.eventLoop)
-        self.reader = EventReader(eventBytes: self.eventBytes, in: self.buffers) {
+        self.reader = MessageReader(messageBytes: self.eventBytes, in: self.buffers) {
             channel.eventLoop.execute { channel.value.end(.noRoom(executed: .unknown)) }
         }
         head.writeString(self.fields)
@@ -306,8 +169,10 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
         }
         guard answer.status != 200 || answer.mediaType != .eventStream else { return self.accepted() }
         switch answer.status {
-        case 401, 403:
-            self.refused(with: answer)
+        case _ where StatusReading.refusesCredential(answer.status):
+            self.isRefused = true
+            let kind = answer.refusalKind(ByteBuffer(), depth: 1)
+            self.obey(self.credentials.refused(with: answer.status, as: kind))
         case 404, 405:
             let text =
                 "the server answered HTTP \(answer.status) to GET: it may speak streamable HTTP; see transportType"
@@ -341,45 +206,12 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
             let place = self.redirection.place(of: answer.location, from: url)
             return self.end(.redirected(to: place, status: answer.status))
         }
-        self.connection?.cancel()
-        self.connection = nil
-        self.loop.pool(of: self.upstream)?.connect(for: self, isFresh: true)
+        self.connect()
     }
 
     private func accepted() {
         self.isRefused = false
-        // One that a caller opens counts as its call.
-        if self.credentials == nil { self.http.credentials?.probed(self.slot, refusedWith: nil) }
-        self.http.credentials?.succeeded(&self.credentials)
-    }
-
-    private func refused(with answer: AnswerHead) {
-        self.isRefused = true
-        guard let pool = self.http.credentials, self.credentials != nil else {
-            self.http.credentials?
-                .probed(self.slot, refusedWith: answer.status, as: answer.refusalKind(ByteBuffer(), depth: 1))
-            self.ownStatuses.append(answer.status)
-            guard !self.ownSlots.isEmpty else {
-                guard self.ownStatuses.count == 1 else { return self.end(.exhausted(self.ownStatuses)) }
-                return self.end(.rejected(status: answer.status, slot: self.http.credentials.map { _ in self.slot }))
-            }
-            self.connection?.cancel()
-            self.connection = nil
-            return self.attempt()
-        }
-        let refusal = pool.refused(
-            &self.credentials,
-            with: answer.status,
-            as: answer.refusalKind(ByteBuffer(), depth: 1)
-        )
-        switch refusal.verdict {
-        case .again:
-            self.connection?.cancel()
-            self.connection = nil
-            self.attempt()
-        case .rejected: self.end(.rejected(status: answer.status, slot: self.slot))
-        case .exhausted: self.end(.exhausted(refusal.statuses))
-        }
+        self.credentials.accepted()
     }
 
     func upstreamSent(_ bytes: ByteBuffer) {
@@ -390,7 +222,12 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
             switch self.reader?.next() {
             case nil: return
             case .needsMore: return self.countOpening(bytes)
-            case .event(let event, let bytes): self.received(event, in: bytes)
+            case .skipped: continue
+            case .endpoint(let place): if case .opening = self.state { self.opened(place) }
+            case .message(let message):
+                // The first event that is not skipped says where messages go.
+                guard case .open = self.state else { return self.end(Self.noEndpoint) }
+                self.delegate?.channelReceived(message)
             case .tooLarge: return self.end(Self.eventTooLarge)
             }
         }
@@ -417,20 +254,10 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
         cause: "event_too_large"
     )
 
-    private func received(_ event: SSEEvent, in bytes: ByteBuffer) {
-        let message = event.messageBytes(in: bytes)
-        guard case .open = self.state else { return self.opened(event, message, in: bytes) }
-        if let message { self.delegate?.channelReceived(message) }
-    }
-
-    /// The first event that is not skipped says where messages go; never to another origin (protocol C27).
-    private func opened(_ event: SSEEvent, _ message: ByteBuffer?, in bytes: ByteBuffer) {
-        let isEndpoint = event.type.map { bytes.bytes($0).elementsEqual("endpoint".utf8) } == true
-        guard isEndpoint, let data = event.dataBytes(in: bytes), data.readableBytes > 0 else {
-            guard message != nil else { return }
-            return self.end(Self.noEndpoint)
-        }
-        let location = String(buffer: data)
+    /// Messages go to this place, but never to another origin (protocol C27).
+    private func opened(_ place: ByteBuffer) {
+        guard place.readableBytes > 0 else { return }
+        let location = String(buffer: place)
         let stream = self.redirection.target.flatMap { HTTPURL("\(self.http.configuration.url.origin)\($0)") }
         guard let url = (stream ?? self.http.configuration.url).resolving(reference: location),
             url.origin == self.http.configuration.url.origin, !url.hasUserInfo
@@ -463,42 +290,5 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
         guard case .open = self.state else { return self.end(GatewayError(error)) }
         // Of what was sent meanwhile a broken stream says nothing.
         self.end(GatewayError(.upstreamClosed, executed: .unknown, "the stream broke", cause: "stream_broke"))
-    }
-}
-
-extension GatewayError {
-    /// What an answer with a status from 300 on means for the message that it answers.
-    init(refusedWith answer: UpstreamCall.Answer) {
-        guard (300..<400).contains(answer.status) else {
-            self.init(refusedWith: answer.status)
-            return
-        }
-        self = .redirected(to: answer.place, status: answer.status)
-    }
-
-    /// What an HTTP status of 400 and above, or a redirect, means for the message that it answers.
-    init(refusedWith status: Int) {
-        switch status {
-        case 401, 403:
-            self = .rejected(status: status, slot: nil)
-        case 429:
-            self.init(
-                .rateLimited,
-                executed: .no,
-                "the server limits our rate; try again later",
-                cause: "rate_limited",
-                status: status
-            )
-        case 300..<400:
-            self = .redirected(to: nil, status: status)
-        default:
-            self.init(
-                .upstreamStatus,
-                executed: status < 500 ? .no : .unknown,
-                "the server answered HTTP \(status)",
-                cause: "http_\(status / 100)xx",
-                status: status
-            )
-        }
     }
 }

@@ -3,260 +3,28 @@
 
 import GatewayModel
 import GatewayObservability
-import GatewayPolicy
 import GatewaySession
-import GatewayTransport
 import GatewayWire
 import Logging
 import NIOCore
 
-// MARK: - From callers
-
-extension UpstreamLink {
-    /// Sends a caller's message; the exchange hears what becomes of it.
-    ///
-    /// `caller` is nil in the stateless era, where every request stands alone.
-    ///
-    /// `isAgain`: its session was unknown to the upstream, so that it did not run.
-    func send(
-        _ message: CallerMessage,
-        of caller: Int?,
-        for exchange: NIOLoopBound<LinkExchange>,
-        _ claim: SendClaim,
-        isAgain: Bool = false
-    ) {
-        guard case .open = self.state, let channel else {
-            return self.whenOpen { error in
-                if let error {
-                    exchange.execute { $0.failed(error) }
-                } else {
-                    self.send(message, of: caller, for: exchange, claim, isAgain: isAgain)
-                }
-            }
-        }
-        if let caller, self.callers[caller] == nil {
-            let gone = self.settings.gone
-            return exchange.execute { $0.failed(gone) }
-        }
-        switch message.envelope.kind {
-        case .request:
-            // Its call may have been given up while the link was opened.
-            guard isAgain || claim.take() else { return }
-            self.request(message, caller, exchange, claim, channel, isAgain: isAgain)
-        case .notification: self.notify(message, caller, exchange, channel)
-        case .result, .error: self.respond(message, caller, exchange, channel)
-        }
-    }
-
-    private func request(
-        _ message: CallerMessage,
-        _ caller: Int?,
-        _ exchange: NIOLoopBound<LinkExchange>,
-        _ claim: SendClaim,
-        _ channel: any LinkChannel,
-        isAgain: Bool
-    ) {
-        let envelope = message.envelope
-        guard let id = envelope.id, let value = envelope.idValue(in: message.body) else { return }
-        if self.sharing == .shared, let caller, self.answersHere(message, caller, exchange) { return }
-        let token = envelope.progressToken.map { message.bytes($0.range) }
-        // A request of the stateless era is a caller of its own.
-        let call = self.bridge.requested(
-            by: caller ?? self.takeStatelessCaller(),
-            id: value,
-            literal: message.bytes(id.range),
-            token: token,
-            isListening: message.isListening
-        )
-        var edits = [MessageEdit(id.range, call)]
-        if let range = envelope.progressToken?.range { edits.append(MessageEdit(range, call)) }
-        if self.sharing == .shared, let caller, let edit = self.leveled(message, caller) { edits.append(edit) }
-        self.calls[call] = exchange
-        // A POST may have been read to its end before it is answered; a line that is in the pipe is known to be.
-        let isOnItsWay = !self.settings.isProcess
-        if isOnItsWay { self.written.insert(call) }
-        exchange.execute { [credential = channel.credential] exchange in
-            exchange.became(call, with: credential)
-        }
-        channel.send(message.body.edited(edits), isCallers: true) { [weak self] sending in
-            switch sending {
-            case .sent:
-                guard let self, self.calls[call] != nil else { return }
-                self.written.insert(call)
-            case .failed(let error):
-                guard let self, self.forget(call, mayStillRun: error.executed != .no && error.status != 404) else {
-                    return
-                }
-                if error.status == 404, !isAgain, !error.isOfMessageAlone {
-                    return self.sendAgain(message, caller, exchange, claim)
-                }
-                exchange.execute { $0.failed(error) }
-            }
-        }
-    }
-
-    /// The upstream forgot the session of its stream: it is opened anew, and the message sent there (protocol C19).
-    private func sendAgain(
-        _ message: CallerMessage,
-        _ caller: Int?,
-        _ exchange: NIOLoopBound<LinkExchange>,
-        _ claim: SendClaim
-    ) {
-        exchange.execute { $0.attempts += 1 }
-        self.channel?.close()
-        self.send(message, of: caller, for: exchange, claim, isAgain: true)
-    }
-
-    /// In a shared session some requests are about what is kept here; true if the caller has its answer.
-    private func answersHere(_ message: CallerMessage, _ caller: Int, _ exchange: NIOLoopBound<LinkExchange>) -> Bool {
-        let uri = message.envelope.name.map { $0.decodedBytes(in: message.body.readableBytesUInt8Span) }
-        switch message.method {
-        case .resourcesSubscribe:
-            guard let uri, !self.bridge.subscribed(caller, to: uri) else { return false }
-            exchange.execute { $0.failed(.tooManySubscriptions) }
-            return true
-        case .resourcesUnsubscribe:
-            guard let uri, !self.bridge.unsubscribed(caller, from: uri), let id = message.idBytes else { return false }
-            let answer = ClientMessage.emptyResult(id)
-            exchange.execute { $0.received(answer, as: .answer) }
-            return true
-        default:
-            return false
-        }
-    }
-
-    /// The level that a shared session is set to: what the most curious of its callers wants.
-    private func leveled(_ message: CallerMessage, _ caller: Int) -> MessageEdit? {
-        guard message.method == .loggingSetLevel,
-            let level = AnswerReader.severity(of: message.envelope, in: message.body)
-        else { return nil }
-        let lowest = self.bridge.leveled(caller, level.value)
-        return MessageEdit(level.range, Array(#""\#(lowest.rawValue)""#.utf8))
-    }
-
-    private func notify(
-        _ message: CallerMessage,
-        _ caller: Int?,
-        _ exchange: NIOLoopBound<LinkExchange>,
-        _ channel: any LinkChannel
-    ) {
-        var body = message.body
-        switch message.method {
-        case .cancelledNotification:
-            // Whatever it names that is not in flight needs no stopping (faults F104).
-            guard let caller, let id = message.envelope.cancelledID,
-                let call = self.bridge.cancelled(by: caller, id: id.value(in: body.readableBytesUInt8Span))
-            else { return exchange.execute { $0.taken() } }
-            body = body.edited([MessageEdit(id.range, call)])
-            self.calls[call]?.execute { $0.wasCancelled() }
-        case .initializedNotification where self.sharing == .shared,
-            .rootsListChangedNotification where self.sharing == .shared:
-            // The session was initialized by us, and its roots are nobody's in particular.
-            return exchange.execute { $0.taken() }
-        case .progressNotification where !self.isAsked(caller, message):
-            return exchange.execute { $0.taken() }
-        default:
-            break
-        }
-        self.sendOneWay(body, exchange, channel)
-    }
-
-    /// Whether the progress that a caller reports is that of something that it was asked.
-    private func isAsked(_ caller: Int?, _ message: CallerMessage) -> Bool {
-        guard let caller, let token = message.envelope.progressToken else { return false }
-        return self.bridge.isAsked(caller, token: token.value(in: message.body.readableBytesUInt8Span))
-    }
-
-    private func respond(
-        _ message: CallerMessage,
-        _ caller: Int?,
-        _ exchange: NIOLoopBound<LinkExchange>,
-        _ channel: any LinkChannel
-    ) {
-        guard let caller, let id = message.envelope.id, let value = message.envelope.idValue(in: message.body),
-            let literal = self.bridge.responded(by: caller, id: value)
-        else { return exchange.execute { $0.taken() } }
-        self.sendOneWay(message.body.edited([MessageEdit(id.range, literal)]), exchange, channel)
-    }
-
-    private func sendOneWay(
-        _ body: ByteBuffer,
-        _ exchange: NIOLoopBound<LinkExchange>,
-        _ channel: any LinkChannel
-    ) {
-        channel.send(body, isCallers: true) { sending in
-            switch sending {
-            case .sent: exchange.execute { $0.taken() }
-            case .failed(let error): exchange.execute { $0.failed(error) }
-            }
-        }
-    }
-
-    /// The caller does not wait for its answer any more; `isTold`: the upstream is told to stop.
-    func withdraw(_ call: Int64, reason: StaticString, isTold: Bool) {
-        guard self.forget(call, mayStillRun: true) else { return }
-        self.liveness.abandonedCall(now: self.now)
-        if isTold { self.tellCancelled(call, reason: reason) }
-    }
-
-    /// An upstream that does not answer several calls in a row is stuck (faults F83).
-    func timedOut(_ call: Int64, isTold: Bool) {
-        if self.forget(call, mayStillRun: true), isTold { self.tellCancelled(call, reason: "timeout") }
-        self.restartIfStuck()
-    }
-
-    private func tellCancelled(_ call: Int64, reason: StaticString) {
-        self.channel?.send(ClientMessage.cancelled(Array("\(call)".utf8), reason: reason)) { _ in }
-    }
-
-    private func restartIfStuck() {
-        self.timeoutsInARow += 1
-        guard self.timeoutsInARow >= 3, self.settings.isProcess else { return }
-        self.timeoutsInARow = 0
-        self.settings.logger.warning(
-            "upstream does not answer and is restarted",
-            metadata: ["upstream": "\(self.upstream.name)"]
-        )
-        self.restart()
-    }
-
-    /// Nobody waits for a call any more; false if it is over already.
-    ///
-    /// `mayStillRun`: the upstream may go on with it.
-    private func forget(_ call: Int64, mayStillRun: Bool) -> Bool {
-        self.written.remove(call)
-        self.slowCallers.remove(call)
-        self.resumeReading()
-        guard self.calls.removeValue(forKey: call) != nil else { return false }
-        defer { self.endIfDrained() }
-        if mayStillRun { return self.bridge.withdraw(call) }
-        return self.bridge.answered(.integer(call)) != .unknown
-    }
-
-    /// A question could not go with the answer to a call: its caller is asked where it listens, if it does.
-    private func askElsewhere(_ question: ByteBuffer, _ number: Int64, to caller: Int) {
-        guard self.bridge.isOpen(question: number) else { return }
-        if !self.deliver(question, to: caller) { self.undelivered(number) }
-    }
-
-    /// A question could not be given to its caller after all.
-    func undelivered(_ question: Int64) {
-        guard let literal = self.bridge.undelivered(question) else { return }
-        self.channel?.send(ClientMessage.methodNotFound(literal)) { _ in }
-    }
-}
-
-// MARK: - From the upstream
-
+/// What the upstream sends.
 extension UpstreamLink {
     func channelReceived(_ message: ByteBuffer) {
         guard let envelope = AnswerReader.read(message, depth: self.settings.limits.jsonDepth) else {
             return self.receivedGarbage(message)
         }
-        switch envelope.kind {
-        case .result, .error: self.received(answer: message, envelope)
-        case .request: self.received(question: message, envelope)
-        case .notification: self.received(notification: message, envelope)
+        if envelope.isResponse { self.timeoutsInARow = 0 }
+        switch self.bridge.delivery(message.readableBytesUInt8Span, envelope) {
+        case .answer(let call, let edits): self.answered(call, message.edited(edits))
+        case .ownAnswer(let call): self.endOwn(call, message)
+        case .answerToNoCall:
+            self.settings.logger.debug("answer to no call", metadata: ["upstream": "\(self.upstream.name)"])
+        case .caller(let recipient, let matter, let edits): self.deliver(message.edited(edits), to: recipient, matter)
+        case .callers(let callers): for caller in callers { self.deliver(message, to: caller) }
+        case .pong(let id): self.channel?.send(ClientMessage.emptyResult(id)) { _ in }
+        case .refuse(let id): self.channel?.send(ClientMessage.methodNotFound(id)) { _ in }
+        case .nobody(let isLogged): if isLogged { self.log(message) }
         }
     }
 
@@ -266,28 +34,51 @@ extension UpstreamLink {
         for call in calls { self.calls[call]?.execute { $0.flush() } }
     }
 
-    private func received(answer message: ByteBuffer, _ envelope: Envelope) {
-        self.timeoutsInARow = 0
-        guard let id = envelope.id, let value = envelope.idValue(in: message) else { return }
-        switch self.bridge.answered(value) {
-        case .unknown:
-            self.settings.logger.debug("answer to no call", metadata: ["upstream": "\(self.upstream.name)"])
-        case .own(let call):
-            self.endOwn(call, message)
-        case .answer(let call, let literal):
-            self.upstream.conclude(.usable)
-            self.written.remove(call)
-            self.slowCallers.remove(call)
-            self.resumeReading()
-            guard let exchange = self.calls.removeValue(forKey: call) else { return }
-            defer { self.endIfDrained() }
-            var edits = [MessageEdit(id.range, literal)]
-            if self.sharing == .stateless, let range = AnswerReader.subscriptionID(of: envelope, in: message) {
-                edits.append(MessageEdit(range, literal))
-            }
-            let answer = message.edited(edits)
-            self.hand(answer, to: exchange) { $0.received(answer, as: .answer) }
+    private func answered(_ call: Int64, _ answer: ByteBuffer) {
+        self.upstream.conclude(.usable)
+        self.written.remove(call)
+        self.slowCallers.remove(call)
+        self.resumeReading()
+        guard let exchange = self.calls.removeValue(forKey: call) else { return }
+        defer { self.endIfDrained() }
+        self.hand(answer, to: exchange) { $0.received(answer, as: .answer) }
+    }
+
+    /// Gives one caller what is for it alone: along its call, or where it listens.
+    private func deliver(_ message: ByteBuffer, to recipient: MessageRouter.Recipient, _ matter: MessageRouter.Matter) {
+        guard let call = recipient.call, let exchange = self.calls[call] else {
+            if let caller = recipient.caller { self.deliver(message, toListener: caller, matter) }
+            return
         }
+        self.unflushed.insert(call)
+        let link = self.handle
+        self.hand(message, to: exchange) { exchange in
+            guard !exchange.received(message, as: matter == .progress ? .progress : .message), matter.mayGoElsewhere,
+                let caller = recipient.caller
+            else { return }
+            link.execute { $0.deliver(message, toListener: caller, matter) }
+        }
+    }
+
+    private func deliver(_ message: ByteBuffer, toListener caller: Int, _ matter: MessageRouter.Matter) {
+        guard case .question(let number) = matter else {
+            self.deliver(message, to: caller)
+            return
+        }
+        guard self.bridge.isOpen(question: number), !self.deliver(message, to: caller),
+            let literal = self.bridge.undelivered(number)
+        else { return }
+        self.channel?.send(ClientMessage.methodNotFound(literal)) { _ in }
+    }
+
+    /// Gives a caller a message on the stream that it listens on; false if it has none.
+    @discardableResult
+    private func deliver(_ message: ByteBuffer, to caller: Int) -> Bool {
+        guard let session = self.callers[caller] else { return false }
+        let count = message.readableBytes
+        let transit = self.transit
+        if transit.left(count) { self.resumeReading() }
+        return session.deliver(message) { transit.arrived(count) }
     }
 
     /// Gives a caller's call a message, on the caller's event loop.
@@ -306,118 +97,18 @@ extension UpstreamLink {
         }
     }
 
-    /// Gives a caller a message on the stream that it listens on; false if it has none.
-    @discardableResult
-    private func deliver(_ message: ByteBuffer, to caller: Int) -> Bool {
-        guard let session = self.callers[caller] else { return false }
-        let count = message.readableBytes
-        let transit = self.transit
-        if transit.left(count) { self.resumeReading() }
-        return session.deliver(message) { transit.arrived(count) }
+    private func log(_ message: ByteBuffer) {
+        self.settings.logger.debug(
+            "upstream log message",
+            metadata: [
+                "upstream": "\(self.upstream.name)",
+                "text": "\(String(decoding: message.readableBytesView.prefix(500), as: UTF8.self))",
+            ]
+        )
     }
 
-    private func received(question message: ByteBuffer, _ envelope: Envelope) {
-        guard let id = envelope.id, let value = envelope.idValue(in: message), let method = envelope.method else {
-            return
-        }
-        let literal = message.bytes(id.range)
-        if method == .ping {
-            self.channel?.send(ClientMessage.emptyResult(literal)) { _ in }
-            return
-        }
-        let token = envelope.progressToken?.value(in: message.readableBytesUInt8Span)
-        let asking = self.bridge.asked(method, id: value, literal: literal, token: token)
-        guard case .ask(let caller, let call, let number) = asking else {
-            self.channel?.send(ClientMessage.methodNotFound(literal)) { _ in }
-            return
-        }
-        let question = message.edited([MessageEdit(id.range, number)])
-        if let call, let exchange = self.calls[call] {
-            self.unflushed.insert(call)
-            let link = self.handle
-            self.hand(question, to: exchange) { exchange in
-                guard !exchange.received(question, as: .message) else { return }
-                link.execute { $0.askElsewhere(question, number, to: caller) }
-            }
-        } else if !self.deliver(question, to: caller) {
-            self.undelivered(number)
-        }
-    }
-
-    private func received(notification message: ByteBuffer, _ envelope: Envelope) {
-        let bytes = message.readableBytesUInt8Span
-        switch envelope.method {
-        case .progressNotification:
-            guard let token = envelope.progressToken, let own = self.bridge.progressed(token.value(in: bytes)) else {
-                return
-            }
-            let progress = message.edited([MessageEdit(token.range, own.token)])
-            self.unflushed.insert(own.call)
-            if let exchange = self.calls[own.call] {
-                self.hand(progress, to: exchange) { $0.received(progress, as: .progress) }
-            }
-        case .cancelledNotification:
-            guard let id = envelope.cancelledID, let own = self.bridge.cancelled(id.value(in: bytes)) else { return }
-            // The question may have gone to where its caller listens.
-            self.deliver(message.edited([MessageEdit(id.range, own.id)]), to: own.audience, orElsewhere: true)
-        case .messageNotification:
-            let severity = AnswerReader.severity(of: envelope, in: message)?.value
-            self.deliver(message, to: self.bridge.logged(severity))
-        case .toolsListChangedNotification, .promptsListChangedNotification, .resourcesListChangedNotification,
-            .resourcesUpdatedNotification, .subscriptionsAcknowledgedNotification, .tasksNotification:
-            if self.sharing == .stateless { return self.deliverSubscribed(message, envelope) }
-            if envelope.method == .resourcesUpdatedNotification {
-                let uri = envelope.name.map { $0.decodedBytes(in: bytes) }
-                return self.deliver(message, to: uri.map { self.bridge.updated($0) } ?? .nobody(isLogged: false))
-            }
-            self.deliver(message, to: self.bridge.listChanged)
-        default:
-            if envelope.subscriptionID != nil { return self.deliverSubscribed(message, envelope) }
-            self.deliver(message, to: self.bridge.unknownNotification)
-        }
-    }
-
-    /// What belongs to a `subscriptions/listen`: its caller knows it under its own id.
-    private func deliverSubscribed(_ message: ByteBuffer, _ envelope: Envelope) {
-        guard let id = envelope.subscriptionID,
-            case .integer(let call) = id.value(in: message.readableBytesUInt8Span),
-            let literal = self.bridge.literal(of: call)
-        else { return }
-        self.deliver(message.edited([MessageEdit(id.range, literal)]), to: .call(call))
-    }
-
-    /// `orElsewhere`: a caller that does not take it beside the answer to its call gets it where it listens.
-    private func deliver(_ message: ByteBuffer, to audience: SessionBridge.Audience, orElsewhere: Bool = false) {
-        switch audience {
-        case .call(let call):
-            self.unflushed.insert(call)
-            if let exchange = self.calls[call] {
-                self.hand(message, to: exchange) { $0.received(message, as: .message) }
-            }
-        case .caller(let caller, let call):
-            if let call, let exchange = self.calls[call] {
-                self.unflushed.insert(call)
-                let link = self.handle
-                self.hand(message, to: exchange) { exchange in
-                    guard !exchange.received(message, as: .message), orElsewhere else { return }
-                    link.execute { $0.deliver(message, to: caller) }
-                }
-            } else {
-                self.deliver(message, to: caller)
-            }
-        case .callers(let callers):
-            for caller in callers { self.deliver(message, to: caller) }
-        case .nobody(let isLogged):
-            guard isLogged else { return }
-            self.settings.logger.debug(
-                "upstream log message",
-                metadata: [
-                    "upstream": "\(self.upstream.name)",
-                    "text": "\(String(decoding: message.readableBytesView.prefix(500), as: UTF8.self))",
-                ]
-            )
-        }
-    }
+    /// So much of what is no message is shown.
+    private static let excerptBytes = 80
 
     private func receivedGarbage(_ message: ByteBuffer) {
         let fault = MessageFault(of: message.readableBytesUInt8Span)
@@ -439,59 +130,4 @@ extension UpstreamLink {
         )
         self.restart()
     }
-}
-
-// MARK: - Time
-
-extension UpstreamLink: Sweepable {
-    /// So much of what is no message is shown.
-    private static let excerptBytes = 80
-
-    /// Callers that do not take what is for them hold up the upstream, but where others wait only for a while.
-    func isSlow(_ call: Int64, _ isSlow: Bool) {
-        if !isSlow {
-            self.slowCallers.remove(call)
-        } else if self.calls[call] != nil {
-            // One whose answer is on its way to it holds up nobody, and nobody would say that it takes messages again.
-            self.slowCallers.add(call, now: .now())
-        }
-        self.resumeReading()
-    }
-
-    /// Reads the channel, or does not, as callers take what is for them.
-    func resumeReading() {
-        let patience: TimeAmount? = self.sharing == .exclusive ? nil : SlowCallers.patience
-        let isPaused = self.transit.isFull || self.slowCallers.holdsUp(now: .now(), patience: patience)
-        if let channel, channel.isReadingPaused != isPaused { channel.isReadingPaused = isPaused }
-    }
-
-    func sweep(now: NIODeadline) {
-        if !self.slowCallers.isEmpty { self.resumeReading() }
-        self.age(now: now)
-        guard case .open = self.state, self.owner == nil, let channel, !channel.isReadingPaused,
-            self.liveness.asks(lastByte: self.time(of: channel.lastReceived), now: self.time(of: now))
-        else { return }
-        let identity = self.settings.identity
-        let isStateless = self.sharing == .stateless
-        // swift-format-ignore: OnlyOneTrailingClosureArgument
-        self.send(
-            own: { isStateless ? ClientMessage.discover(id: $0, identity) : ClientMessage.ping(id: $0) },
-            timeout: .seconds(10)
-        ) { [weak self] answer in
-            guard let self else { return }
-            guard answer == nil, let channel = self.channel, case .open = self.state else {
-                return self.liveness.answered()
-            }
-            let lastByte = self.time(of: channel.lastReceived)
-            guard self.liveness.unanswered(lastByte: lastByte, isBusy: self.isBusy, now: self.now) else { return }
-            self.settings.logger.warning(
-                "upstream does not answer a ping and is restarted",
-                metadata: ["upstream": "\(self.upstream.name)"]
-            )
-            self.restart()
-        }
-    }
-
-    /// Whether there is a reason for its silence: a call that it is at work on, or that we do not read what it says.
-    private var isBusy: Bool { self.bridge.isWorking || self.channel?.isReadingPaused == true }
 }

@@ -51,9 +51,8 @@ final class UpstreamLink {
     var initializeResult: InitializeResult?
 
     var bridge: SessionBridge.StateMachine
-    var callers: [Int: CallerSession] = [:]
+    var callers: [Int: any StreamSink] = [:]
     private var nextCaller = 1
-    private var nextStatelessCaller = -1
     var calls: [Int64: NIOLoopBound<LinkExchange>] = [:]
     private var ownCalls: [Int64: OwnCall] = [:]
     /// What is on its way to callers on other event loops.
@@ -307,18 +306,12 @@ final class UpstreamLink {
     // MARK: Callers
 
     /// A caller's session uses the link from now on; the number stands for it.
-    func join(_ session: CallerSession, capabilities: Set<SessionBridge.Capability>) -> Int {
+    func join(_ session: any StreamSink, capabilities: Set<SessionBridge.Capability>) -> Int {
         let number = self.nextCaller
         self.nextCaller += 1
         self.callers[number] = session
         self.bridge.joined(number, capabilities: capabilities)
         return number
-    }
-
-    /// A number for a request that stands alone.
-    func takeStatelessCaller() -> Int {
-        defer { self.nextStatelessCaller -= 1 }
-        return self.nextStatelessCaller
     }
 
     /// A caller's session is over: nothing of it goes on.
@@ -348,9 +341,7 @@ final class UpstreamLink {
 
     /// The caller's own `initialize` was answered: with it a lost link can be opened again, unless it is too long to keep.
     func established(with initialize: ByteBuffer) {
-        guard initialize.readableBytes <= SessionOrigin.initializeLimit else { return }
-        // A copy, so that it does not keep what was read with it.
-        self.owner?.initialize = ByteBuffer(bytes: initialize.readableBytesView)
+        if let kept = KeptInitialize.copy(of: initialize) { self.owner?.initialize = kept }
     }
 
     // MARK: Messages of the gateway

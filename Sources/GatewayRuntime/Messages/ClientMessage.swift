@@ -83,7 +83,10 @@ enum ClientMessage {
 
     /// The answer to a question of an upstream that nobody here can answer (protocol §3).
     static func methodNotFound(_ id: [UInt8]) -> ByteBuffer {
-        ByteBuffer(bytes: ErrorAnswer.body(code: -32_601, message: "no client can answer this", id: id))
+        var body = ByteBuffer(staticString: #"{"jsonrpc":"2.0","id":"#)
+        body.writeBytes(id)
+        body.writeStaticString(#","error":{"code":-32601,"message":"no client can answer this"}}"#)
+        return body
     }
 
     /// The end of `subscriptions/listen` in order (2026-07-28, Subscriptions).

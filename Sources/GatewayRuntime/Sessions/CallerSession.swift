@@ -36,7 +36,7 @@ extension Principal: SessionPrincipal {
 }
 
 /// One caller's handshake session: our id, what it uses upstream, and the streams that it can take up again.
-package final class CallerSession: Sendable {
+package final class CallerSession: StreamSink {
     /// What carries the session's messages upstream.
     enum Binding: Sendable {
         /// Nothing yet: a caller of the old transport has its session before it initializes.
@@ -341,7 +341,7 @@ package final class CallerSession: Sendable {
     ///
     /// `taken` is called, anywhere, when the message waits no longer to be sent.
     @discardableResult
-    func deliver(_ message: ByteBuffer, taken: @escaping @Sendable () -> Void = {}) -> Bool {
+    func deliver(_ message: ByteBuffer, taken: @escaping @Sendable () -> Void) -> Bool {
         let count = message.readableBytes
         guard let listener, self.inTransit.load(ordering: .relaxed) <= Self.transitLimit else {
             taken()

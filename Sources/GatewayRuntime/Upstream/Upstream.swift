@@ -108,8 +108,8 @@ package final class Upstream: Sendable {
     let identity: GatewayIdentity
     /// Where everybody counts what is held for peers.
     let buffers: BufferLedger
-    private let limits: Limits
-    private let logger: Logger
+    let limits: Limits
+    let logger: Logger
     /// Requests that have a place, and those that wait for one, of all loops.
     let admission: UpstreamAdmission
     /// What its tools want said in headers, where nobody but the gateway can check that it is.
@@ -221,10 +221,6 @@ package final class Upstream: Sendable {
 
     /// Whether all callers of the handshake era use one upstream session.
     var isShared: Bool { self.configuration.isolation == .shared }
-
-    var linkSettings: LinkSettings {
-        LinkSettings(upstream: self, identity: self.identity, limits: self.limits, logger: self.logger)
-    }
 
     /// Takes one of the children of callers' own; false at the limit.
     func takeChild(limit: Int) -> Bool {

@@ -1,7 +1,6 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
-import GatewayBytes
 import GatewayModel
 import GatewayPolicy
 import GatewaySession
@@ -24,8 +23,10 @@ final class UpstreamCall: UpstreamReceiver, Sweepable {
         var isEndpoint = false
         /// Where a redirect that was not followed leads, for people.
         var place: String?
-        /// What a 401 or 403 seems to be about.
+        /// What a refusal of the credential seems to be about; nil: it is none.
         var refusal: RefusalKind?
+        /// The JSON-RPC message that the body is; nil: it is none.
+        var envelope: Envelope?
     }
 
     typealias Completion = (Result<Answer, TransportError>) -> Void
@@ -50,12 +51,7 @@ final class UpstreamCall: UpstreamReceiver, Sweepable {
     private var connection: UpstreamConnection?
     private var own: OwnConnection
     private var answer = AnswerHead()
-    /// A whole body, as far as it came.
-    private var body = UnconsumedBytes(limit: UpstreamCall.answerLimit)
-    /// The events of a body that is a stream.
-    private var reader: EventReader
-    /// All bytes of the answer that came.
-    private var received = 0
+    private var reader: MessageReader
 
     private init(
         _ http: HTTPAccess,
@@ -72,7 +68,11 @@ final class UpstreamCall: UpstreamReceiver, Sweepable {
         self.upstream = upstream
         self.own = OwnConnection(of: upstream)
         self.own.isWanted = true
-        self.reader = EventReader(eventBytes: min(upstream.eventBytes, Self.answerLimit), in: upstream.buffers)
+        self.reader = MessageReader(
+            messageBytes: min(upstream.eventBytes, Self.answerLimit),
+            answerBytes: Self.streamLimit,
+            in: upstream.buffers
+        )
         self.jsonDepth = upstream.jsonDepth
         self.method = method
         self.target = target
@@ -153,7 +153,7 @@ final class UpstreamCall: UpstreamReceiver, Sweepable {
         self.own.isWanted = false
         self.connection?.cancel()
         self.connection = nil
-        self.reader.reset()
+        self.reader.begin(.whole)
         self.loop.sweeper.remove(self)
         completion(result)
     }
@@ -162,10 +162,11 @@ final class UpstreamCall: UpstreamReceiver, Sweepable {
         let head = self.answer
         var answer = Answer(status: head.status, sessionID: head.sessionID, mediaType: head.mediaType, body: body)
         answer.isEndpoint = isEndpoint
-        switch head.status {
-        case 300..<400: answer.place = self.redirection.place(of: head.location, from: self.http.configuration.url)
-        case 401, 403: answer.refusal = head.refusalKind(body, depth: self.jsonDepth)
-        default: break
+        answer.envelope = AnswerReader.read(body, depth: self.jsonDepth)
+        if (300..<400).contains(head.status) {
+            answer.place = self.redirection.place(of: head.location, from: self.http.configuration.url)
+        } else if StatusReading.refusesCredential(head.status) {
+            answer.refusal = head.refusalKind(body, depth: self.jsonDepth)
         }
         if self.target == nil { self.http.redirects.observe(self.redirection, head.status) }
         self.complete(.success(answer))
@@ -197,34 +198,26 @@ final class UpstreamCall: UpstreamReceiver, Sweepable {
             self.loop.pool(of: self.upstream)?.connect(for: self)
             return
         }
-        guard let coding = self.answer.unsupportedCoding, (200..<300).contains(self.answer.status) else { return }
+        let isGood = (200..<300).contains(self.answer.status)
+        self.reader.begin(isGood && self.answer.mediaType == .eventStream ? .events : .whole)
+        guard isGood, let coding = self.answer.unsupportedCoding else { return }
         let text = "the answer has \(coding), which the gateway did not ask for and cannot decode"
         self.complete(.failure(TransportError(.badEncoding, text, progress: .fully, answerBegan: true)))
     }
 
     func upstreamSent(_ bytes: ByteBuffer) {
         guard self.completion != nil else { return }
-        guard self.answer.mediaType == .eventStream, (200..<300).contains(self.answer.status) else {
-            if !self.body.append(bytes) { self.complete(with: ByteBuffer()) }
-            return
-        }
-        // A stream that goes on and on without the answer is none.
-        self.received += bytes.readableBytes
-        guard self.received <= Self.streamLimit else { return self.complete(with: ByteBuffer()) }
         self.reader.append(bytes)
         while self.completion != nil {
             switch self.reader.next() {
             case .needsMore: return
+            case .skipped: continue
+            // A stream that goes on and on without the answer is none.
             case .tooLarge: self.complete(with: ByteBuffer())
-            case .event(let event, let bytes):
-                if event.isEndpoint(in: bytes.readableBytesUInt8Span) {
-                    return self.complete(with: ByteBuffer(), isEndpoint: true)
-                }
-                if let message = event.messageBytes(in: bytes),
-                    AnswerReader.read(message, depth: self.jsonDepth)?.isResponse == true
-                {
-                    return self.complete(with: message)
-                }
+            case .endpoint: self.complete(with: ByteBuffer(), isEndpoint: true)
+            case .message(let message):
+                guard AnswerReader.read(message, depth: self.jsonDepth)?.isResponse == true else { continue }
+                self.complete(with: message)
             }
         }
     }
@@ -236,7 +229,7 @@ final class UpstreamCall: UpstreamReceiver, Sweepable {
 
     func upstreamEnded() {
         self.connection = nil
-        self.complete(with: self.answer.mediaType == .eventStream ? ByteBuffer() : self.body.bytes)
+        self.complete(with: self.reader.end())
     }
 
     func upstreamFailed(_ error: TransportError) {

@@ -7,10 +7,10 @@ import GatewayWire
 import NIOCore
 
 extension StatusReading.Body {
-    /// `isAnswer` says whether a message has the id of the request.
-    init(_ body: ByteBuffer, depth: Int, isAnswer: (Envelope) -> Bool) {
+    /// `envelope` is what the body is, if it is a message; `isAnswer` says whether a message has the id of the request.
+    init(_ body: ByteBuffer, _ envelope: Envelope?, isAnswer: (Envelope) -> Bool) {
         let namesSession = StatusReading.namesSession(body.readableBytesUInt8Span)
-        if let envelope = AnswerReader.read(body, depth: depth), envelope.isResponse, isAnswer(envelope) {
+        if let envelope, envelope.isResponse, isAnswer(envelope) {
             self = envelope.kind == .result ? .result : .error(code: envelope.errorCode, namesSession: namesSession)
         } else {
             self = namesSession ? .sessionRefusal : .foreign
@@ -94,7 +94,7 @@ enum SessionOpening {
             timeout: .seconds(5)
         ) { result in
             guard case .success(let answer) = result, answer.status >= 400 else { return completion(false) }
-            let body = StatusReading.Body(answer.body, depth: upstream.jsonDepth) {
+            let body = StatusReading.Body(answer.body, answer.envelope) {
                 $0.idValue(in: answer.body) == ping
             }
             switch StatusReading(status: answer.status, body: body, session: .open) {
@@ -133,14 +133,13 @@ enum SessionOpening {
             switch result {
             case .failure(let error):
                 end(.failed(GatewayError(error).beforeTheCall))
-            case .success(let answer) where [401, 403].contains(answer.status):
+            case .success(let answer) where answer.refusal != nil:
                 end(.refused(answer.status))
             case .success(let answer):
                 guard (200..<300).contains(answer.status) else {
-                    return end(.failed(GatewayError(refusedWith: answer).beforeTheCall))
+                    return end(.failed(GatewayError(refusedWith: answer.status, place: answer.place).beforeTheCall))
                 }
-                let isResult = AnswerReader.read(answer.body, depth: upstream.jsonDepth)?.kind == .result
-                guard let id = answer.sessionID, isResult else {
+                guard let id = answer.sessionID, answer.envelope?.kind == .result else {
                     return end(.failed(Self.noSession))
                 }
                 UpstreamCall.send(

@@ -46,8 +46,8 @@ final class ListenExchange: StreamSource, ListeningOwner {
     private var positions: [Int: UpstreamListening.Position] = [:]
     /// Whether its caller is away, so that nobody but the gateway wants the connections, for a while.
     private var isCallerAway = false { didSet { self.first?.isOwn = self.isCallerAway } }
-    /// Which credentials the attempt at a first stream tried; nil between attempts, and at an upstream without a pool.
-    private var credentials: CredentialAttempts?
+    /// Which credentials the attempt at a first stream tried.
+    private var credentials: CredentialFailover
     /// The slot of the first stream.
     private(set) var slot = 0
     /// Whether the session of that slot is being opened for it.
@@ -80,6 +80,7 @@ final class ListenExchange: StreamSource, ListeningOwner {
         self.request = request
         self.session = session
         self.loop = loop
+        self.credentials = CredentialFailover(http.credentials, choosing: .idle)
         guard session?.isLegacy != true else { return }
         self.stream = CallerStream(
             number: 0,
@@ -136,23 +137,28 @@ final class ListenExchange: StreamSource, ListeningOwner {
 
     /// Opens the first stream, with the credential whose turn it is now.
     private func connect() {
-        self.endAttempt()
-        self.credentials = self.http.credentials.map { $0.attempts(self.choice(in: $0)) }
-        self.attempt()
+        self.credentials.ended()
+        self.credentials = CredentialFailover(self.http.credentials, choosing: self.choice)
+        self.obey(self.credentials.next())
     }
 
-    private func choice(in pool: UpstreamCredentials) -> CredentialAttempts.Choice {
+    private var choice: CredentialAttempts.Choice {
+        guard let pool = self.http.credentials else { return .idle }
         if let home = self.session?.choiceOfHome(pool) { return home }
         // In turns nobody else moves on from what was refused here.
         guard let refusedSlot, pool.rules.mode == .roundRobin else { return .idle }
         return .session(slot: (refusedSlot + 1) % pool.count)
     }
 
-    private func attempt() {
-        if let pool = self.http.credentials {
-            guard let slot = pool.begin(&self.credentials) else { return self.tryLater() }
-            self.slot = slot
+    private func obey(_ step: CredentialFailover.Step) {
+        switch step {
+        case .attempt(let slot): self.attempt(slot)
+        case .giveUp: self.tryLater()
         }
+    }
+
+    private func attempt(_ slot: Int) {
+        self.slot = slot
         guard let sessions else { return self.listen(in: nil) }
         guard let own = sessions.session(self.slot) else { return self.tryLater() }
         if let id = own.id { return self.listen(in: id) }
@@ -182,7 +188,7 @@ final class ListenExchange: StreamSource, ListeningOwner {
 
     /// No slot has a first stream now.
     private func tryLater() {
-        self.endAttempt()
+        self.credentials.ended()
         self.endFirst()
         self.open()
         self.failures += 1
@@ -195,24 +201,21 @@ final class ListenExchange: StreamSource, ListeningOwner {
 
     /// The credential of the first stream is refused, and not to its GET alone.
     func refused(with status: Int, isCounted: Bool) {
-        guard let pool = self.http.credentials else {
+        guard self.http.credentials != nil else {
             self.open()
             self.first?.askAgain()
             return
         }
         self.endFirst()
-        if self.credentials?.slot == nil {
+        if !self.credentials.isCounting {
             // It stood before: what it began with was accepted.
-            self.credentials = pool.attempts(.session(slot: self.slot))
-            guard pool.begin(&self.credentials) != nil else { return self.tryLater() }
+            self.credentials = CredentialFailover(self.http.credentials, choosing: .session(slot: self.slot))
+            guard case .attempt = self.credentials.next() else { return self.tryLater() }
         }
         self.refusedSlot = self.slot
-        let refusal = pool.refused(&self.credentials, with: status, isCounted: isCounted)
         self.session?.withRouting { [slot] in $0.refused(slot) }
-        if case .again = refusal.verdict { self.attempt() } else { self.tryLater() }
+        self.obey(self.credentials.refused(with: status, isCounted: isCounted))
     }
-
-    private func endAttempt() { self.http.credentials?.release(&self.credentials) }
 
     private func endFirst() {
         guard let first else { return }
@@ -225,7 +228,7 @@ final class ListenExchange: StreamSource, ListeningOwner {
     private func moveHome() {
         guard let session, self.isAtWork, !self.isEntering, session.home != self.slot else { return }
         self.timer?.cancel()
-        self.endAttempt()
+        self.credentials.ended()
         self.endFirst()
         guard let other = self.release(session.home) else { return self.connect() }
         self.slot = other.slot
@@ -303,9 +306,9 @@ final class ListenExchange: StreamSource, ListeningOwner {
         guard listening === self.first else { return }
         self.failures = 0
         self.refusedSlot = nil
-        if let pool = self.http.credentials {
-            pool.succeeded(&self.credentials)
-            if let session { self.gateway.accepted(self.slot, by: session, self.http, on: self.loop) }
+        self.credentials.accepted()
+        if self.http.credentials != nil, let session {
+            self.gateway.accepted(self.slot, by: session, self.http, on: self.loop)
         }
         self.open()
         self.listenElsewhere()
@@ -326,10 +329,10 @@ final class ListenExchange: StreamSource, ListeningOwner {
         guard listening === self.first else { return self.stopped(listening, stop) }
         switch stop {
         case .interrupted:
-            self.endAttempt()
+            self.credentials.ended()
             self.open()
         case .unavailable:
-            self.endAttempt()
+            self.credentials.ended()
             self.hasNone(listening)
         case .refused(let status):
             self.refused(with: status, isCounted: true)
@@ -415,7 +418,7 @@ final class ListenExchange: StreamSource, ListeningOwner {
     }
 
     private func endAll() {
-        self.endAttempt()
+        self.credentials.ended()
         self.timer?.cancel()
         self.endFirst()
         for slot in Array(self.others.keys) { self.leave(slot) }

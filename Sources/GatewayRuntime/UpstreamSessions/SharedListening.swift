@@ -55,7 +55,7 @@ final class SharedListening: ListeningOwner {
 
     func listening(_ listening: UpstreamListening, heard message: ByteBuffer) {
         if let envelope = AnswerReader.read(message, depth: self.session.upstream.jsonDepth) {
-            _ = self.session.route(message, envelope, during: nil)
+            _ = self.session.route(message, envelope, along: nil)
         }
     }
 
@@ -78,10 +78,7 @@ final class SharedListening: ListeningOwner {
     }
 
     private func refused(with status: Int, isCounted: Bool) {
-        guard let pool = self.session.http.credentials else { return }
-        var attempts: CredentialAttempts? = pool.attempts(.pinned(slot: self.session.slot))
-        guard pool.begin(&attempts) != nil else { return }
-        _ = pool.refused(&attempts, with: status, isCounted: isCounted)
+        self.session.http.credentials?.refused(at: self.session.slot, with: status, isCounted: isCounted)
     }
 
     /// The upstream has forgotten the session.

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import GatewayObservability
+import GatewayPolicy
 import GatewayTransport
 import GatewayWire
 import NIOCore
@@ -25,7 +26,7 @@ struct AnswerHead {
     var location: String?
     /// The coding of the body, in words, if it is none that can be decoded: it then comes without one.
     var unsupportedCoding: String?
-    /// What a 401 or 403 says of itself.
+    /// What a refusal of the credential says of itself.
     var challenges = AuthChallenges()
     /// Whether the head says that a limit of rate is used up.
     var isLimited = false
@@ -41,7 +42,7 @@ struct AnswerHead {
         case .chunked: break
         case .untilClose: self.isCloseDelimited = true
         }
-        let isRefusal = self.status == 401 || self.status == 403
+        let isRefusal = StatusReading.refusesCredential(self.status)
         for field in connection.response.fields {
             if isRefusal { self.readRefusal(field, of: bytes) }
             switch field.name {

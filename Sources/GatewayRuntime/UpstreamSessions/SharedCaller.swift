@@ -21,7 +21,7 @@ final class SharedCaller: Sendable {
     func session(_ slot: Int) -> SharedSession? { self.sessions.indices.contains(slot) ? self.sessions[slot] : nil }
 
     /// The caller's number in the session of a slot, which it uses from now on.
-    func number(in shared: SharedSession, of session: CallerSession) -> Int {
+    func number(in shared: SharedSession, of session: any StreamSink) -> Int {
         self.numbers.withLock { numbers in
             if let number = numbers[shared.slot] { return number }
             let number = shared.join(session, capabilities: self.capabilities)

@@ -66,8 +66,7 @@ final class UpstreamListening: UpstreamReceiver {
     /// Whether a connection is on its way.
     private var isConnecting = false { didSet { self.countConnection() } }
     private var own: OwnConnection
-    private var reader: EventReader
-    private var resumption: Resumption
+    private var reader: MessageReader
     private var timer: Scheduled<Void>?
     private var check: UpstreamCall?
     /// Whoever waits for the first answer.
@@ -96,19 +95,21 @@ final class UpstreamListening: UpstreamReceiver {
         self.session = session
         self.fields = fields
         self.rules = position?.rules ?? StandingStream.StateMachine()
-        self.resumption = position?.session == session ? position?.resumption ?? Resumption() : Resumption()
         self.isOwn = isOwn
         self.owner = owner
         self.loop = loop
         self.own = OwnConnection(of: upstream)
-        self.reader = EventReader(eventBytes: upstream.eventBytes, in: upstream.buffers)
+        self.reader = MessageReader(messageBytes: 0, in: upstream.buffers)
         let listening = NIOLoopBound(self, eventLoop: loop.eventLoop)
-        self.reader = EventReader(eventBytes: upstream.eventBytes, in: upstream.buffers) {
-            listening.eventLoop.execute { listening.value.giveUpEvent() }
-        }
+        let before = position?.session == session ? position?.resumption : nil
+        self.reader = MessageReader(
+            messageBytes: upstream.eventBytes,
+            in: upstream.buffers,
+            after: before ?? Resumption()
+        ) { listening.eventLoop.execute { listening.value.giveUpEvent() } }
     }
 
-    var position: Position { Position(session: self.session, resumption: self.resumption, rules: self.rules) }
+    var position: Position { Position(session: self.session, resumption: self.reader.resumption, rules: self.rules) }
 
     var isReadingPaused: Bool {
         get { self.connection?.isReadingPaused == true }
@@ -131,7 +132,7 @@ final class UpstreamListening: UpstreamReceiver {
         self.check = nil
         self.drop()
         // The reader knows whom to tell, and so would keep this object.
-        self.reader = EventReader(eventBytes: 0, in: self.upstream.buffers)
+        self.reader = MessageReader(messageBytes: 0, in: self.upstream.buffers, after: self.reader.resumption)
         self.tellWaiters()
     }
 
@@ -173,7 +174,7 @@ final class UpstreamListening: UpstreamReceiver {
         self.isReading = false
         self.connection?.cancel()
         self.connection = nil
-        self.reader.reset()
+        self.reader.begin(.events)
     }
 
     private func obey(_ action: StandingStream.Action) {
@@ -220,9 +221,7 @@ final class UpstreamListening: UpstreamReceiver {
             listening.check = nil
             guard !listening.isOver else { return }
             let check = (try? result.get())
-                .map {
-                    StandingStream.Check($0, hadSession: listening.session != nil, depth: listening.upstream.jsonDepth)
-                }
+                .map { StandingStream.Check($0, hadSession: listening.session != nil) }
             listening.obey(listening.rules.checked(check ?? .unknown, now: listening.now))
         }
     }
@@ -238,10 +237,10 @@ final class UpstreamListening: UpstreamReceiver {
         var head = self.loop.buffer(capacity: 512)
         guard self.http.begin(.get, slot: self.slot, on: connection, into: &head) else { return connection.release() }
         self.connection = connection
-        self.reader.reset()
+        self.reader.begin(.events)
         if let session { head.writeString("Mcp-Session-Id: \(session)\r\n") }
         head.writeString(self.fields)
-        self.resumption.appendField(to: &head)
+        self.reader.resumption.appendField(to: &head)
         head.writeStaticString("\r\n")
         connection.send(head: head, body: nil, receiver: self)
     }
@@ -263,10 +262,11 @@ final class UpstreamListening: UpstreamReceiver {
                 return
             case .tooLarge:
                 self.giveUpEvent()
-            case .event(let event, let bytes):
+            case .skipped, .endpoint:
                 self.rules.heard()
-                self.resumption.take(event, in: bytes)
-                if let message = event.messageBytes(in: bytes) { self.owner?.listening(self, heard: message) }
+            case .message(let message):
+                self.rules.heard()
+                self.owner?.listening(self, heard: message)
             }
         }
     }
@@ -285,13 +285,13 @@ final class UpstreamListening: UpstreamReceiver {
         self.tellWaiters()
         guard !self.isOver else { return }
         self.drop()
-        self.obey(self.rules.ended(retry: self.resumption.lastRetry.map { Duration($0) }, now: self.now))
+        self.obey(self.rules.ended(retry: self.reader.resumption.lastRetry.map { Duration($0) }, now: self.now))
     }
 }
 
 extension StandingStream.Check {
-    init(_ answer: UpstreamCall.Answer, hadSession: Bool, depth: Int) {
-        let envelope = AnswerReader.read(answer.body, depth: depth)
+    init(_ answer: UpstreamCall.Answer, hadSession: Bool) {
+        let envelope = answer.envelope
         let id = envelope?.isResponse == true ? envelope?.idValue(in: answer.body) : nil
         // All that can be wrong with a ping itself is that the server has none.
         let isKnown = envelope?.kind == .result || envelope?.errorCode == -32_601

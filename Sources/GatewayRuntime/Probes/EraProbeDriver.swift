@@ -51,33 +51,29 @@ struct EraProbeDriver: Sendable {
     /// The pool hears nothing of it (credentials §2.3), but people are told what became of each credential.
     /// Returns nil if we could not ask, which says nothing of the upstream.
     func run() async -> Finding? {
-        var statuses: [Int] = []
-        for driver in self.slots {
-            guard let (finding, refusal) = await driver.runOnce() else { return nil }
-            guard finding.conclusion.verdict == .rejected else { return finding }
-            statuses.append(refusal ?? 401)
-            guard statuses.count == self.http.slotCount || Task.isCancelled else { continue }
-            let isPool = self.http.slotCount > 1
-            return Finding(
-                conclusion: finding.conclusion,
-                failure: isPool ? .exhausted(statuses) : finding.failure
-            )
+        var failover = CredentialFailover(looking: self.http.credentials)
+        var step = failover.next()
+        while case .attempt(let slot) = step {
+            guard let (finding, refusal) = await self.with(slot).runOnce() else { return nil }
+            let verdict = finding.conclusion.verdict
+            if verdict == .usable { failover.accepted() }
+            guard verdict == .rejected, let refusal else { return finding }
+            step = failover.refused(with: refusal.status, as: refusal.kind)
+            if case .attempt = step, !Task.isCancelled { continue }
+            guard case .giveUp(let error) = step else { return finding }
+            return Finding(conclusion: finding.conclusion, failure: error)
         }
         return nil
     }
 
-    /// One for each credential, the current one first.
-    private var slots: [EraProbeDriver] {
-        let first = self.http.credentials?.current ?? 0
-        return (0..<self.http.slotCount)
-            .map { index in
-                var driver = self
-                driver.slot = (first + index) % self.http.slotCount
-                return driver
-            }
+    /// The same with the credential of another slot.
+    private func with(_ slot: Int) -> EraProbeDriver {
+        var driver = self
+        driver.slot = slot
+        return driver
     }
 
-    private func runOnce() async -> (Finding, refusal: Int?)? {
+    private func runOnce() async -> (Finding, refusal: (status: Int, kind: RefusalKind)?)? {
         let scope: EraProbe.Scope =
             switch self.upstream.configuration.protocolPin {
             case .auto: .both
@@ -95,20 +91,8 @@ struct EraProbeDriver: Sendable {
                 action = machine.answered(reply.answer)
             case .conclude(let conclusion):
                 let reply = conclusion.cause.flatMap { replies[$0] }
-                self.note(conclusion.verdict, reply)
-                return (Finding(conclusion: conclusion, failure: reply?.failure), reply?.refusal?.status)
+                return (Finding(conclusion: conclusion, failure: reply?.failure), reply?.refusal)
             }
-        }
-    }
-
-    /// What became of the credential is for people to see.
-    private func note(_ verdict: EraProbe.Verdict, _ reply: Reply?) {
-        switch verdict {
-        case .usable: self.http.credentials?.probed(self.slot, refusedWith: nil)
-        case .rejected:
-            guard let refusal = reply?.refusal else { return }
-            self.http.credentials?.probed(self.slot, refusedWith: refusal.status, as: refusal.kind)
-        case .unusable, .unreachable: break
         }
     }
 
@@ -124,10 +108,14 @@ struct EraProbeDriver: Sendable {
 
     /// Asks about the one era of which nothing is known yet; nil: we could not ask.
     func ask(aboutStateless isStateless: Bool) async -> EraProbe.Answer? {
+        var failover = CredentialFailover(looking: self.http.credentials)
+        var step = failover.next()
         var answer: EraProbe.Answer?
-        for driver in self.slots {
-            answer = await driver.ask(isStateless ? .discover : .initialize)?.answer
-            guard answer == .refused, !Task.isCancelled else { break }
+        while case .attempt(let slot) = step {
+            let reply = await self.with(slot).ask(isStateless ? .discover : .initialize)
+            answer = reply?.answer
+            guard let refusal = reply?.refusal, !Task.isCancelled else { break }
+            step = failover.refused(with: refusal.status, as: refusal.kind)
         }
         return answer
     }
@@ -135,9 +123,7 @@ struct EraProbeDriver: Sendable {
     /// Sends the lightest message that any server of the known era answers; whether the answer is one of MCP, nil: it could
     /// not be sent.
     func ping() async -> Bool? {
-        var driver = self
-        driver.slot = self.http.credentials?.current ?? 0
-        return await driver.pingOnce()
+        await self.with(self.http.credentials?.current ?? 0).pingOnce()
     }
 
     private func pingOnce() async -> Bool? {
@@ -150,8 +136,7 @@ struct EraProbeDriver: Sendable {
         switch result {
         case .failure(let error): return GatewayError(error).reason == .overloaded ? nil : false
         case .success(let answer):
-            let isRefused = answer.status == 401 || answer.status == 403
-            return !isRefused && AnswerReader.read(answer.body, depth: self.limits.jsonDepth)?.isResponse == true
+            return answer.refusal == nil && answer.envelope?.isResponse == true
         }
     }
 
@@ -167,7 +152,7 @@ struct EraProbeDriver: Sendable {
         let body = ClientMessage.initialize(id: #""mcp-proxy-probe""#, self.identity)
         let result = await self.send(body, fields: "", timeout: self.timeout)
         guard case .success(let answer) = result, (200..<300).contains(answer.status),
-            let envelope = AnswerReader.read(answer.body, depth: self.limits.jsonDepth), envelope.kind == .result
+            let envelope = answer.envelope, envelope.kind == .result
         else { return self.read(result) }
         let version = AnswerReader.protocolVersion(of: envelope, in: answer.body)
         if let session = answer.sessionID { self.end(session, version: version) }
@@ -230,7 +215,7 @@ struct EraProbeDriver: Sendable {
                     fields: "",
                     limits: self.limits,
                     buffers: self.upstream.buffers,
-                    opening: .own(slots: [self.slot]),
+                    credentials: CredentialFailover(looking: self.http.credentials, onlyAt: self.slot),
                     isShared: false,
                     on: self.loop,
                     delegate: probe
@@ -249,8 +234,8 @@ struct EraProbeDriver: Sendable {
         switch error.reason {
         case .overloaded: return nil
         case .credentialRejected, .credentialsExhausted:
-            let status = error.status ?? 401
-            return Reply(answer: .refused, failure: error, refusal: (status, .rejected))
+            let refusal = error.status.map { (status: $0, kind: RefusalKind.rejected) }
+            return Reply(answer: .refused, failure: error, refusal: refusal)
         case .rateLimited: answer = .busy
         case .upstreamStatus: answer = error.status ?? 0 >= 500 ? .busy : .other
         case .upstreamClosed, .upstreamTimeout: answer = .silence
@@ -288,9 +273,10 @@ struct EraProbeDriver: Sendable {
     private func read(_ answer: UpstreamCall.Answer) -> Reply {
         if answer.isEndpoint { return Reply(answer: .endpoint, failure: Self.isOtherTransport) }
         let failure = GatewayError(notAnsweredWith: answer, slot: self.http.credentials.map { _ in self.slot })
+        if let kind = answer.refusal {
+            return Reply(answer: .refused, failure: failure, refusal: (answer.status, kind))
+        }
         switch answer.status {
-        case 401, 403:
-            return Reply(answer: .refused, failure: failure, refusal: (answer.status, answer.refusal ?? .rejected))
         case 429, 500...:
             return Reply(answer: .busy, failure: failure)
         default:
@@ -300,7 +286,7 @@ struct EraProbeDriver: Sendable {
 
     /// What a JSON-RPC message says of an era.
     private func era(_ answer: UpstreamCall.Answer) -> EraProbe.Answer {
-        guard let envelope = AnswerReader.read(answer.body, depth: self.limits.jsonDepth) else { return .other }
+        guard let envelope = answer.envelope else { return .other }
         if envelope.kind == .result {
             return AnswerReader.supportedVersions(of: envelope, in: answer.body).map { .discovered(versions: $0) }
                 ?? .other
@@ -324,13 +310,13 @@ extension GatewayError {
     /// An upstream answered a message of ours with this, which is not what was asked for; `slot` is nil without a pool.
     fileprivate init(notAnsweredWith answer: UpstreamCall.Answer, slot: Int?) {
         switch answer.status {
-        case 401, 403:
+        case _ where answer.refusal != nil:
             self = .rejected(status: answer.status, slot: slot)
         case 404, 405:
             let text = "the server answered HTTP \(answer.status): check the path of url, and transportType"
             self.init(.upstreamStatus, executed: .no, text, cause: "http_4xx", status: answer.status)
         case 300...:
-            self.init(refusedWith: answer)
+            self.init(refusedWith: answer.status, place: answer.place)
         default:
             let (text, cause) =
                 switch answer.mediaType {
