@@ -203,8 +203,7 @@ extension Gateway {
         case .unknown:
             return self.deferred(call, responder) { self.initialize($0, $1) }
         case .http(let http):
-            let shared = self.sharedSessions(of: upstream)
-            guard !shared.isEmpty else { return self.start(call, http, responder) }
+            guard let shared = self.sharedSessions(of: upstream) else { return self.start(call, http, responder) }
             return self.initialize(call, http, shared, responder)
         case .link where upstream.isShared:
             return self.withLink(call, responder) { call, responder, handle in
@@ -219,7 +218,7 @@ extension Gateway {
     private func initialize(
         _ call: Call,
         _ http: HTTPAccess,
-        _ shared: [SharedSession],
+        _ shared: SharedSessions,
         _ responder: any DownstreamResponder
     ) -> (any DownstreamExchange)? {
         guard let exchange = self.waiting(call, responder) else { return nil }
@@ -232,7 +231,7 @@ extension Gateway {
                 case .success(let home):
                     exchange.become { call, responder in
                         let capabilities = AnswerReader.capabilities(of: call.message.envelope, in: call.message.body)
-                        let slot = shared.count > 1 ? home.slot : nil
+                        let slot = http.credentials.map { _ in home.slot }
                         self.establish(call, home.result, responder, home: slot) { session in
                             let caller = SharedCaller(shared, capabilities: capabilities)
                             if let own = caller.session(home.slot) { _ = caller.number(in: own, of: session) }
@@ -248,24 +247,24 @@ extension Gateway {
 
     /// A session that callers share and that is open.
     private struct SharedHome: Sendable {
-        let slot: Int
+        let slot: CredentialID
         let result: InitializeResult
     }
 
     /// Opens the shared session of the slot whose turn it is, or of those after it; `completion` is called anywhere.
     private func open(
-        _ shared: [SharedSession],
+        _ shared: SharedSessions,
         _ http: HTTPAccess,
-        _ attempts: CredentialAttempts?,
+        _ attempts: CredentialUse?,
         _ completion: @escaping @Sendable (Result<SharedHome, GatewayError>) -> Void
     ) {
         let pool = http.credentials
         var attempts = attempts
-        guard let slot = pool.map({ $0.begin(&attempts) }) ?? 0 else {
+        guard let slot = pool.map({ $0.begin(&attempts) }) ?? CredentialID.none else {
             return completion(.failure(.exhausted(attempts?.statuses ?? [])))
         }
-        guard shared.indices.contains(slot) else { return completion(.failure(.noSuchSlot)) }
-        shared[slot]
+        guard let session = shared.session(slot) else { return self.open(shared, http, attempts, completion) }
+        session
             .whenOpen { [attempts] opened in
                 guard let pool else { return completion(Self.home(slot, opened)) }
                 var attempts = attempts
@@ -276,19 +275,21 @@ extension Gateway {
                     completion(Self.home(slot, opened))
                 case .failed:
                     pool.release(&attempts)
+                    // A credential that was removed meanwhile opens nothing: the next one does.
+                    guard pool.contains(slot) else { return self.open(shared, http, attempts, completion) }
                     completion(Self.home(slot, opened))
                 case .refused(let status, let isFirst):
                     let refusal = pool.refused(&attempts, with: status, isCounted: isFirst)
                     switch refusal.verdict {
                     case .again: self.open(shared, http, attempts, completion)
-                    case .rejected: completion(.failure(.rejected(status: status, slot: slot)))
+                    case .rejected: completion(.failure(.rejected(status: status, slot: attempts?.position)))
                     case .exhausted: completion(.failure(.exhausted(refusal.statuses)))
                     }
                 }
             }
     }
 
-    private static func home(_ slot: Int, _ opened: SharedSession.Opened) -> Result<SharedHome, GatewayError> {
+    private static func home(_ slot: CredentialID, _ opened: SharedSession.Opened) -> Result<SharedHome, GatewayError> {
         switch opened {
         case .open(let result, _): .success(SharedHome(slot: slot, result: result))
         case .refused(let status, _): .failure(.rejected(status: status, slot: nil))

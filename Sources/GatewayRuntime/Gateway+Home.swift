@@ -9,11 +9,11 @@ import NIOCore
 /// A caller's session whose home slot was refused finds a new home: the next slot that is accepted (credentials.md §2.9).
 extension Gateway {
     /// A slot's credential was accepted to a session.
-    func accepted(_ slot: Int, by session: CallerSession, _ http: HTTPAccess, on loop: GatewayLoop) {
+    func accepted(_ slot: CredentialID, by session: CallerSession, _ http: HTTPAccess, on loop: GatewayLoop) {
         let (isNewHome, isBack) = session.withRouting { ($0.accepted(slot), $0.returned(slot)) } ?? (false, false)
         guard isNewHome else { return isBack ? session.slotReturned(slot) : () }
         let upstream = self.upstreams[session.principal.upstream]
-        self.logger.info("session moved", metadata: ["upstream": "\(upstream.name)", "to": "\(slot)"])
+        self.logger.info("session moved", metadata: ["upstream": "\(upstream.name)", "to": "\(http.position(of: slot).map(String.init) ?? "")"])
         let wishes = session.withRouting { ($0.subscriptions, $0.severity) }
         let (subscriptions, severity) = wishes ?? ([], nil)
         let upstreamSession: HTTPUpstreamSession?
@@ -58,7 +58,7 @@ extension Gateway {
         _ upstream: Upstream,
         _ http: HTTPAccess,
         _ upstreamSession: HTTPUpstreamSession?,
-        slot: Int,
+        slot: CredentialID,
         on loop: GatewayLoop
     ) {
         let known = session.toolsDigest

@@ -26,8 +26,8 @@ package final class Gateway: Sendable {
     private let loops: [GatewayLoop]
     /// nil for an upstream that is a stream of messages from the start.
     private let supervisors: [UpstreamSupervisor?]
-    /// The sessions that callers share, by slot, of each upstream that has such over streamable HTTP; else empty.
-    private let sharedSessions: [[SharedSession]]
+    /// The sessions that callers share of each upstream that has such over streamable HTTP; else nil.
+    private let sharedSessions: [SharedSessions?]
     /// By the index of an upstream and that of one of its inbound tokens: the number of the token's value.
     let tokenOwners: [[Int]]
     private let inFlight = Atomic<Int>(0)
@@ -86,6 +86,7 @@ package final class Gateway: Sendable {
                     gates: &gates,
                     buffers: self.buffers,
                     metrics: metrics,
+                    redactor: log.redactor,
                     logger: logger
                 )
             )
@@ -103,9 +104,8 @@ package final class Gateway: Sendable {
             )
         }
         self.sharedSessions = upstreams.map { upstream in
-            guard case .http(let http) = upstream.transport, upstream.isShared else { return [] }
-            let home = loops[upstream.index % loops.count]
-            return (0..<http.slotCount).map { SharedSession(upstream, http, slot: $0, home: home) }
+            guard case .http(let http) = upstream.transport, upstream.isShared else { return nil }
+            return SharedSessions(upstream, http, home: loops[upstream.index % loops.count])
         }
         for loop in loops {
             loop.eventLoop.execute { [upstreams = self.upstreams] in loop.setUp(upstreams: upstreams) }
@@ -179,11 +179,11 @@ package final class Gateway: Sendable {
     }
 
     private func ageSharedSessions(of upstream: Upstream) async {
-        let sessions = self.sharedSessions(of: upstream)
-        while !sessions.isEmpty, !Task.isCancelled {
+        guard let sessions = self.sharedSessions(of: upstream) else { return }
+        while !Task.isCancelled {
             // Cancelled or not, the loop condition decides.
             try? await Task.sleep(for: upstream.configuration.timeout)
-            for session in sessions { session.grewOlder() }
+            sessions.grewOlder()
         }
     }
 
@@ -250,7 +250,7 @@ package final class Gateway: Sendable {
                         }
                     }
                     for session in sessions.dropFirst(Self.closeLimit) { _ = self.close(session) }
-                    for shared in self.sharedSessions.joined() {
+                    for shared in self.sharedSessions.flatMap({ $0?.all ?? [] }) {
                         guard let session = shared.close() else { continue }
                         ends.addTask { await self.end(session, of: shared.upstream, timeout: TimeAmount(limit)) }
                     }
@@ -377,7 +377,7 @@ package final class Gateway: Sendable {
     }
 
     /// The sessions that callers share at a streamable-HTTP upstream, by slot; empty if each has its own.
-    func sharedSessions(of upstream: Upstream) -> [SharedSession] { self.sharedSessions[upstream.index] }
+    func sharedSessions(of upstream: Upstream) -> SharedSessions? { self.sharedSessions[upstream.index] }
 
     // MARK: Places
 

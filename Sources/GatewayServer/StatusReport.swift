@@ -81,7 +81,8 @@ enum StatusReport {
                 let probe = report.probe
                 let state = slot.condition(probed: probe).rawValue
                 let reason = report.lastRefusal.map { #""\#($0.rawValue)""# } ?? "null"
-                return #"{"slot":\#(index),"fingerprint":"\#(report.fingerprint)","state":"\#(state)""#
+                let name = report.name.map { #""name":\#(ErrorAnswer.quoted($0)),"# } ?? ""
+                return #"{"slot":\#(index),\#(name)"fingerprint":"\#(report.fingerprint)","state":"\#(state)""#
                     + #","failures":\#(slot.failures),"rejections":\#(slot.rejections),"inFlight":\#(slot.inFlight)"#
                     + #","lastSuccess":\#(time(slot.lastSuccess(probed: probe)))"#
                     + #","lastFailure":\#(time(slot.lastFailure(probed: probe)))"#

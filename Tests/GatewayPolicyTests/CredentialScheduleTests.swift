@@ -25,6 +25,20 @@ import Testing
         }
     }
 
+    @Test("P16, P17: a list that changes at any time takes nothing from who stays and lends nothing of who goes", arguments: 0..<20)
+    func replacements(seed: UInt64) {
+        var random = SplitMix(seed: seed)
+        for number in 0..<Self.schedules {
+            var schedule = Schedule(random: random)
+            schedule.run(requests: 1 + random.below(12), replacements: 1 + random.below(5))
+            random = schedule.random
+            guard schedule.violations.isEmpty else {
+                Issue.record("schedule \(number), not kept: \(schedule.violations.sorted()), \(schedule.requests)")
+                return
+            }
+        }
+    }
+
     @Test("§2.8, P4: with one good credential nobody fails, and each dead one is left at most once", arguments: 0..<20)
     func deadCredentials(seed: UInt64) {
         var random = SplitMix(seed: seed)
@@ -33,7 +47,7 @@ import Testing
             let dead = 1 + random.below(count - 1)
             let order = (0..<count).shuffled(using: &random)
             var schedule = Schedule(random: random, mode: .onFirstFailed, count: count, limit: count)
-            schedule.dead = Set(order.prefix(dead))
+            schedule.dead = Set(order.prefix(dead).map { .minted($0) })
             schedule.run(requests: 1 + random.below(8))
             random = schedule.random
             let pool = schedule.pool
@@ -42,7 +56,7 @@ import Testing
                 schedule.requests.allSatisfy { $0.result == .answered(200) && $0.sends.count <= dead + 1 },
                 "§2.8: nobody fails, and each dead credential costs one attempt at most"
             )
-            schedule.check(!schedule.dead.contains(pool.cursor), "§2.8: the last cursor is good")
+            schedule.check(!schedule.dead.contains(pool.slots[pool.cursor].id), "§2.8: the last cursor is good")
             guard schedule.violations.isEmpty else {
                 Issue.record("schedule \(number), not kept: \(schedule.violations.sorted()), \(schedule.requests)")
                 return
@@ -70,7 +84,7 @@ import Testing
                     switch kind {
                     case 0: .turn
                     case 1: .home
-                    default: random.below(2) == 0 ? .idle : .session(slot: random.below(count))
+                    default: random.below(2) == 0 ? .idle : .session(.minted(random.below(count)))
                     }
                 var request = ScriptedRequest(choice, rules: rules)
                 guard let slot = request.send(in: &pool) else { continue }
@@ -151,11 +165,11 @@ import Testing
                 case 1..<60:
                     if let lease = pool.next() { held.append(lease) }
                 case 60..<80:
-                    if let lease = pool.next(excluding: [pool.cursor]) { held.append(lease) }
+                    if let lease = pool.next(excluding: [pool.slots[pool.cursor].id]) { held.append(lease) }
                 case 80..<100:
                     if let lease = pool.nextHome() { held.append(lease) }
                 case 100..<110:
-                    if let lease = pool.lease(from: random.below(12)) { held.append(lease) }
+                    if let lease = pool.lease(from: .minted(random.below(12))) { held.append(lease) }
                 default:
                     guard let lease = held.popLast() else { return }
                     switch choice % 3 {
@@ -168,7 +182,7 @@ import Testing
                 seen = pool.generation
                 report.isInRange =
                     report.isInRange && pool.slots.indices.contains(pool.cursor)
-                    && pool.slots.indices.contains(pool.current)
+                    && pool.slots.indices.contains(pool.currentPosition)
             }
             report.leases = max(report.leases, held.count)
         }
@@ -220,196 +234,6 @@ final class SharedPool: Sendable {
             _ = self.order.load(ordering: .acquiring)
             body(&pool)
             self.order.store(0, ordering: .releasing)
-        }
-    }
-}
-
-/// Requests in random order, and a small model of what the pool must make of them.
-struct Schedule {
-    private struct Flight {
-        let slot: Int
-        let generation: UInt64
-        /// Whether the pool chose the slot, so that a success may make it the current one.
-        let isChosen: Bool
-    }
-
-    var random: SplitMix
-    var pool: CredentialPool
-    /// Slots that are always refused while the others are always accepted; until it is set, anything is answered.
-    var dead: Set<Int> = [] { didSet { self.isSettled = true } }
-    private(set) var requests: [ScriptedRequest] = []
-    /// Promises that were not kept.
-    private(set) var violations: Set<String> = []
-    private(set) var moves = 0
-    private let rules: CredentialAttempts.Rules
-    private let retryOn: Set<Int>
-    private var isSettled = false
-    private var unopened = 0
-    private var underWay: [Int] = []
-    private var flights: [Int: Flight] = [:]
-    private var failures: [Int]
-    private var inFlight: [Int]
-    private var matching = 0
-    private var cursor = 0
-    private var generation: UInt64 = 0
-    private var cursors: [UInt64: Int] = [0: 0]
-
-    init(
-        random: SplitMix,
-        mode: CredentialPool.Mode? = nil,
-        count: Int? = nil,
-        limit: Int? = nil
-    ) {
-        var random = random
-        let count = count ?? 1 + random.below(5)
-        let mode = mode ?? (random.below(2) == 0 ? .roundRobin : .onFirstFailed)
-        self.pool = CredentialPool(count: count, mode: mode)
-        let listed: [Set<Int>] = [[401, 403], [401, 403], [401], [403], []]
-        self.retryOn = limit == nil ? listed[random.below(5)] : [401, 403]
-        self.rules = CredentialAttempts.Rules(
-            mode: self.pool.mode,
-            attemptLimit: limit ?? 1 + random.below(count),
-            retryOn: self.retryOn
-        )
-        self.failures = Array(repeating: 0, count: count)
-        self.inFlight = self.failures
-        self.random = random
-    }
-
-    static func answer(using random: inout SplitMix) -> ScriptedAnswer {
-        [200, 202, 401, 401, 403, 403, 429, 500, .lost][random.below(9)]
-    }
-
-    mutating func check(_ condition: Bool, _ promise: StaticString) {
-        if !condition { self.violations.insert("\(promise)") }
-    }
-
-    var isOver: Bool { self.unopened == 0 && self.underWay.isEmpty }
-
-    mutating func open(requests count: Int) { self.unopened = count }
-
-    mutating func run(requests count: Int) {
-        self.open(requests: count)
-        while !self.isOver { self.step() }
-        self.check(self.pool.inFlight.allSatisfy { $0 == 0 }, "P9: all attempts under way are none at the end")
-    }
-
-    /// One event: a new request, a request that is sent, or an answer.
-    mutating func step() {
-        guard !self.isOver else { return }
-        let event = self.random.below(self.underWay.count + min(self.unopened, 2))
-        guard event < self.underWay.count else {
-            self.unopened -= 1
-            self.underWay.append(self.requests.count)
-            self.requests.append(ScriptedRequest(self.choice(), rules: self.rules))
-            return
-        }
-        let index = self.underWay[event]
-        if self.flights[index] != nil { self.answer(index) } else { self.send(index) }
-        self.checkPool()
-        guard self.requests[index].result != nil else { return }
-        self.underWay.remove(at: event)
-        self.checkEnd(of: self.requests[index])
-    }
-
-    private mutating func choice() -> CredentialAttempts.Choice {
-        // What is bound to a slot cannot be had from others, so that somebody fails.
-        guard !self.isSettled else { return self.random.below(4) == 0 ? .home : .turn }
-        let slot = self.random.below(self.pool.slots.count)
-        return [.turn, .turn, .turn, .home, .idle, .session(slot: slot), .pinned(slot: slot)][self.random.below(7)]
-    }
-
-    private mutating func send(_ index: Int) {
-        let attempts = self.requests[index].attempts
-        let isRetry = !self.requests[index].sends.isEmpty
-        guard let slot = self.requests[index].send(in: &self.pool) else {
-            self.check(false, "an attempt that was granted has a slot")
-            return
-        }
-        let isChosen =
-            switch attempts.choice {
-            case .turn, .home: true
-            case .session: isRetry
-            case .pinned, .idle: false
-            }
-        self.inFlight[slot] += 1
-        self.flights[index] = Flight(slot: slot, generation: self.generation, isChosen: isChosen)
-    }
-
-    private mutating func answer(_ index: Int) {
-        guard let flight = self.flights.removeValue(forKey: index) else { return }
-        self.inFlight[flight.slot] -= 1
-        let answer: ScriptedAnswer =
-            if !self.isSettled {
-                Self.answer(using: &self.random)
-            } else if !self.dead.contains(flight.slot) {
-                200
-            } else {
-                self.random.below(2) == 0 ? 401 : 403
-            }
-        let before = self.requests[index].moves.count
-        self.requests[index].receive(answer, in: &self.pool)
-        let isMoved = self.requests[index].moves.count > before
-        let isMatching = flight.generation == self.generation && self.pool.mode == .onFirstFailed
-        switch answer {
-        case .status(let status) where self.retryOn.contains(status):
-            self.failures[flight.slot] += 1
-            let moves = isMatching && flight.slot == self.cursor
-            self.check(moves == isMoved, "P4: a refusal moves if nobody did since, and only then")
-            if moves {
-                self.matching += 1
-                self.go(to: (flight.slot + 1) % self.failures.count)
-            }
-            if isMoved { self.moves += 1 }
-        case .status(200..<300):
-            self.failures[flight.slot] = 0
-            if isMatching, flight.isChosen, flight.slot != self.cursor { self.go(to: flight.slot) }
-            self.check(!isMoved, "P5: a success is no move away from a slot")
-        default:
-            self.check(!isMoved, "P5: nothing but a refusal is a move")
-        }
-    }
-
-    private mutating func go(to slot: Int) {
-        self.cursor = slot
-        self.generation += 1
-    }
-
-    private mutating func checkPool() {
-        let pool = self.pool
-        self.check(pool.cursor == self.cursor, "P5: the cursor goes where refusals and promotions put it")
-        self.check(pool.generation == self.generation, "P6: the generation counts the moves")
-        let cursor = self.cursors[pool.generation]
-        self.check(cursor == nil || cursor == pool.cursor, "P6: a generation has one cursor")
-        self.cursors[pool.generation] = pool.cursor
-        self.check(self.moves <= self.matching, "P4: there are no more moves than refusals that match")
-        for slot in pool.slots.indices {
-            let isCounted = pool.slots[slot].failures == self.failures[slot]
-            self.check(isCounted, "P8: failures are those since the last success")
-            let isUnderWay = pool.slots[slot].inFlight == self.inFlight[slot]
-            self.check(isUnderWay, "P9: attempts under way are those without an outcome")
-        }
-    }
-
-    private mutating func checkEnd(of request: ScriptedRequest) {
-        let statuses = request.attempts.statuses
-        self.check(Set(request.sends).count == request.sends.count, "P1: a request sends each slot once")
-        self.check(request.sends.count <= self.rules.attemptLimit, "P1: a request has no more attempts than its limit")
-        self.check(statuses.allSatisfy { self.retryOn.contains($0) }, "P3: statuses are those that count")
-        switch request.result {
-        case .exhausted(let listed):
-            self.check(listed == statuses && listed.count == request.sends.count, "P2: all attempts are listed")
-            self.check(listed.count == self.rules.attemptLimit, "P2: exhausted means all attempts were refused")
-        case .rejected(let status):
-            let isListed = self.retryOn.contains(status)
-            self.check(
-                statuses.count == request.sends.count - (isListed ? 0 : 1),
-                "P2: the last attempt is listed if it counts"
-            )
-        case .answered, .lost:
-            self.check(statuses.count == request.sends.count - 1, "P2: all attempts but the last are listed")
-        case .stranded, nil:
-            self.check(false, "an attempt that was granted has a slot")
         }
     }
 }

@@ -27,8 +27,8 @@ struct ScriptedRequest {
     }
 
     private(set) var attempts: CredentialAttempts
-    /// The slots that the upstream saw, in order.
-    private(set) var sends: [Int] = []
+    /// The credentials that the upstream saw, in order.
+    private(set) var sends: [CredentialID] = []
     /// Where the pool went because of it.
     private(set) var moves: [String] = []
     private(set) var result: Result?
@@ -37,15 +37,15 @@ struct ScriptedRequest {
         self.attempts = CredentialAttempts(choice, rules: rules)
     }
 
-    /// Sends it with the slot that it is given, which is returned.
+    /// Sends it with the credential that it is given; returns where that is in the list.
     @discardableResult
     mutating func send(in pool: inout CredentialPool) -> Int? {
-        guard let slot = self.attempts.begin(in: &pool) else {
+        guard let credential = self.attempts.begin(in: &pool) else {
             self.result = .stranded
             return nil
         }
-        self.sends.append(slot)
-        return slot
+        self.sends.append(credential)
+        return pool.position(of: credential)
     }
 
     /// Its answer arrives; it is to be sent again as long as there is no result.
@@ -78,7 +78,12 @@ struct ScriptedRequest {
         }
     }
 
-    /// The letters of slots as the vectors write them: A is slot 0.
+    /// The letters of credentials as the vectors write them: A is the first that the pool minted.
+    static func letters(_ credentials: [CredentialID]) -> String {
+        Self.letters(credentials.map { credential in (0..<26).first { .minted($0) == credential } ?? 25 })
+    }
+
+    /// The letters of positions.
     static func letters(_ slots: [Int]) -> String {
         String(String.UnicodeScalarView(slots.map { Unicode.Scalar(UInt8(ascii: "A") + UInt8($0)) }))
     }
@@ -87,9 +92,9 @@ struct ScriptedRequest {
 extension CredentialPool {
     struct NoSlot: Error {}
 
-    /// The lease of the pool's choice, or of a slot, which there must be.
-    mutating func taken(from slot: Int? = nil) throws -> Lease {
-        guard let lease = if let slot { self.lease(from: slot) } else { self.next() } else { throw NoSlot() }
+    /// The lease of the pool's choice, or of a credential, which there must be.
+    mutating func taken(from credential: CredentialID? = nil) throws -> Lease {
+        guard let lease = if let credential { self.lease(from: credential) } else { self.next() } else { throw NoSlot() }
         return lease
     }
 
@@ -104,17 +109,27 @@ extension CredentialPool.Move {
 
 /// All that can be seen of a pool.
 struct PoolObservation: Hashable {
-    private struct Slot: Hashable {
-        let failures: Int
-        let rejections: Int
-        let inFlight: Int
-        let lastSuccess: Duration?
-        let lastFailure: Duration?
+    struct Slot: Hashable {
+        private let id: CredentialID
+        private let failures: Int
+        private let rejections: Int
+        private let inFlight: Int
+        private let lastSuccess: Duration?
+        private let lastFailure: Duration?
+
+        init(_ slot: CredentialPool.Slot) {
+            self.id = slot.id
+            self.failures = slot.failures
+            self.rejections = slot.rejections
+            self.inFlight = slot.inFlight
+            self.lastSuccess = slot.lastSuccess
+            self.lastFailure = slot.lastFailure
+        }
     }
 
     private let mode: CredentialPool.Mode
     private let cursor: Int
-    private let current: Int
+    private let current: CredentialID
     private let generation: UInt64
     private let slots: [Slot]
 
@@ -123,14 +138,6 @@ struct PoolObservation: Hashable {
         self.cursor = pool.cursor
         self.current = pool.current
         self.generation = pool.generation
-        self.slots = pool.slots.map {
-            Slot(
-                failures: $0.failures,
-                rejections: $0.rejections,
-                inFlight: $0.inFlight,
-                lastSuccess: $0.lastSuccess,
-                lastFailure: $0.lastFailure
-            )
-        }
+        self.slots = pool.slots.map(Slot.init)
     }
 }

@@ -25,6 +25,8 @@ extension UpstreamLink {
         _ claim: SendClaim,
         isAgain: Bool = false
     ) {
+        // As if it were refused: what is in flight ends on the channel, and this waits for the next one.
+        if self.channel?.isCredentialGone == true { self.channelRefused() }
         guard case .open = self.state, let channel else {
             return self.whenOpen { error in
                 if let error {

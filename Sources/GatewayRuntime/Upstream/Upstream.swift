@@ -21,23 +21,26 @@ package final class HTTPAccess: Sendable {
     let dialer: Dialer
     /// Where messages go instead of the configured URL.
     let redirects = RedirectMemory()
-    /// By slot.
-    private let heads: [RequestHeads]
-    /// The same for a proxy that takes the requests themselves; empty where none may.
-    private let forwardedHeads: [RequestHeads]
+    /// What requests carry without a pool: no credential of ours.
+    private let bare: RequestCredential
 
-    /// The slots that there are: one without a pool, which then means nothing.
-    var slotCount: Int { self.heads.count }
+    /// The credentials that there are, the current one first; without a pool the one that is none.
+    var slots: [CredentialID] { self.credentials?.ids ?? [.none] }
+
+    /// How many slots there are: one without a pool.
+    var slotCount: Int { self.credentials?.count ?? 1 }
 
     init(
         _ configuration: HTTPUpstreamConfiguration,
-        credentials: UpstreamCredentials?,
+        upstream: String,
         proxy: (health: OutboundProxyHealth, gate: OutboundProxyGate)?,
-        listener: ListenerConfiguration
+        listener: ListenerConfiguration,
+        metrics: MetricsRegistry,
+        redactor: CurrentRedactor,
+        logger: Logger
     ) throws {
         let agent = RequestHeads.agent(of: listener)
         self.configuration = configuration
-        self.credentials = credentials
         self.proxy = proxy?.health
         let route = try proxy.map { health, gate in
             try OutboundProxyRoute(
@@ -54,31 +57,55 @@ package final class HTTPAccess: Sendable {
             route: route,
             timeout: listener.limits.connectTimeout
         )
-        let tokens = configuration.credentials.map { $0.tokens.map(Optional.some) } ?? [nil]
-        self.heads = tokens.map { RequestHeads(configuration, token: $0, agent: agent) }
-        self.forwardedHeads =
-            (route?.mayForward == true ? proxy : nil)
-            .map { proxy in
-                tokens.map {
-                    RequestHeads(configuration, token: $0, agent: agent, forwardedBy: proxy.health.proxy)
-                }
-            } ?? []
+        let template = RequestHeads.Template(
+            http: configuration,
+            agent: agent,
+            proxy: route?.mayForward == true ? proxy?.health.proxy : nil
+        )
+        self.bare = RequestCredential(token: nil, template, redactor: nil)
+        self.credentials = configuration.credentials.map {
+            UpstreamCredentials(
+                $0,
+                upstream: upstream,
+                template: template,
+                metrics: metrics,
+                redactor: redactor,
+                logger: logger
+            )
+        }
     }
 
-    /// Starts a head with what all requests to the upstream carry, and the credential of a slot.
+    /// What a message of the gateway itself is sent with in a slot; nil for one that there is not, or no longer: no other
+    /// credential stands in for it.
+    func credential(_ slot: CredentialID) -> RequestCredential? {
+        if let credentials { return credentials.credential(slot) }
+        return slot == .none ? self.bare : nil
+    }
+
+    /// What the attempt of a request is sent with: what it took when the attempt began, whatever the list is now.
+    func credential(of use: CredentialUse?) -> RequestCredential? {
+        self.credentials == nil ? self.bare : use?.credential
+    }
+
+    /// Whether there is such a slot, still.
+    func contains(_ slot: CredentialID) -> Bool { self.credentials?.contains(slot) ?? (slot == .none) }
+
+    /// The number of a slot for people; nil without a pool, and for one that is gone.
+    func position(of slot: CredentialID) -> Int? { self.credentials?.position(of: slot) }
+
+    /// Starts a head with what all requests to the upstream carry, and a credential.
     ///
     /// `target` replaces the configured one; nil: that, or where it redirects to. `connection` is what the request goes on.
-    /// Returns false, and writes nothing, for a slot that there is not: no other credential stands in for it.
+    /// Returns false, and writes nothing, without a credential, or where none may go on this connection.
     func begin(
         _ method: RequestHeads.Method,
         target: String? = nil,
-        slot: Int,
+        with credential: RequestCredential?,
         on connection: UpstreamConnection,
         into head: inout ByteBuffer
     ) -> Bool {
-        let heads = connection.isForwarding ? self.forwardedHeads : self.heads
-        guard heads.indices.contains(slot) else { return false }
-        heads[slot].begin(method, target: target ?? self.redirects.target, into: &head)
+        guard let heads = credential?.heads(isForwarding: connection.isForwarding) else { return false }
+        heads.begin(method, target: target ?? self.redirects.target, into: &head)
         return true
     }
 }
@@ -141,6 +168,7 @@ package final class Upstream: Sendable {
         gates: inout OutboundProxyGates,
         buffers: BufferLedger,
         metrics: MetricsRegistry,
+        redactor: CurrentRedactor,
         logger: Logger
     ) throws {
         self.index = index
@@ -159,15 +187,16 @@ package final class Upstream: Sendable {
                 .http(
                     try HTTPAccess(
                         http,
-                        credentials: http.credentials.map {
-                            UpstreamCredentials($0, upstream: configuration.name, metrics: metrics, logger: logger)
-                        },
+                        upstream: configuration.name,
                         proxy: http.outboundProxy.map { proxy in
                             let name = configuration.name
                             let health = OutboundProxyHealth(proxy, upstream: name, metrics: metrics, logger: logger)
                             return (health, gates.gate(of: proxy))
                         },
-                        listener: listener
+                        listener: listener,
+                        metrics: metrics,
+                        redactor: redactor,
+                        logger: logger
                     )
                 )
             case .stdio(let child): .stdio(child, stdio)

@@ -46,7 +46,7 @@ struct GatewayProcess {
         self.threads = threads
         self.format = format
         self.sink = DescriptorLogSink()
-        let redactor = CurrentRedactor(Redactor(LoadedSecrets.values(of: snapshot)))
+        let redactor = CurrentRedactor(LoadedSecrets.values(of: snapshot))
         self.output = LogOutput(format: format, sink: self.sink, redactor: redactor, level: level)
         self.logger = self.output.makeLogger()
     }

@@ -58,6 +58,7 @@ struct TestGateway: Sendable {
     let listener: Listener
     let upstream: ScriptedUpstream
     let log: InMemoryLogSink
+    let redactor: CurrentRedactor
     let loops: [GatewayLoop]
 
     var port: Int { self.listener.address?.port ?? 0 }
@@ -156,10 +157,11 @@ func withGateway(
     let group = MultiThreadedEventLoopGroup(numberOfThreads: setup.threads)
     let loops = group.makeIterator().map { GatewayLoop(eventLoop: $0) }
     let log = InMemoryLogSink()
+    let redactor = CurrentRedactor(LoadedSecrets.values(of: snapshot))
     let output = LogOutput(
         format: .json,
         sink: log,
-        redactor: CurrentRedactor(Redactor(LoadedSecrets.values(of: snapshot))),
+        redactor: redactor,
         level: .debug
     )
     let gateway = try Gateway(
@@ -177,7 +179,14 @@ func withGateway(
         handler: try GatewayHandler(gateway)
     )
     let running = setup.isRunning ? Task { await gateway.run { _, _ in } } : nil
-    let fixture = TestGateway(gateway: gateway, listener: listener, upstream: upstream, log: log, loops: loops)
+    let fixture = TestGateway(
+        gateway: gateway,
+        listener: listener,
+        upstream: upstream,
+        log: log,
+        redactor: redactor,
+        loops: loops
+    )
     let result: Result<Void, any Error>
     do {
         result = .success(try await body(fixture))
