@@ -55,7 +55,7 @@ SHARED_CHILDREN = {"calm", "wild"}
 class Gateway:
     """The gateway under test; its log goes to a file."""
 
-    def __init__(self, program: Path, directory: Path, upstream: int, ledger: Path, seconds: int) -> None:
+    def __init__(self, program: Path, directory: Path, upstream: int, ledger: Path, seconds: int, healthy: float) -> None:
         self.canaries = Canaries()
         self.tokens = [self.canaries.make(f"inbound{n}").rstrip("+/=") for n in range(6)]
         self.pool = [self.canaries.make(f"pool{n}").rstrip("+/=") for n in range(2)]
@@ -104,8 +104,8 @@ class Gateway:
                 "limits": {
                     "sessionIdle": f"{SESSION_IDLE}s",
                     "slowReader": f"{SLOW_READER}s",
-                    "headTimeout": "8s",
-                    "bodyTimeout": "8s",
+                    "headTimeout": f"{healthy:g}s",
+                    "bodyTimeout": f"{healthy:g}s",
                     "queueWait": "1s",
                     "inFlightPerUpstream": 48,
                     "queuePerUpstream": 64,
@@ -546,7 +546,7 @@ def run(arguments: argparse.Namespace, directory: Path, ledger: Ledger, ledger_p
     try:
         assert upstream.stdout is not None
         port = json.loads(upstream.stdout.readline())["port"]
-        gateway = Gateway(program, directory, port, ledger_path, arguments.seconds)
+        gateway = Gateway(program, directory, port, ledger_path, arguments.seconds, arguments.healthy)
         storm = Storm(arguments, gateway, ledger, gateway.port(), port)
         asyncio.run(storm.run())
         if gateway.process.poll() is None:
