@@ -8,8 +8,7 @@ import NIOCore
 import NIOPosix
 import Testing
 
-// Two hundred children take longer than a minute under ThreadSanitizer.
-@Suite("A child and its owner at different speeds", .timeLimit(.minutes(5))) struct ChildFlowTests {
+@Suite("A child and its owner at different speeds", .timeLimit(.minutes(3))) struct ChildFlowTests {
     @Test("Standard error is read however much there is, logged up to a rate, and the rest counted")
     func survivesErrorFlood() async throws {
         let clock = ContinuousClock()
@@ -100,6 +99,8 @@ import Testing
 
     @Test("Two hundred children leave no descriptor and no zombie")
     func leavesNothing() async throws {
+        // A sanitizer that has made a name for an address keeps the pipes of the program that does that.
+        let before = SystemView.pipesAndProcesses()
         for _ in 0..<20 {
             var children: [TestChild] = []
             for number in 0..<10 {
@@ -114,7 +115,9 @@ import Testing
             for child in children { _ = try await child.ending() }
         }
         // Those of other tests end as well.
-        try await SystemView.wait("descriptors to be closed", seconds: 50) { SystemView.pipesAndProcesses() <= 2 }
+        try await SystemView.wait("descriptors to be closed", seconds: 50) {
+            SystemView.pipesAndProcesses() <= max(before, 2)
+        }
         try await SystemView.wait("zombies to be reaped") { SystemView.zombies().isEmpty }
     }
 }
