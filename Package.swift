@@ -45,7 +45,11 @@ let coreTargets: [Target] = [
     tests(of: "GatewayPolicy", ["GatewayTestRandom"]),
     tests(of: "GatewaySession", ["GatewayTestRandom", "GatewayWire"]),
     tests(of: "GatewayModel", ["GatewayWire"]),
-    tests(of: "GatewayConfiguration", ["GatewayWire", "GatewayPolicy", "GatewayModel"], resources: ["Inputs"]),
+    tests(
+        of: "GatewayConfiguration",
+        ["GatewayTestRandom", "GatewayWire", "GatewayPolicy", "GatewayModel"],
+        resources: ["Inputs"]
+    ),
     tests(
         of: "GatewayObservability",
         ["GatewayTestRandom", "GatewayWire", "GatewayPolicy", "GatewayModel", logging]
