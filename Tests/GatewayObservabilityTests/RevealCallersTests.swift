@@ -24,6 +24,7 @@ import Darwin
         "GatewayTransport/ConfigurationFetch.swift": "sends --http-headers to the URL that they are for",
         "GatewayModel/ChildEnvironment.swift": "gives a child the variables that are configured for it",
         "GatewayConfiguration/Secrets/SecretFileMemory.swift": "gives the last value of a secret file to the next load",
+        "GatewayConfiguration/Text/EnvironmentFile.swift": "gives the variables of --env-file to the load",
         "GatewayObservability/Redaction/LoadedSecrets.swift": "tells secret values from plain ones",
     ]
 

@@ -21,9 +21,10 @@ struct CheckCommand: AsyncParsableCommand {
     }
 
     static func run(_ options: ConfigurationOptions, isStrict: Bool) async throws {
-        let result = try await options.loadForThisMachine()
+        let environment = try options.environment()
+        let result = try await options.loadForThisMachine(environment)
         if let snapshot = result.understood {
-            Output.print(ConfigurationSummary(snapshot, environment: ProcessSetup.environment).text)
+            Output.print(ConfigurationSummary(snapshot, environment: environment).text)
         }
         for finding in result.findings { Output.print(finding.rendered(sourceName: result.sourceName)) }
         let limit: Finding.Severity = isStrict ? .warning : .error

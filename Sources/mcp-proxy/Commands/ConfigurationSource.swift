@@ -38,7 +38,8 @@ struct ConfigurationSource {
     /// Larger files are no configurations.
     private static let sizeLimit = 4 * 1024 * 1024
 
-    init(_ options: ConfigurationOptions) throws(CommandEnd) {
+    /// `environment` says which outbound proxy a URL is fetched through.
+    init(_ options: ConfigurationOptions, environment: [String: String]) throws(CommandEnd) {
         guard options.config.hasPrefix("http://") || options.config.hasPrefix("https://") else {
             self.name = options.config
             self.directory = SecretFiles.directory(ofFileAt: options.config)
@@ -52,7 +53,7 @@ struct ConfigurationSource {
         self.name = "\(url.origin)\(url.path)"
         self.directory = nil
         self.isReadableByOthers = false
-        let selection = OutboundProxySelection(.environment, to: url.origin, environment: ProcessSetup.environment)
+        let selection = OutboundProxySelection(.environment, to: url.origin, environment: environment)
         if case .unusable(let variable) = selection.outcome {
             throw .wrongConfiguration("--config: \(variable.message(for: url.origin))")
         }
@@ -69,7 +70,7 @@ struct ConfigurationSource {
     func read() async throws(CommandEnd) -> [UInt8] {
         switch self.place {
         case .file(let path):
-            return try Self.readFile(path)
+            return try Self.readFile(path, option: "--config", limit: Self.sizeLimit)
         case .url(let url, let headers, let timeout, let isInsecure, let proxy):
             do {
                 return try await ConfigurationFetch.get(
@@ -86,23 +87,28 @@ struct ConfigurationSource {
         }
     }
 
-    private static func readFile(_ path: String) throws(CommandEnd) -> [UInt8] {
+    /// The bytes of the file that an option names.
+    ///
+    /// - Throws: `CommandEnd` if it cannot be read, or has more than `limit` bytes, which are whole MiB.
+    static func readFile(_ path: String, option: String, limit: Int) throws(CommandEnd) -> [UInt8] {
         let descriptor = open(path, O_RDONLY | O_CLOEXEC)
-        guard descriptor >= 0 else { throw .wrongConfiguration("\(path): \(Self.reason(errno))") }
+        guard descriptor >= 0 else { throw .wrongConfiguration("\(path): \(Self.reason(errno, option))") }
         defer { close(descriptor) }
         var bytes: [UInt8] = []
         var piece = [UInt8](repeating: 0, count: 64 * 1024)
         while true {
             let count = Glibc.read(descriptor, &piece, piece.count)
-            guard count >= 0 else { throw .wrongConfiguration("\(path): \(Self.reason(errno))") }
+            guard count >= 0 else { throw .wrongConfiguration("\(path): \(Self.reason(errno, option))") }
             if count == 0 { return bytes }
             bytes += piece[..<count]
-            guard bytes.count <= Self.sizeLimit else { throw .wrongConfiguration("\(path): larger than 4 MiB") }
+            guard bytes.count <= limit else {
+                throw .wrongConfiguration("\(path): larger than \(limit / (1024 * 1024)) MiB")
+            }
         }
     }
 
-    private static func reason(_ code: Int32) -> String {
-        code == ENOENT ? "no such file; --config names another" : String(cString: strerror(code))
+    private static func reason(_ code: Int32, _ option: String) -> String {
+        code == ENOENT ? "no such file; \(option) names another" : String(cString: strerror(code))
     }
 
     private static func isReadableByOthers(_ path: String) -> Bool {

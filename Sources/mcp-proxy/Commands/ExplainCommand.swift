@@ -30,14 +30,14 @@ struct ExplainProxyCommand: AsyncParsableCommand {
     @OptionGroup var options: ConfigurationOptions
 
     func run() async throws {
-        let environment = ProcessSetup.environment
+        let environment = try self.options.environment()
         do {
             let explanation =
                 if let server {
                     try await OutboundProxyExplanation(
                         of: self.url,
                         server: server,
-                        in: self.options.load(),
+                        in: self.options.load(environment),
                         environment: environment
                     )
                 } else {

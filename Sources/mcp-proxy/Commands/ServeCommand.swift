@@ -34,7 +34,7 @@ struct ServeCommand: AsyncParsableCommand {
     func run() async throws {
         if self.checkConfig { return try await CheckCommand.run(self.options, isStrict: false) }
         if self.doctor { throw CommandEnd.cannotRun("doctor: not built yet; use check") }
-        let result = try await self.options.loadForThisMachine()
+        let result = try await self.options.loadForThisMachine(self.options.environment())
         guard let snapshot = result.snapshot else {
             for finding in result.findings { Output.error(finding.rendered(sourceName: result.sourceName)) }
             throw CommandEnd.wrongConfiguration
