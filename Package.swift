@@ -120,7 +120,7 @@ let gatewayTargets: [Target] = [
         of: "GatewayRuntime",
         [
             "GatewayTesting", "GatewayWire", "GatewayPolicy", "GatewaySession", "GatewayModel", "GatewayObservability",
-            "GatewayTransport", nioCore, nioPosix, nioEmbedded,
+            "GatewayTransport", nioCore, nioPosix, nioEmbedded, logging,
         ]
     ),
     tests(

@@ -115,6 +115,7 @@ package struct UpstreamMetrics: Sendable {
     let sessions: Gauge
     let streams: Gauge
     let childRestarts: Counter
+    /// Connections of this unit alone; the registry of endpoints shows those of all units of a server together.
     let openConnections = Gauge()
     let idleConnections = Gauge()
 
@@ -125,8 +126,5 @@ package struct UpstreamMetrics: Sendable {
         self.sessions = registry.gauge(.sessions, [server])
         self.streams = registry.gauge(.streams, [server])
         self.childRestarts = registry.counter(.childRestarts, [server])
-        let (open, idle) = (self.openConnections, self.idleConnections)
-        registry.callback(.upstreamConnections, [server, "idle"]) { Double(idle.value) }
-        registry.callback(.upstreamConnections, [server, "active"]) { Double(max(open.value - idle.value, 0)) }
     }
 }

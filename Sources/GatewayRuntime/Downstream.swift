@@ -13,8 +13,10 @@ package final class InboundRequest {
     @exclusivity(unchecked) package var parser: HTTP1RequestParser
     package var head = ByteBuffer()
     package var body = ByteBuffer()
-    /// The index of the inbound token that the caller presented; nil where none is asked for.
-    package var token: Int?
+    /// Which inbound token the caller presented; nil where none is asked for.
+    package var token: TokenDigest?
+    /// Where its path leads by the table of endpoints that it goes by; nil before that was looked up, and for nowhere.
+    package var destination: Endpoints.Destination?
     package var receivedAt = NIODeadline.uptimeNanoseconds(0)
     /// Whether it names an `Origin` that may use the gateway: a browser shows its page the answer only if that says so.
     package var isFromAdmittedOrigin = false
@@ -31,6 +33,7 @@ package final class InboundRequest {
         self.head = ByteBuffer()
         self.body = ByteBuffer()
         self.token = nil
+        self.destination = nil
         self.isFromAdmittedOrigin = false
         self.knownAccept = nil
     }
@@ -66,7 +69,7 @@ package final class InboundRequest {
 /// A request gets either one `respond`, or `begin`, any number of `send` and then `finish` or `reset`. Behind that, and
 /// once the caller is gone, the right is revoked: what is said by it goes nowhere.
 package protocol DownstreamResponder: StreamOutlet {
-    var loop: GatewayLoop { get }
+    var loop: LoopResources { get }
     /// Where messages that come before the answer go, if not into the answer itself.
     var messages: (any MessageSink)? { get }
 

@@ -13,11 +13,39 @@ extension Gateway {
     struct Call {
         let message: CallerMessage
         let request: InboundRequest
+        /// What its caller addressed.
+        let endpoint: Endpoint
+        /// Who works on it: that of its session, else the one of the endpoint.
         let upstream: Upstream
         let principal: Principal
         /// The session in which it came; it was taken into use, and whoever ends the call gives it back, after the answer: a
         /// session without calls may end.
         var session: CallerSession?
+
+        init(
+            _ message: CallerMessage,
+            _ request: InboundRequest,
+            at endpoint: Endpoint,
+            _ principal: Principal,
+            _ session: CallerSession? = nil
+        ) {
+            self.message = message
+            self.request = request
+            self.endpoint = endpoint
+            self.upstream = session?.upstream ?? endpoint.upstream
+            self.principal = principal
+            self.session = session
+        }
+
+        /// A session for its caller, which nobody knows yet.
+        func makeSession(_ gateway: Gateway) -> CallerSession {
+            CallerSession(
+                id: gateway.sessions.makeID(),
+                principal: self.principal,
+                upstream: self.upstream,
+                buffers: gateway.buffers
+            )
+        }
     }
 
     // MARK: Starting
@@ -56,7 +84,7 @@ extension Gateway {
     /// Applies the tool filter and the limits.
     private func admit(_ call: Call, _ responder: any DownstreamResponder) -> Bool {
         let message = call.message
-        if message.method == .toolsCall, let watch = call.upstream.toolFilter {
+        if message.method == .toolsCall, let watch = responder.loop.settings(of: call.upstream).toolFilter {
             let name = message.envelope.name.map(message.text)
             guard let name, watch.filter.admits(name) else {
                 defer { if let session = call.session { self.sessions.end(session) } }
@@ -85,20 +113,37 @@ extension Gateway {
 
     /// Takes a place among the requests under way, or the streams; without one the call is refused.
     private func takePlace(for call: Call, isStream: Bool, _ responder: any DownstreamResponder) -> Bool {
-        if !self.isDraining, isStream ? self.takeStream() : self.takePlace() { return true }
-        defer { if let session = call.session { self.sessions.end(session) } }
-        let cause = self.isDraining ? "draining" : "in_flight"
-        let text = self.isDraining ? "the gateway stops" : "the gateway is at its limit of calls; try again"
-        let error = GatewayError(.overloaded, executed: .no, text, cause: cause)
-        self.refuse(error, call.message, call.upstream, responder)
+        if !self.isDraining, !call.upstream.isOver, isStream ? self.capacity.takeStream() : self.capacity.takePlace() {
+            return true
+        }
+        self.refusePlace(call, responder)
         return false
+    }
+
+    /// Tells a caller why nothing is begun for it.
+    private func refusePlace(_ call: Call, _ responder: any DownstreamResponder) {
+        defer { if let session = call.session { self.sessions.end(session) } }
+        let error: GatewayError =
+            if self.isDraining {
+                GatewayError(.overloaded, executed: .no, "the gateway stops", cause: "draining")
+            } else if call.upstream.isOver {
+                .upstreamIsGone(executed: .no)
+            } else {
+                GatewayError(
+                    .overloaded,
+                    executed: .no,
+                    "the gateway is at its limit of calls; try again",
+                    cause: "in_flight"
+                )
+            }
+        self.refuse(error, call.message, call.upstream, responder)
     }
 
     /// A call that waits until something is known or open; nil if there is no place for it, and it was refused.
     private func waiting(_ call: Call, _ responder: any DownstreamResponder) -> DeferredExchange? {
         guard self.takePlace(for: call, isStream: false, responder) else { return nil }
-        guard self.waiterBegan() else {
-            self.leavePlace()
+        guard self.capacity.waiterBegan() else {
+            self.capacity.leavePlace()
             defer { if let session = call.session { self.sessions.end(session) } }
             let text = "too many calls wait for a server that is not up; try again later"
             let error = GatewayError(.overloaded, executed: .no, text, cause: "in_flight")
@@ -118,7 +163,12 @@ extension Gateway {
         _ make: @escaping (Call, any DownstreamResponder) -> (any DownstreamExchange)?
     ) -> (any DownstreamExchange)? {
         let upstream = call.upstream
-        guard let supervisor = self.supervisor(of: upstream) else { return make(call, responder) }
+        guard let supervisor = upstream.supervisor else {
+            // Of a unit that is over nothing more becomes known, however often it is asked.
+            if !upstream.isOver { return make(call, responder) }
+            self.refusePlace(call, responder)
+            return nil
+        }
         guard let exchange = self.waiting(call, responder) else { return nil }
         let bound = exchange.bound
         let loop = responder.loop.eventLoop
@@ -146,21 +196,19 @@ extension Gateway {
         guard let exchange = self.waiting(call, responder) else { return nil }
         let bound = exchange.bound
         let body = NIOLoopBound(make, eventLoop: responder.loop.eventLoop)
-        let home = self.home(of: upstream)
         let era = call.message.era
-        home.run {
-            home.links(of: upstream)
-                .link(of: era) { result in
-                    switch result {
-                    case .success(let link?):
-                        let handle = link.handle
-                        bound.execute { exchange in exchange.become { body.value($0, $1, handle) } }
-                    case .success(nil):
-                        bound.execute { exchange in exchange.become { self.refuseEra($0, $1) } }
-                    case .failure(let error):
-                        bound.execute { $0.fail(error) }
-                    }
+        upstream.home.run {
+            upstream.sharedLinks.link(of: era) { result in
+                switch result {
+                case .success(let link?):
+                    let handle = link.handle
+                    bound.execute { exchange in exchange.become { body.value($0, $1, handle) } }
+                case .success(nil):
+                    bound.execute { exchange in exchange.become { self.refuseEra($0, $1) } }
+                case .failure(let error):
+                    bound.execute { $0.fail(error) }
                 }
+            }
         }
         return exchange
     }
@@ -203,7 +251,7 @@ extension Gateway {
         case .unknown:
             return self.deferred(call, responder) { self.initialize($0, $1) }
         case .http(let http):
-            let shared = self.sharedSessions(of: upstream)
+            let shared = upstream.sharedSessions
             guard !shared.isEmpty else { return self.start(call, http, responder) }
             return self.initialize(call, http, shared, responder)
         case .link where upstream.isShared:
@@ -305,8 +353,7 @@ extension Gateway {
         guard let exchange = self.waiting(call, responder) else { return nil }
         let bound = exchange.bound
         let capabilities = AnswerReader.capabilities(of: call.message.envelope, in: call.message.body)
-        let session =
-            call.session ?? CallerSession(id: self.sessions.makeID(), principal: call.principal, buffers: self.buffers)
+        let session = call.session ?? call.makeSession(self)
         link.execute { link in
             guard let initialized = link.initializeResult else {
                 let gone = link.settings.gone
@@ -337,16 +384,14 @@ extension Gateway {
         let message = call.message
         let requested = message.envelope.initializeVersion.map(message.text)
         let version = initialized.negotiated(requested)
-        let session =
-            call.session ?? made
-            ?? CallerSession(id: self.sessions.makeID(), principal: call.principal, buffers: self.buffers)
+        let session = call.session ?? made ?? call.makeSession(self)
         let bound = binding(session)
         let isOpen =
             session.bind(bound, revision: ProtocolRevision(rawValue: version), home: home)
-            && (session.isLegacy || self.open(session, on: responder.loop))
+            && (session.isLegacy || self.sessions.open(session, on: responder.loop))
         defer { if let session = call.session { self.sessions.end(session) } }
         guard isOpen else {
-            self.endUpstream(bound, of: call.upstream, on: responder.loop)
+            call.upstream.end(bound, on: responder.loop)
             return self.refuseSessionLimit(call, responder)
         }
         call.upstream.metrics.requests.increment(message.method, .ok)
@@ -393,8 +438,7 @@ extension Gateway {
             on: responder.loop
         )
         if isProcess { link.onClosed = { upstream.releaseChild() } }
-        let session =
-            call.session ?? CallerSession(id: self.sessions.makeID(), principal: call.principal, buffers: self.buffers)
+        let session = call.session ?? call.makeSession(self)
         let capabilities = AnswerReader.capabilities(of: call.message.envelope, in: call.message.body)
         let number = link.join(session, capabilities: capabilities)
         let handle = link.handle
@@ -411,7 +455,7 @@ extension Gateway {
                 .link(handle, caller: number),
                 revision: version.flatMap(ProtocolRevision.init(rawValue:))
             )
-            guard isBound, session.isLegacy || self.open(session, on: loop) else {
+            guard isBound, session.isLegacy || self.sessions.open(session, on: loop) else {
                 // It holds the link, which holds it.
                 if !session.isLegacy { _ = session.close() }
                 return .refused(ByteBuffer(bytes: ErrorAnswer.tooManySessions(id: call.message.idBytes)))
@@ -428,17 +472,10 @@ extension Gateway {
 extension Gateway {
     /// Takes one of the children that an upstream may have; at the limit the longest idle session of who has more than its
     /// share of them makes room, else of the same owner (contract §6).
-    private func takeChild(of upstream: Upstream, for principal: Principal, on loop: GatewayLoop) -> Bool {
+    private func takeChild(of upstream: Upstream, for principal: Principal, on loop: LoopResources) -> Bool {
         if upstream.takeChild(limit: self.limits.childrenPerServer) { return true }
-        guard let idle = self.sessions.makeRoom(for: principal) else { return false }
-        self.endUpstream(self.close(idle), of: upstream, on: loop)
+        guard let idle = self.sessions.makeRoom(for: principal, at: upstream) else { return false }
+        self.sessions.close(idle, on: loop)
         return upstream.takeChild(limit: .max)
-    }
-}
-
-extension GatewayLoop {
-    /// Runs on the loop, from anywhere; at once if that is where the caller is.
-    func run(_ body: @escaping @Sendable () -> Void) {
-        if self.eventLoop.inEventLoop { body() } else { self.eventLoop.execute(body) }
     }
 }

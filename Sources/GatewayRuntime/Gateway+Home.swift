@@ -9,10 +9,10 @@ import NIOCore
 /// A caller's session whose home slot was refused finds a new home: the next slot that is accepted (credentials §2.9).
 extension Gateway {
     /// A slot's credential was accepted to a session.
-    func accepted(_ slot: Int, by session: CallerSession, _ http: HTTPAccess, on loop: GatewayLoop) {
+    func accepted(_ slot: Int, by session: CallerSession, _ http: HTTPAccess, on loop: LoopResources) {
         let (isNewHome, isBack) = session.withRouting { ($0.accepted(slot), $0.returned(slot)) } ?? (false, false)
         guard isNewHome else { return isBack ? session.slotReturned(slot) : () }
-        let upstream = self.upstreams[session.principal.upstream]
+        let upstream = session.upstream
         self.logger.info("session moved", metadata: ["upstream": "\(upstream.name)", "to": "\(slot)"])
         let wishes = session.withRouting { ($0.subscriptions, $0.severity) }
         let (subscriptions, severity) = wishes ?? ([], nil)
@@ -59,7 +59,7 @@ extension Gateway {
         _ http: HTTPAccess,
         _ upstreamSession: HTTPUpstreamSession?,
         slot: Int,
-        on loop: GatewayLoop
+        on loop: LoopResources
     ) {
         let known = session.toolsDigest
         guard known != 0 else { return }

@@ -31,7 +31,7 @@ extension Gateway {
     ) {
         // One that was for no server concerns whoever logs calls at all.
         self.refusals.record(
-            isProminent: upstream?.configuration.isLogEnabled ?? self.isAnyLogEnabled,
+            isProminent: upstream?.settings.isLogEnabled ?? self.endpoints.isAnyLogEnabled,
             now: self.uptime,
             RefusedRequest(
                 status: status,

@@ -15,15 +15,16 @@ extension Gateway {
     /// A POST with one JSON-RPC message, or with a batch where the revision has them.
     package func post(
         _ request: InboundRequest,
-        to upstream: Upstream,
+        to endpoint: Endpoint,
         responder: any DownstreamResponder
     ) -> (any DownstreamExchange)? {
+        let upstream = endpoint.upstream
         let body = request.body
         let envelope: Envelope
         do throws(EnvelopeError) {
             switch try EnvelopeScanner(maximumDepth: self.limits.jsonDepth).scan(body.readableBytesUInt8Span) {
             case .message(let message): envelope = message
-            case .batch: return self.postBatch(request, upstream, responder)
+            case .batch: return self.postBatch(request, endpoint, responder)
             }
         } catch {
             return self.refuse(error, request, upstream, responder)
@@ -52,10 +53,10 @@ extension Gateway {
                 )
                 return nil
             }
-            return self.postStateless(message, request, upstream, responder)
+            return self.postStateless(message, request, endpoint, responder)
         case .handshake:
             let message = CallerMessage(envelope: envelope, era: .handshake, body: body)
-            return self.postHandshake(message, request, upstream, responder)
+            return self.postHandshake(message, request, endpoint, responder)
         }
     }
 
@@ -65,28 +66,29 @@ extension Gateway {
     private func postStateless(
         _ message: CallerMessage,
         _ request: InboundRequest,
-        _ upstream: Upstream,
+        _ endpoint: Endpoint,
         _ responder: any DownstreamResponder,
         isAsked: Bool = false
     ) -> (any DownstreamExchange)? {
+        let upstream = endpoint.upstream
         let eras = upstream.eras
         // A server that speaks the handshake and does not answer the question is taken at its word.
         if eras.refusesStateless || isAsked && eras.isStatelessOpen {
             let rejection = EraRejection.handshakeOnly(message.envelope)
             return self.refuse(rejection, message.envelope, request, message.body, upstream, responder)
         }
-        let principal = self.principal(of: request, at: upstream, forwarded: [])
-        let call = Call(message: message, request: request, upstream: upstream, principal: principal, session: nil)
+        let principal = Principal(endpoint: endpoint.id, token: request.token, forwarded: [])
+        let call = Call(message, request, at: endpoint, principal)
         switch upstream.route {
         case .unknown:
             return self.deferred(call, responder) { call, responder in
-                self.postStateless(call.message, call.request, call.upstream, responder)
+                self.postStateless(call.message, call.request, call.endpoint, responder)
             }
         case .http(let http):
             guard eras.stateless != nil else {
                 // Not known because the upstream was not up: what it is asked may only be what it speaks (protocol §4).
                 return self.deferred(call, responder, asking: eras.isStatelessOpen ? .stateless : .all) {
-                    self.postStateless($0.message, $0.request, $0.upstream, $1, isAsked: true)
+                    self.postStateless($0.message, $0.request, $0.endpoint, $1, isAsked: true)
                 }
             }
             return self.start(call, http, responder)
@@ -114,27 +116,20 @@ extension Gateway {
     private func postHandshake(
         _ message: CallerMessage,
         _ request: InboundRequest,
-        _ upstream: Upstream,
+        _ endpoint: Endpoint,
         _ responder: any DownstreamResponder,
         isAsked: Bool = false
     ) -> (any DownstreamExchange)? {
-        let principal = self.principal(of: request, at: upstream)
+        let upstream = endpoint.upstream
+        let principal = self.principal(of: request, at: endpoint)
         if message.method == .initialize {
-            let call = Call(message: message, request: request, upstream: upstream, principal: principal, session: nil)
-            return self.initialize(call, responder)
+            return self.initialize(Call(message, request, at: endpoint, principal), responder)
         }
         switch self.session(of: request, principal) {
         case .unknown:
             return self.refuseSession(message.idBytes, request, upstream, responder)
         case .found(let session):
-            let call = Call(
-                message: message,
-                request: request,
-                upstream: upstream,
-                principal: principal,
-                session: session
-            )
-            return self.start(call, responder)
+            return self.start(Call(message, request, at: endpoint, principal, session), responder)
         case .none:
             if upstream.eras.issuesSessions == true {
                 let text = "this server needs a session: initialize first and send Mcp-Session-Id"
@@ -145,15 +140,15 @@ extension Gateway {
                 )
                 return nil
             }
-            let call = Call(message: message, request: request, upstream: upstream, principal: principal, session: nil)
+            let call = Call(message, request, at: endpoint, principal)
             if upstream.eras.isHandshakeOpen, !isAsked {
                 return self.deferred(call, responder, asking: .handshake) {
-                    self.postHandshake($0.message, $0.request, $0.upstream, $1, isAsked: true)
+                    self.postHandshake($0.message, $0.request, $0.endpoint, $1, isAsked: true)
                 }
             }
             guard case .http(let http) = upstream.route else {
                 return self.deferred(call, responder) { call, responder in
-                    self.postHandshake(call.message, call.request, call.upstream, responder)
+                    self.postHandshake(call.message, call.request, call.endpoint, responder)
                 }
             }
             return self.start(call, http, responder)
@@ -185,16 +180,18 @@ extension Gateway {
 
     private func postBatch(
         _ request: InboundRequest,
-        _ upstream: Upstream,
+        _ endpoint: Endpoint,
         _ responder: any DownstreamResponder
     ) -> (any DownstreamExchange)? {
         let body = request.body
-        let principal = self.principal(of: request, at: upstream)
+        let principal = self.principal(of: request, at: endpoint)
+        var upstream = endpoint.upstream
         var session: CallerSession?
         let isAllowed: Bool
         switch self.session(of: request, principal) {
         case .found(let found):
             session = found
+            upstream = found.upstream
             isAllowed = found.revision?.allowsBatches == true
         case .unknown:
             return self.refuseSession(nil, request, upstream, responder)
@@ -218,7 +215,7 @@ extension Gateway {
             upstream: upstream
         )
         let isRunning = batch.start(elements.map { ($0.isOwedAnswer, $0.idBytes(in: body)) }) { index, responder in
-            self.postElement(elements[index], request, upstream, principal, session, responder)
+            self.postElement(elements[index], request, endpoint, principal, session, responder)
         }
         return isRunning ? batch : nil
     }
@@ -226,11 +223,12 @@ extension Gateway {
     private func postElement(
         _ element: EnvelopeScanner.BatchElement,
         _ request: InboundRequest,
-        _ upstream: Upstream,
+        _ endpoint: Endpoint,
         _ principal: Principal,
         _ session: CallerSession?,
         _ responder: any DownstreamResponder
     ) -> (any DownstreamExchange)? {
+        let upstream = session?.upstream ?? endpoint.upstream
         if case .failure(let error) = element.message { return self.refuse(error, request, upstream, responder) }
         let start = request.body.readerIndex + element.range.lowerBound
         guard let body = request.body.getSlice(at: start, length: element.range.count),
@@ -242,7 +240,7 @@ extension Gateway {
             return self.refuseSession(element.idBytes(in: request.body), request, upstream, responder)
         }
         let message = CallerMessage(envelope: envelope, era: .handshake, body: body)
-        let call = Call(message: message, request: request, upstream: upstream, principal: principal, session: session)
+        let call = Call(message, request, at: endpoint, principal, session)
         if session == nil, case .http(let http) = upstream.transport { return self.start(call, http, responder) }
         return self.start(call, responder)
     }
@@ -270,16 +268,14 @@ extension Gateway {
         return .found(session)
     }
 
-    func principal(of request: InboundRequest, at upstream: Upstream) -> Principal {
+    func principal(of request: InboundRequest, at endpoint: Endpoint) -> Principal {
         var forwarded = ByteBuffer()
-        request.appendForwarded(upstream.configuration.forwardHeaders, to: &forwarded)
-        return self.principal(of: request, at: upstream, forwarded: Array(forwarded.readableBytesView))
-    }
-
-    private func principal(of request: InboundRequest, at upstream: Upstream, forwarded: [UInt8]) -> Principal {
-        let owners = self.tokenOwners[upstream.index]
-        let owner = request.token.flatMap { owners.indices.contains($0) ? owners[$0] : nil }
-        return Principal(upstream: upstream.index, token: request.token, forwarded: forwarded, tokenOwner: owner)
+        request.appendForwarded(endpoint.upstream.forwardHeaders, to: &forwarded)
+        return Principal(
+            endpoint: endpoint.id,
+            token: request.token,
+            forwarded: Array(forwarded.readableBytesView)
+        )
     }
 
     // MARK: Refusals

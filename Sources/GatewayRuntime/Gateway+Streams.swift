@@ -12,15 +12,17 @@ extension Gateway {
     /// A GET: the stream of a handshake session, or the rest of one that broke off.
     package func get(
         _ request: InboundRequest,
-        from upstream: Upstream,
+        from endpoint: Endpoint,
         responder: any DownstreamResponder
     ) -> (any DownstreamExchange)? {
+        var upstream = endpoint.upstream
         guard !self.isStateless(request), !upstream.eras.refusesHandshake else {
             return self.refuseMethod(request, upstream, responder)
         }
         var session: CallerSession?
-        switch self.session(of: request, self.principal(of: request, at: upstream)) {
-        case .found(let found): session = found
+        let principal = self.principal(of: request, at: endpoint)
+        switch self.session(of: request, principal) {
+        case .found(let found): (session, upstream) = (found, found.upstream)
         case .unknown: return self.refuseSession(nil, request, upstream, responder)
         case .none:
             if upstream.eras.issuesSessions == true {
@@ -30,12 +32,18 @@ extension Gateway {
                 return nil
             }
         }
-        guard !self.isDraining, self.takeStream() else {
+        guard !self.isDraining, self.capacity.takeStream() else {
             if let session { self.sessions.end(session) }
             self.refuseStream(request, upstream, responder)
             return nil
         }
-        let connection = StreamConnection(gateway: self, upstream: upstream, session: session, responder: responder)
+        let connection = StreamConnection(
+            gateway: self,
+            upstream: upstream,
+            principal: principal,
+            session: session,
+            responder: responder
+        )
         self.listen(request, upstream, session, connection, on: responder.loop)
         return connection
     }
@@ -58,7 +66,7 @@ extension Gateway {
         _ upstream: Upstream,
         _ session: CallerSession?,
         _ connection: StreamConnection,
-        on loop: GatewayLoop
+        on loop: LoopResources
     ) {
         let wanted = request.value(.lastEventID).flatMap { EventID(String(decoding: $0, as: UTF8.self)) }
         if let session, let wanted, wanted.stream > 0, let stream = session.stream(wanted.stream) {
@@ -94,14 +102,15 @@ extension Gateway {
     }
 
     /// A DELETE: the end of a handshake session.
-    package func delete(_ request: InboundRequest, at upstream: Upstream, responder: any DownstreamResponder) {
+    package func delete(_ request: InboundRequest, at endpoint: Endpoint, responder: any DownstreamResponder) {
+        let upstream = endpoint.upstream
         guard !self.isStateless(request) else {
             _ = self.refuseMethod(request, upstream, responder)
             return
         }
-        switch self.session(of: request, self.principal(of: request, at: upstream)) {
+        switch self.session(of: request, self.principal(of: request, at: endpoint)) {
         case .found(let session):
-            self.end(session, on: responder.loop)
+            self.sessions.close(session, on: responder.loop)
             responder.respond(status: 204, body: nil) { _ in }
         case .unknown:
             _ = self.refuseSession(nil, request, upstream, responder)
@@ -138,23 +147,25 @@ extension Gateway {
     /// `GET P/NAME/sse`: a session begins, with the one stream that it has; the first event says where messages go.
     package func openLegacy(
         _ request: InboundRequest,
-        at upstream: Upstream,
+        at endpoint: Endpoint,
         responder: any DownstreamResponder
     ) -> (any DownstreamExchange)? {
-        guard !self.isDraining, self.takeStream() else {
+        let upstream = endpoint.upstream
+        guard !self.isDraining, self.capacity.takeStream() else {
             self.refuseStream(request, upstream, responder)
             return nil
         }
         let session = CallerSession(
             id: self.sessions.makeID(),
-            principal: self.principal(of: request, at: upstream),
+            principal: self.principal(of: request, at: endpoint),
+            upstream: upstream,
             isLegacy: true,
             buffers: self.buffers
         )
-        guard self.open(session, on: responder.loop),
+        guard self.sessions.open(session, on: responder.loop),
             self.sessions.begin(session.id, principal: session.principal) != nil
         else {
-            self.streamEnded()
+            self.capacity.streamEnded()
             self.refused(.sessions, status: 503, ErrorAnswer.sessionLimit, at: upstream, from: request.peer)
             responder.respond(
                 status: 503,
@@ -163,7 +174,7 @@ extension Gateway {
             return nil
         }
         let loop = responder.loop
-        let source = LegacyStreamSource(session) { self.end(session, on: loop) }
+        let source = LegacyStreamSource(session) { self.sessions.close(session, on: loop) }
         let overdueLimit = CallerStream.overdueLimit(self.limits)
         let stream = CallerStream(
             number: 0,
@@ -174,11 +185,17 @@ extension Gateway {
         )
         let bound = NIOLoopBound(stream, eventLoop: loop.eventLoop)
         session.opened(bound, limit: overdueLimit)
-        let connection = StreamConnection(gateway: self, upstream: upstream, session: session, responder: responder)
+        let connection = StreamConnection(
+            gateway: self,
+            upstream: upstream,
+            principal: session.principal,
+            session: session,
+            responder: responder
+        )
         let standing = NIOLoopBound(connection, eventLoop: loop.eventLoop)
         session.onEndWhenIdle { standing.execute { $0.endSessionWhenIdle() } }
         connection.attach(to: bound, after: nil)
-        let path = "\(self.listener.basePath)/\(upstream.configuration.route)/message?sessionId=\(session.id.text)"
+        let path = "\(self.listener.basePath)/\(endpoint.route)/message?sessionId=\(session.id.text)"
         stream.send(raw: ByteBuffer(string: "event: endpoint\ndata: \(path)\n\n"))
         stream.flush()
         return connection
@@ -187,13 +204,14 @@ extension Gateway {
     /// `POST P/NAME/message?sessionId=…`: a message; what it is answered comes on the stream.
     package func postLegacy(
         _ request: InboundRequest,
-        to upstream: Upstream,
+        to endpoint: Endpoint,
         responder: any DownstreamResponder
     ) -> (any DownstreamExchange)? {
         let body = request.body
-        guard let session = self.legacySession(of: request, at: upstream), let messages = session.messages else {
-            return self.refuseSession(nil, request, upstream, responder)
+        guard let session = self.legacySession(of: request, at: endpoint), let messages = session.messages else {
+            return self.refuseSession(nil, request, endpoint.upstream, responder)
         }
+        let upstream = session.upstream
         let envelope: Envelope
         do throws(EnvelopeError) {
             let scan = try EnvelopeScanner(maximumDepth: self.limits.jsonDepth).scan(body.readableBytesUInt8Span)
@@ -217,22 +235,9 @@ extension Gateway {
         }
         guard message.isRequest else {
             // Answered when the upstream has it, so that what comes next comes after it.
-            let call = Call(
-                message: message,
-                request: request,
-                upstream: upstream,
-                principal: principal,
-                session: session
-            )
-            return self.start(call, responder)
+            return self.start(Call(message, request, at: endpoint, principal, session), responder)
         }
-        let call = Call(
-            message: message,
-            request: request,
-            upstream: upstream,
-            principal: principal,
-            session: session
-        )
+        let call = Call(message, request, at: endpoint, principal, session)
         responder.respond(status: 202, body: ByteBuffer(staticString: "Accepted")) { head in
             head.writeStaticString("Content-Type: text/plain\r\n")
         }
@@ -245,10 +250,10 @@ extension Gateway {
     }
 
     /// A caller of the old transport has one stream for everything: what its upstream sends unasked goes there too.
-    func listen(for session: CallerSession, _ http: HTTPAccess, _ request: InboundRequest, on loop: GatewayLoop) {
+    func listen(for session: CallerSession, _ http: HTTPAccess, _ request: InboundRequest, on loop: LoopResources) {
         let listening = ListenExchange(
             gateway: self,
-            upstream: self.upstreams[session.principal.upstream],
+            upstream: session.upstream,
             http: http,
             request: request,
             session: session,
@@ -259,12 +264,12 @@ extension Gateway {
         listening.start(for: nil)
     }
 
-    private func legacySession(of request: InboundRequest, at upstream: Upstream) -> CallerSession? {
+    private func legacySession(of request: InboundRequest, at endpoint: Endpoint) -> CallerSession? {
         guard let query = request.parser.query, let text = request.bytes(query) else { return nil }
         let pairs = String(decoding: text, as: UTF8.self).split(separator: "&")
         let values = pairs.compactMap { $0.hasPrefix("sessionId=") ? $0.dropFirst("sessionId=".count) : nil }
         guard values.count == 1, let value = values.first, let id = SessionID(Array(value.utf8).span),
-            let session = self.sessions.begin(id, principal: self.principal(of: request, at: upstream))
+            let session = self.sessions.begin(id, principal: self.principal(of: request, at: endpoint))
         else { return nil }
         guard session.isLegacy else {
             self.sessions.end(session)

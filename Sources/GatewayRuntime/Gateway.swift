@@ -14,48 +14,38 @@ import Synchronization
 
 /// The runtime of one configuration: its upstreams, sessions and limits, and the way of a message through them.
 package final class Gateway: Sendable {
-    package let listener: ListenerConfiguration
-    package let upstreams: [Upstream]
-    package let sessions: CallerSessions
+    package let sessions: SessionRegistry
+    let capacity: Capacity
     package let metrics: MetricsRegistry
     /// Where everybody counts what is held for callers, upstreams and children.
     package let buffers: BufferLedger
     package let logger: Logger
     package let startedAt: NIODeadline
     let rejections: CounterFamily<RejectionReason>
-    private let loops: [GatewayLoop]
-    /// nil for an upstream that is a stream of messages from the start.
-    private let supervisors: [UpstreamSupervisor?]
-    /// The sessions that callers share, by slot, of each upstream that has such over streamable HTTP; else empty.
-    private let sharedSessions: [[SharedSession]]
-    /// By the index of an upstream and that of one of its inbound tokens: the number of the token's value.
-    let tokenOwners: [[Int]]
-    private let inFlight = Atomic<Int>(0)
-    private let streams = Atomic<Int>(0)
-    /// Streams that the gateway has at upstreams for callers beside the first of each.
-    private let slotStreams = Atomic<Int>(0)
-    private let draining = Atomic<Bool>(false)
-    /// Calls whose caller takes no more, so that their upstream is not read.
-    private let suspendedCalls = Atomic<Int>(0)
-    private let waiters = Atomic<Int>(0)
+    private let loops: [LoopResources]
+    /// What callers can address, and who works for it.
+    package let registry: EndpointRegistry
     private let throttle = Mutex(LogThrottle<String>())
     private let accessLog: AccessLog
     let refusals: RefusalLog
-    /// Whether calls of any server are logged.
-    let isAnyLogEnabled: Bool
     private let requestCount = Atomic<UInt64>(0)
 
-    package var limits: Limits { self.listener.limits }
-    package var isDraining: Bool { self.draining.load(ordering: .relaxed) }
-    package var inFlightCount: Int { self.inFlight.load(ordering: .relaxed) }
-    package var streamCount: Int { self.streams.load(ordering: .relaxed) }
+    /// What callers can address now.
+    package var endpoints: Endpoints { self.registry.endpoints }
+    package var upstreams: [Upstream] { self.endpoints.all.map(\.upstream) }
+    package var listener: ListenerConfiguration { self.endpoints.listener }
+    package let limits: Limits
+    package var isDraining: Bool { self.capacity.isDraining }
+    package var inFlightCount: Int { self.capacity.inFlightCount }
+    package var streamCount: Int { self.capacity.streamCount }
 
     /// Sets up everything that needs no peer.
     ///
-    /// - Throws: what reading the certificates of an upstream throws.
+    /// - Throws: what reading the certificates of an upstream throws; `RouteTable.Collision` if two servers would have the same
+    ///   path.
     package init(
         _ snapshot: GatewaySnapshot,
-        loops: [GatewayLoop],
+        loops: [LoopResources],
         stdio: StdioAccess,
         metrics: MetricsRegistry,
         log: LogOutput
@@ -63,65 +53,27 @@ package final class Gateway: Sendable {
         let logger = log.makeLogger()
         self.accessLog = AccessLog(log)
         self.refusals = RefusalLog(log)
-        self.listener = snapshot.listener
         self.loops = loops
         self.metrics = metrics
         self.logger = logger
         self.startedAt = .now()
-        self.sessions = CallerSessions(limits: snapshot.listener.limits)
+        self.limits = snapshot.listener.limits
+        self.sessions = SessionRegistry(limits: snapshot.listener.limits)
+        self.capacity = Capacity(snapshot.listener.limits)
         self.buffers = BufferLedger(
             total: metrics.gauge(.bufferedBytes),
             limit: snapshot.listener.limits.bufferedBytes
         )
         self.rejections = metrics.counters(.inboundRejected, by: RejectionReason.self)
-        var upstreams: [Upstream] = []
-        var gates = OutboundProxyGates()
-        for configuration in snapshot.upstreams where !configuration.isDisabled {
-            upstreams.append(
-                try Upstream(
-                    index: upstreams.count,
-                    configuration: configuration,
-                    listener: snapshot.listener,
-                    stdio: stdio,
-                    gates: &gates,
-                    buffers: self.buffers,
-                    metrics: metrics,
-                    logger: logger
-                )
-            )
-        }
-        self.upstreams = upstreams
-        self.isAnyLogEnabled = upstreams.contains { $0.configuration.isLogEnabled }
-        self.tokenOwners = Self.tokenOwners(of: upstreams)
-        self.supervisors = upstreams.map { upstream in
-            guard case .http(let http) = upstream.transport, http.configuration.kind != .sse else { return nil }
-            return UpstreamSupervisor(
-                upstream,
-                http,
-                on: loops[upstream.index % loops.count],
-                limits: snapshot.listener.limits
-            )
-        }
-        self.sharedSessions = upstreams.map { upstream in
-            guard case .http(let http) = upstream.transport, upstream.isShared else { return [] }
-            let home = loops[upstream.index % loops.count]
-            return (0..<http.slotCount).map { SharedSession(upstream, http, slot: $0, home: home) }
-        }
-        for loop in loops {
-            loop.eventLoop.execute { [upstreams = self.upstreams] in loop.setUp(upstreams: upstreams) }
-        }
-    }
-
-    /// Numbers the values of inbound tokens: one that several upstreams take is one owner of sessions.
-    private static func tokenOwners(of upstreams: [Upstream]) -> [[Int]] {
-        var numbers: [Secret: Int] = [:]
-        return upstreams.map { upstream in
-            upstream.configuration.inboundTokens.map { token in
-                let number = numbers[token] ?? numbers.count
-                numbers[token] = number
-                return number
-            }
-        }
+        let surroundings = UpstreamSurroundings(
+            listener: snapshot.listener,
+            loops: loops,
+            stdio: stdio,
+            buffers: self.buffers,
+            metrics: metrics,
+            logger: logger
+        )
+        self.registry = try EndpointRegistry(snapshot, in: surroundings, self.sessions)
     }
 
     // MARK: Life
@@ -131,59 +83,17 @@ package final class Gateway: Sendable {
     /// `concluded` hears the first verdict on each.
     package func run(concluded: @escaping @Sendable (Upstream, EraProbe.Verdict) -> Void) async {
         await withDiscardingTaskGroup { group in
-            for upstream in self.upstreams {
-                group.addTask {
-                    if let supervisor = self.supervisors[upstream.index] {
-                        await supervisor.run { verdict in concluded(upstream, verdict) }
-                    } else {
-                        concluded(upstream, await self.openLink(of: upstream))
-                    }
-                }
-            }
+            group.addTask { await self.registry.run(concluded: concluded) }
             group.addTask { await self.expireSessions() }
             group.addTask { await self.payRetryBudgets() }
-            for upstream in self.upstreams { group.addTask { await self.ageSharedSessions(of: upstream) } }
         }
     }
-
-    /// Opens what all callers share of an upstream; from then on it looks after itself.
-    private func openLink(of upstream: Upstream) async -> EraProbe.Verdict {
-        await withCheckedContinuation { continuation in
-            let home = self.home(of: upstream)
-            home.eventLoop.execute {
-                home.links(of: upstream)
-                    .start { error in
-                        let verdict: EraProbe.Verdict =
-                            switch error?.reason {
-                            case nil: .usable
-                            case .credentialRejected?, .credentialsExhausted?: .rejected
-                            case .unreachable?, .outboundProxy?, .upstreamClosed?, .upstreamTimeout?, .overloaded?:
-                                .unreachable
-                            default: .unusable
-                            }
-                        continuation.resume(returning: verdict)
-                    }
-            }
-        }
-    }
-
-    /// Where what callers share of an upstream lives.
-    func home(of upstream: Upstream) -> GatewayLoop { self.loops[upstream.index % self.loops.count] }
 
     private func payRetryBudgets() async {
         while !Task.isCancelled {
             // Cancelled or not, the loop condition decides.
             try? await Task.sleep(for: .seconds(1))
-            for upstream in self.upstreams { upstream.payRetryBudget() }
-        }
-    }
-
-    private func ageSharedSessions(of upstream: Upstream) async {
-        let sessions = self.sharedSessions(of: upstream)
-        while !sessions.isEmpty, !Task.isCancelled {
-            // Cancelled or not, the loop condition decides.
-            try? await Task.sleep(for: upstream.configuration.timeout)
-            for session in sessions { session.grewOlder() }
+            for upstream in self.registry.everyUpstream { upstream.payRetryBudget() }
         }
     }
 
@@ -194,7 +104,7 @@ package final class Gateway: Sendable {
             // Cancelled or not, the loop condition decides.
             try? await Task.sleep(for: interval)
             let expired = self.sessions.expire()
-            await self.end(expired)
+            await self.sessions.close(expired, within: .seconds(10))
             self.releaseMemory(&memory, isOver: expired.count >= Self.manySessions)
         }
     }
@@ -206,7 +116,7 @@ package final class Gateway: Sendable {
     /// `isOver`: many sessions have just ended.
     private func releaseMemory(_ memory: inout MemoryRelease, isOver: Bool) {
         let load = {
-            let underWay = self.inFlight.load(ordering: .relaxed) + self.streams.load(ordering: .relaxed)
+            let underWay = self.inFlightCount + self.streamCount
             return self.buffers.bytes + underWay * Self.bytesOfCall
         }
         guard let resident = ProcessMetrics.residentBytes else { return }
@@ -218,168 +128,17 @@ package final class Gateway: Sendable {
 
     /// What a call or a stream needs beside what is counted, about.
     private static let bytesOfCall = 64 * 1024
-    /// Sessions that are ended upstream at a time: a crowd that leaves together must not come back as a flood.
-    private static let endsAtATime = 32
-
-    private func end(_ sessions: [CallerSession]) async {
-        await withTaskGroup(of: Void.self) { group in
-            for (index, session) in sessions.enumerated() {
-                if index >= Self.endsAtATime { await group.next() }
-                let upstream = self.upstreams[session.principal.upstream]
-                group.addTask { await self.endUpstream(self.close(session), of: upstream, timeout: .seconds(10)) }
-            }
-        }
-    }
 
     /// From now on nothing new is taken; what runs may finish.
-    package func beginDraining() {
-        self.draining.store(true, ordering: .relaxed)
-    }
+    package func beginDraining() { self.capacity.beginDraining() }
 
     /// Ends every session upstream as well, within `limit`, and closes all connections; children get the time that it
     /// takes to end those that do not listen.
     package func close(within limit: Duration) async {
-        let sessions = self.sessions.removeAll()
-        await withTaskGroup(of: Void.self) { group in
-            group.addTask {
-                await withDiscardingTaskGroup { ends in
-                    for session in sessions.prefix(Self.closeLimit) {
-                        let upstream = self.upstreams[session.principal.upstream]
-                        ends.addTask {
-                            await self.endUpstream(self.close(session), of: upstream, timeout: TimeAmount(limit))
-                        }
-                    }
-                    for session in sessions.dropFirst(Self.closeLimit) { _ = self.close(session) }
-                    for shared in self.sharedSessions.joined() {
-                        guard let session = shared.close() else { continue }
-                        ends.addTask { await self.end(session, of: shared.upstream, timeout: TimeAmount(limit)) }
-                    }
-                    for loop in self.loops { ends.addTask { await Self.closeLinks(of: loop) } }
-                }
-            }
-            // Cancelled when the sessions are ended first.
-            group.addTask { try? await Task.sleep(for: max(limit, Self.childTime)) }
-            await group.next()
-            group.cancelAll()
-        }
-        for loop in self.loops { loop.eventLoop.execute { loop.closePools() } }
+        await self.registry.stop(within: limit)
     }
 
-    /// Sessions that are ended one by one at the end; more than these are left to the upstreams' own limits.
-    private static let closeLimit = 1_000
-    /// What it takes to end a child that ignores every request to end (faults S12.5).
-    private static let childTime = Duration.milliseconds(5_800)
-
-    private static func closeLinks(of loop: GatewayLoop) async {
-        await withCheckedContinuation { continuation in
-            loop.eventLoop.execute { loop.closeLinks { continuation.resume() } }
-        }
-    }
-
-    private func endUpstream(_ binding: CallerSession.Binding, of upstream: Upstream, timeout: TimeAmount) async {
-        await withCheckedContinuation { continuation in
-            let loop = self.home(of: upstream)
-            loop.eventLoop.execute {
-                self.endUpstream(binding, of: upstream, on: loop, timeout: timeout) { continuation.resume() }
-            }
-        }
-    }
-
-    // MARK: Sessions
-
-    /// Makes a session known; false if every place is taken by sessions in use.
-    func open(_ session: CallerSession, on loop: GatewayLoop) -> Bool {
-        guard self.sessions.open(session, evicted: { self.end($0, on: loop) }) else { return false }
-        self.upstreams[session.principal.upstream].metrics.sessions.add(1)
-        session.counted()
-        return true
-    }
-
-    /// A caller that shut down its side before it was told of its session may be gone for good: unless it uses the session
-    /// soon, that ends.
-    func endUnlessUsed(_ session: CallerSession, on loop: GatewayLoop) {
-        guard !session.isLegacy else { return }
-        loop.eventLoop.scheduleTask(in: .seconds(3)) {
-            if self.sessions.removeUnused(session) { self.end(session, on: loop) }
-        }
-    }
-
-    /// Closes a session; returns what it used upstream.
-    func close(_ session: CallerSession) -> CallerSession.Binding {
-        let (binding, wasCounted) = session.close()
-        if wasCounted { self.upstreams[session.principal.upstream].metrics.sessions.subtract(1) }
-        return binding
-    }
-
-    /// Ends a caller's session, here and upstream.
-    func end(_ session: CallerSession, on loop: GatewayLoop) {
-        // It may have been taken out before.
-        _ = self.sessions.remove(session)
-        self.endUpstream(self.close(session), of: self.upstreams[session.principal.upstream], on: loop)
-    }
-
-    /// Ends what a session used upstream.
-    func endUpstream(
-        _ binding: CallerSession.Binding,
-        of upstream: Upstream,
-        on loop: GatewayLoop,
-        timeout: TimeAmount = .seconds(10),
-        _ completion: @escaping @Sendable () -> Void = {}
-    ) {
-        switch binding {
-        case .none, .http(nil):
-            completion()
-        case .http(let sessions?):
-            self.end(sessions.slots, of: upstream, on: loop, timeout: timeout, completion)
-        case .shared(let caller):
-            caller.leave()
-            completion()
-        case .link(let link, let caller):
-            link.execute { link in
-                guard link.sharing == .exclusive else {
-                    link.leave(caller)
-                    return completion()
-                }
-                link.close { completion() }
-            }
-        }
-    }
-
-    /// Ends sessions at a streamable-HTTP upstream, those that are open; `completion` hears when it has heard of all.
-    private func end(
-        _ sessions: [HTTPUpstreamSession],
-        of upstream: Upstream,
-        on loop: GatewayLoop,
-        timeout: TimeAmount,
-        _ completion: @escaping @Sendable () -> Void
-    ) {
-        let open = sessions.compactMap { session in session.close().map { (session, $0) } }
-        guard !open.isEmpty, case .http(let http) = upstream.transport else { return completion() }
-        var left = open.count
-        for (session, id) in open {
-            SessionOpening.close(id, session, http, of: upstream, on: loop, timeout: timeout) { isGone in
-                if !isGone {
-                    self.logger.debug("upstream session not ended", metadata: ["upstream": "\(upstream.name)"])
-                }
-                left -= 1
-                if left == 0 { completion() }
-            }
-        }
-    }
-
-    private func end(_ session: HTTPUpstreamSession, of upstream: Upstream, timeout: TimeAmount) async {
-        await withCheckedContinuation { continuation in
-            let loop = self.home(of: upstream)
-            loop.eventLoop.execute {
-                self.end([session], of: upstream, on: loop, timeout: timeout) { continuation.resume() }
-            }
-        }
-    }
-
-    /// The sessions that callers share at a streamable-HTTP upstream, by slot; empty if each has its own.
-    func sharedSessions(of upstream: Upstream) -> [SharedSession] { self.sharedSessions[upstream.index] }
-
-    // MARK: Places
+    // MARK: State
 
     /// Whether the gateway should be given traffic (contract §3).
     package var readiness: Readiness {
@@ -410,56 +169,19 @@ package final class Gateway: Sendable {
 
     package var uptime: Duration { Duration(NIODeadline.now() - self.startedAt) }
 
-    func takePlace() -> Bool {
-        if self.inFlight.add(1, ordering: .relaxed).newValue <= self.limits.inFlight { return true }
-        self.inFlight.subtract(1, ordering: .relaxed)
-        return false
-    }
-
-    /// One more waits for something to be known or open, also behind the departure of its caller; false if too many do.
-    func waiterBegan() -> Bool {
-        if self.waiters.add(1, ordering: .relaxed).newValue <= self.limits.inFlight { return true }
-        self.waiterEnded()
-        return false
-    }
-
-    func waiterEnded() { self.waiters.subtract(1, ordering: .relaxed) }
-
-    func leavePlace() { self.inFlight.subtract(1, ordering: .relaxed) }
-
-    func takeStream() -> Bool {
-        if self.streams.add(1, ordering: .relaxed).newValue <= self.limits.streams { return true }
-        self.streams.subtract(1, ordering: .relaxed)
-        return false
-    }
-
-    /// One more stream at an upstream, for a slot other than its caller's home; false if there are `limits.streams` of them.
-    func takeSlotStream() -> Bool {
-        if self.slotStreams.add(1, ordering: .relaxed).newValue <= self.limits.streams { return true }
-        self.slotStreamEnded()
-        return false
-    }
-
-    func slotStreamEnded() { self.slotStreams.subtract(1, ordering: .relaxed) }
-
-    func suspended(_ change: Int) { self.suspendedCalls.add(change, ordering: .relaxed) }
-
     /// What is held and under way, as `/_status` shows it.
     package var held: HeldState {
-        HeldState(
+        let upstreams = self.registry.everyUpstream
+        return HeldState(
             bufferedBytes: self.buffers.bytes - self.buffers.sessionBytes,
             sessionBytes: self.buffers.sessionBytes,
             exchanges: self.loops.reduce(0) { $0 + $1.exchangeCount },
-            queued: self.upstreams.reduce(0) { $0 + $1.admission.waitingCount },
-            suspended: self.suspendedCalls.load(ordering: .relaxed),
-            upstreamConnections: self.upstreams.reduce(0) { $0 + $1.connectionsInUse },
-            ownConnections: self.upstreams.reduce(0) { $0 + $1.ownConnectionCount }
+            queued: upstreams.reduce(0) { $0 + $1.admission.waitingCount },
+            suspended: self.capacity.suspendedCount,
+            upstreamConnections: upstreams.reduce(0) { $0 + $1.connectionsInUse },
+            ownConnections: upstreams.reduce(0) { $0 + $1.ownConnectionCount }
         )
     }
-
-    func streamEnded() { self.streams.subtract(1, ordering: .relaxed) }
-
-    func supervisor(of upstream: Upstream) -> UpstreamSupervisor? { self.supervisors[upstream.index] }
 
     // MARK: Records
 
@@ -468,7 +190,7 @@ package final class Gateway: Sendable {
         let elapsed = NIODeadline.now() - exchange.startedAt
         upstream.metrics.requests.increment(exchange.message.method, outcome)
         upstream.metrics.duration.observe(nanoseconds: elapsed.nanoseconds)
-        guard upstream.configuration.isLogEnabled, self.accessLog.isEnabled else { return }
+        guard exchange.loop.settings(of: upstream).isLogEnabled, self.accessLog.isEnabled else { return }
         self.accessLog.record(
             AccessEntry(
                 server: upstream.name,

@@ -33,7 +33,7 @@ final class DownstreamConnection: ChannelDuplexHandler, Sweepable {
     /// An answer up to this size is copied behind its head: one buffer costs less than two.
     private static let inlineBody = 16 * 1024
 
-    let loop: GatewayLoop
+    let loop: LoopResources
     @exclusivity(unchecked) var sweepIndex = -1
     private let handler: any RequestHandler
     private let onClose: () -> Void
@@ -69,7 +69,7 @@ final class DownstreamConnection: ChannelDuplexHandler, Sweepable {
 
     private var isChunkedAnswer = false
 
-    init(loop: GatewayLoop, limits: Limits, handler: any RequestHandler, onClose: @escaping () -> Void) {
+    init(loop: LoopResources, limits: Limits, handler: any RequestHandler, onClose: @escaping () -> Void) {
         self.loop = loop
         self.callOuts = CallOuts(on: loop.eventLoop)
         self.handler = handler
@@ -247,7 +247,7 @@ final class DownstreamConnection: ChannelDuplexHandler, Sweepable {
             case .reject(let error):
                 self.reject(error)
             case .rejectBody:
-                self.handler.rejected(self.request, self.tooLarge)
+                self.handler.rejected(self.request, self.tooLarge, on: self.loop)
                 self.answerAndClose(self.tooLarge)
             case .flushAndClose:
                 self.closeAfterWrites()
@@ -284,7 +284,9 @@ final class DownstreamConnection: ChannelDuplexHandler, Sweepable {
     }
 
     private func admit() {
-        if let rejection = self.handler.admit(self.request, from: self.facts) { return self.reject(rejection) }
+        if let rejection = self.handler.admit(self.request, from: self.facts, on: self.loop) {
+            return self.reject(rejection)
+        }
         switch self.machine.admitted(self.request.parser, available: self.input.count, now: Self.now) {
         case .none:
             break
@@ -321,13 +323,13 @@ final class DownstreamConnection: ChannelDuplexHandler, Sweepable {
     /// Framing in doubt: the answer, and then nothing more from this connection (faults S6.1).
     private func reject(_ error: HTTP1Error) {
         let rejection = Rejection(RejectionReason(error), error.status, error.text)
-        self.handler.rejected(self.request, rejection)
+        self.handler.rejected(self.request, rejection, on: self.loop)
         self.answerAndClose(rejection)
     }
 
     /// Refuses a request by its head.
     private func reject(_ rejection: Rejection) {
-        self.handler.rejected(self.request, rejection)
+        self.handler.rejected(self.request, rejection, on: self.loop)
         switch self.machine.refused(self.request.parser, available: self.input.count) {
         case .answer(let skipped):
             self.input.consume(skipped)
@@ -368,7 +370,7 @@ final class DownstreamConnection: ChannelDuplexHandler, Sweepable {
             break
         case .tooSlow:
             let rejection = Rejection(.slow, 408, "the request took too long to arrive")
-            self.handler.rejected(self.request, rejection)
+            self.handler.rejected(self.request, rejection, on: self.loop)
             self.answerAndClose(rejection)
         case .flushAndClose:
             self.closeAfterWrites()
@@ -568,7 +570,7 @@ extension DownstreamConnection {
 ///
 /// A word that comes later, of a call that another connection took over or that nobody waits for, goes nowhere.
 final class DownstreamResponse: DownstreamResponder {
-    let loop: GatewayLoop
+    let loop: LoopResources
     /// nil once the answer is over.
     private var connection: DownstreamConnection?
 

@@ -5,7 +5,7 @@ import GatewayModel
 package import GatewayObservability
 import GatewayPolicy
 package import GatewayRuntime
-package import GatewayWire
+import GatewayWire
 package import NIOCore
 
 /// Serves a gateway: checks who may ask what, and leads each request to where it belongs (contract §3, §4).
@@ -15,33 +15,21 @@ package import NIOCore
 /// right after the check of Origin.
 package final class GatewayHandler: RequestHandler {
     private let gateway: Gateway
-    private let routes: RouteTable
-    private let hostGuard: RequestGuard
-    private let endpoints: OperatorEndpoints
+    private let operators: OperatorEndpoints
 
-    /// - Throws: `RouteTable.Collision` if two servers would have the same path.
-    package init(_ gateway: Gateway) throws(RouteTable.Collision) {
+    package init(_ gateway: Gateway) {
         self.gateway = gateway
-        self.routes = try RouteTable(
-            basePath: gateway.listener.basePath,
-            servers: gateway.upstreams.map { ($0.index, $0.configuration.route) }
-        )
-        self.hostGuard = RequestGuard(
-            baseOrigin: gateway.listener.baseOrigin,
-            allowedHosts: gateway.listener.allowedHosts,
-            allowedOrigins: gateway.listener.allowedOrigins
-        )
-        self.endpoints = OperatorEndpoints(gateway)
+        self.operators = OperatorEndpoints(gateway)
     }
 
     package var isDraining: Bool { self.gateway.isDraining }
 
-    package func rejected(_ request: InboundRequest, _ rejection: Rejection) {
+    package func rejected(_ request: InboundRequest, _ rejection: Rejection, on loop: LoopResources) {
         self.gateway.refused(
             rejection.reason,
             status: rejection.status,
             rejection.message,
-            at: self.upstream(of: request),
+            at: self.endpoint(of: request, on: loop)?.upstream,
             from: request.peer
         )
     }
@@ -50,72 +38,88 @@ package final class GatewayHandler: RequestHandler {
         self.gateway.refused(.connections, status: 503, "there are limits.connections", at: nil, from: peer)
     }
 
-    /// The server that a request is for; nil for none, and where its head was not read to its end.
-    private func upstream(of request: InboundRequest) -> Upstream? {
+    /// What a request addresses; nil for nothing, and where its head was not read to its end.
+    private func endpoint(of request: InboundRequest, on loop: LoopResources) -> Endpoint? {
+        // It was looked up already, unless it was refused before that.
+        if let destination = request.destination { return destination.endpoint }
         let head = request.head
         guard head.readableBytes > 0 else { return nil }
-        return switch self.routes.route(head.readableBytesUInt8Span.extracting(request.parser.path)) {
-        case .mcp(let server), .sse(let server), .message(let server): self.gateway.upstreams[server]
-        case .health, .readiness, .metrics, .status, nil: nil
-        }
+        return loop.endpoints?.destination(head.readableBytesUInt8Span.extracting(request.parser.path))?.endpoint
     }
 
     package var buffers: BufferLedger { self.gateway.buffers }
 
     // MARK: Admission
 
-    package func admit(_ request: InboundRequest, from connection: ConnectionFacts) -> Rejection? {
-        if let rejection = self.checkHost(request, connection), !self.isProbe(request) { return rejection }
-        if let rejection = self.checkOrigin(request, connection) { return rejection }
+    package func admit(
+        _ request: InboundRequest,
+        from connection: ConnectionFacts,
+        on loop: LoopResources
+    ) -> Rejection? {
+        // From here on the request goes by this table, whatever comes in its place.
+        guard let endpoints = loop.endpoints else { return Rejection(.draining, 503, "the gateway is not set up") }
+        if let rejection = Self.checkHost(request, connection, by: endpoints), !Self.isProbe(request, by: endpoints) {
+            return rejection
+        }
+        if let rejection = Self.checkOrigin(request, connection, by: endpoints) { return rejection }
         if Self.isPreflight(request) { return nil }
         let head = request.head
         let path = head.readableBytesUInt8Span.extracting(request.parser.path)
-        guard let route = self.routes.route(path) else {
+        guard let destination = endpoints.destination(path) else {
             return AuthorizationPath.matches(path) ? Self.noAuthorization : Rejection(.route, 404, "no such route")
         }
-        switch route {
+        request.destination = destination
+        switch destination {
         case .health, .readiness:
             return Self.readMethodsOnly(request)
         case .metrics, .status:
-            return Self.readMethodsOnly(request) ?? self.endpoints.checkAccess(request, from: connection)
-        case .mcp(let server):
-            return self.checkToken(request, at: self.gateway.upstreams[server]) ?? Self.admit(request)
-        case .sse(let server):
-            return self.checkToken(request, at: self.gateway.upstreams[server]) ?? Self.admitStream(request)
-        case .message(let server):
-            return self.checkToken(request, at: self.gateway.upstreams[server]) ?? Self.admitMessage(request)
+            return Self.readMethodsOnly(request) ?? self.operators.checkAccess(request, from: connection, by: endpoints)
+        case .mcp(let endpoint):
+            return Self.checkToken(request, at: endpoint) ?? Self.admit(request)
+        case .sse(let endpoint):
+            return Self.checkToken(request, at: endpoint) ?? Self.admitStream(request)
+        case .message(let endpoint):
+            return Self.checkToken(request, at: endpoint) ?? Self.admitMessage(request)
         }
     }
 
-    private func checkHost(_ request: InboundRequest, _ connection: ConnectionFacts) -> Rejection? {
+    private static func checkHost(
+        _ request: InboundRequest,
+        _ connection: ConnectionFacts,
+        by endpoints: Endpoints
+    ) -> Rejection? {
         let isLocal = connection.isLocalAddressLoopback
         let head = request.head
         let verdict =
             if let host = request.parser.host {
-                self.hostGuard.admitsHost(
+                endpoints.requestGuard.admitsHost(
                     head.readableBytesUInt8Span.extracting(host),
                     isLocalAddressLoopback: isLocal
                 )
             } else {
-                self.hostGuard.admitsMissingHost(isLocalAddressLoopback: isLocal)
+                endpoints.requestGuard.admitsMissingHost(isLocalAddressLoopback: isLocal)
             }
         guard let status = verdict.status else { return nil }
         return Rejection(.host, status, "this Host is not served here; add it to mcpProxy.allowedHosts if it is yours")
     }
 
     /// Whether it asks for health or readiness: balancers do so by address, or under a name of their own (contract U16).
-    private func isProbe(_ request: InboundRequest) -> Bool {
+    private static func isProbe(_ request: InboundRequest, by endpoints: Endpoints) -> Bool {
         let head = request.head
-        return switch self.routes.route(head.readableBytesUInt8Span.extracting(request.parser.path)) {
+        return switch endpoints.destination(head.readableBytesUInt8Span.extracting(request.parser.path)) {
         case .health, .readiness: true
         default: false
         }
     }
 
-    private func checkOrigin(_ request: InboundRequest, _ connection: ConnectionFacts) -> Rejection? {
+    private static func checkOrigin(
+        _ request: InboundRequest,
+        _ connection: ConnectionFacts,
+        by endpoints: Endpoints
+    ) -> Rejection? {
         guard let origin = request.parser.value(of: .origin) else { return nil }
         let head = request.head
-        let verdict = self.hostGuard.admitsOrigin(
+        let verdict = endpoints.requestGuard.admitsOrigin(
             head.readableBytesUInt8Span.extracting(origin),
             count: request.parser.count(of: .origin),
             isLocalAddressLoopback: connection.isLocalAddressLoopback
@@ -154,12 +158,11 @@ package final class GatewayHandler: RequestHandler {
         }
     }
 
-    private func checkToken(_ request: InboundRequest, at upstream: Upstream) -> Rejection? {
+    private static func checkToken(_ request: InboundRequest, at endpoint: Endpoint) -> Rejection? {
         request.token = nil
-        let tokens = upstream.configuration.inboundTokens
-        guard !tokens.isEmpty else { return nil }
-        switch InboundToken.check(request, against: tokens) {
-        case .index(let index): request.token = index
+        guard !endpoint.tokens.isEmpty else { return nil }
+        switch InboundToken.check(request, against: endpoint.tokens) {
+        case .known(let token): request.token = token
         case .missing: return Self.unauthorized("")
         case .wrong: return Self.unauthorized(#" error="invalid_token""#)
         }
@@ -232,23 +235,24 @@ package final class GatewayHandler: RequestHandler {
             self.answerPreflight(request, responder)
             return nil
         }
-        let head = request.head
-        switch self.routes.route(head.readableBytesUInt8Span.extracting(request.parser.path)) {
-        case .mcp(let server):
-            let upstream = self.gateway.upstreams[server]
+        let destination = request.destination
+        // A connection that waits for its next request keeps no endpoint.
+        request.destination = nil
+        switch destination {
+        case .mcp(let endpoint):
             switch request.parser.method {
-            case .get: return self.gateway.get(request, from: upstream, responder: responder)
-            case .delete: self.gateway.delete(request, at: upstream, responder: responder)
-            default: return self.gateway.post(request, to: upstream, responder: responder)
+            case .get: return self.gateway.get(request, from: endpoint, responder: responder)
+            case .delete: self.gateway.delete(request, at: endpoint, responder: responder)
+            default: return self.gateway.post(request, to: endpoint, responder: responder)
             }
-        case .health: self.endpoints.health(responder)
-        case .readiness: self.endpoints.readiness(responder)
-        case .metrics: self.endpoints.metrics(responder)
-        case .status: self.endpoints.status(responder)
-        case .sse(let server):
-            return self.gateway.openLegacy(request, at: self.gateway.upstreams[server], responder: responder)
-        case .message(let server):
-            return self.gateway.postLegacy(request, to: self.gateway.upstreams[server], responder: responder)
+        case .health: self.operators.health(responder)
+        case .readiness: self.operators.readiness(responder)
+        case .metrics: self.operators.metrics(responder)
+        case .status: self.operators.status(responder)
+        case .sse(let endpoint):
+            return self.gateway.openLegacy(request, at: endpoint, responder: responder)
+        case .message(let endpoint):
+            return self.gateway.postLegacy(request, to: endpoint, responder: responder)
         case .none:
             // `admit` lets nothing of this pass.
             responder.respond(status: 404, json: ErrorAnswer.body(code: -32_600, message: "no such route"))

@@ -1,7 +1,6 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
-import GatewayModel
 import GatewayRuntime
 import GatewayWire
 import NIOCore
@@ -9,7 +8,7 @@ import NIOCore
 /// Who a caller is, by the token it presents (contract §3, faults S3).
 enum InboundToken {
     enum Verdict: Equatable {
-        case index(Int)
+        case known(TokenDigest)
         case missing
         case wrong
     }
@@ -17,17 +16,14 @@ enum InboundToken {
     /// Bytes of a header value that is compared at all; a longer one is no token.
     private static let limit = 4 * 1024
 
-    /// Compares with every token, without stopping at the first that fits, so that time tells nothing of their order.
-    static func check(_ request: InboundRequest, against tokens: [Secret]) -> Verdict {
+    static func check(_ request: InboundRequest, against tokens: InboundTokens) -> Verdict {
         guard let field = request.parser.value(of: .authorization) else { return .missing }
         let head = request.head
         let value = head.readableBytesUInt8Span.extracting(field)
         guard value.count <= Self.limit else { return .wrong }
         let start = Self.tokenStart(value)
         let presented = value.extracting(start..<value.count)
-        var found: Int?
-        for index in tokens.indices where tokens[index].matches(presented) { found = found ?? index }
-        return found.map(Verdict.index) ?? .wrong
+        return tokens.digest(of: presented).map(Verdict.known) ?? .wrong
     }
 
     /// Where the token begins: behind `Bearer` and its spaces, or at the start for a bare token, which the Go program

@@ -46,7 +46,7 @@ package final class Listener: Sendable {
     package static func bind(
         _ address: ListenAddress,
         group: any EventLoopGroup,
-        loops: [GatewayLoop],
+        loops: [LoopResources],
         limits: Limits,
         handler: any RequestHandler
     ) async throws(ListenError) -> Listener {
@@ -125,7 +125,7 @@ private final class Connections: Sendable {
 
     private struct State {
         var perAddress: [String: Int] = [:]
-        var connections: [UInt64: (loop: GatewayLoop, connection: NIOLoopBound<DownstreamConnection>)] = [:]
+        var connections: [UInt64: (loop: LoopResources, connection: NIOLoopBound<DownstreamConnection>)] = [:]
         var next: UInt64 = 0
     }
 
@@ -157,12 +157,12 @@ private final class Connections: Sendable {
         return place
     }
 
-    func add(_ connection: DownstreamConnection, _ place: Place, on loop: GatewayLoop) {
+    func add(_ connection: DownstreamConnection, _ place: Place, on loop: LoopResources) {
         let bound = NIOLoopBound(connection, eventLoop: loop.eventLoop)
         self.state.withLock { $0.connections[place.number] = (loop, bound) }
     }
 
-    func leave(_ place: Place, on loop: GatewayLoop) {
+    func leave(_ place: Place, on loop: LoopResources) {
         let connection = self.state.withLock { state in
             if let address = place.address, let count = state.perAddress[address] {
                 state.perAddress[address] = count > 1 ? count - 1 : nil

@@ -18,10 +18,14 @@ struct OperatorEndpoints: Sendable {
 
     /// Metrics and status need a token of `mcpProxy.options.authTokens`; without any they are for this machine only, and
     /// not through a reverse proxy, which would make everybody local.
-    func checkAccess(_ request: InboundRequest, from connection: ConnectionFacts) -> Rejection? {
-        let tokens = self.gateway.listener.statusTokens
+    func checkAccess(
+        _ request: InboundRequest,
+        from connection: ConnectionFacts,
+        by endpoints: Endpoints
+    ) -> Rejection? {
+        let tokens = endpoints.statusTokens
         guard tokens.isEmpty else {
-            if case .index = InboundToken.check(request, against: tokens) { return nil }
+            if case .known = InboundToken.check(request, against: tokens) { return nil }
             return Rejection(
                 .statusAccess,
                 401,
@@ -31,7 +35,7 @@ struct OperatorEndpoints: Sendable {
         }
         // Something in front of the gateway takes https for it: everybody who comes by that looks like this machine, and
         // not every proxy says that it is one.
-        guard self.gateway.listener.baseOrigin.scheme != .https else {
+        guard endpoints.listener.baseOrigin.scheme != .https else {
             return Rejection(
                 .statusAccess,
                 403,

@@ -10,7 +10,7 @@ package import NIOCore
 /// Shared by all connections, called on each connection's event loop.
 package protocol RequestHandler: AnyObject, Sendable {
     /// Looks at a request whose head is complete; its body is read only if this returns nil.
-    func admit(_ request: InboundRequest, from connection: ConnectionFacts) -> Rejection?
+    func admit(_ request: InboundRequest, from connection: ConnectionFacts, on loop: LoopResources) -> Rejection?
     /// Works on a complete request. Returns what has to hear of the caller from now on, or nil if it was answered.
     func handle(
         _ request: InboundRequest,
@@ -18,7 +18,7 @@ package protocol RequestHandler: AnyObject, Sendable {
         responder: any DownstreamResponder
     ) -> (any DownstreamExchange)?
     /// Counts and logs a request that is refused before `handle`; its head is empty where it was not read to its end.
-    func rejected(_ request: InboundRequest, _ rejection: Rejection)
+    func rejected(_ request: InboundRequest, _ rejection: Rejection, on loop: LoopResources)
     /// Counts and logs a connection that is one too many.
     func rejectedConnection(from peer: SocketAddress?)
     /// Where connections count the bytes that they hold.

@@ -11,7 +11,7 @@ import GatewayWire
 enum StatusReport {
     static func json(_ gateway: Gateway) -> String {
         let listener = gateway.listener
-        let upstreams = gateway.upstreams.map(Self.upstream).joined(separator: ",")
+        let upstreams = gateway.endpoints.all.map(Self.endpoint).joined(separator: ",")
         return #"{"name":\#(ErrorAnswer.quoted(listener.name)),"version":\#(ErrorAnswer.quoted(listener.version))"#
             + #","readiness":"\#(gateway.readiness.word.rawValue)","draining":\#(gateway.isDraining)"#
             + #","uptimeSeconds":\#(gateway.uptime.components.seconds)"#
@@ -28,23 +28,24 @@ enum StatusReport {
             + #","upstreamConnectionsInUse":\#(held.upstreamConnections),"ownConnections":\#(held.ownConnections)}"#
     }
 
-    private static func upstream(_ upstream: Upstream) -> String {
+    private static func endpoint(_ endpoint: Endpoint) -> String {
+        let upstream = endpoint.upstream
         let eras = upstream.eras
         func known(_ value: Bool?) -> String { value.map(String.init) ?? "null" }
         let versions = eras.supportedVersions.map(ErrorAnswer.quoted).joined(separator: ",")
         return ErrorAnswer.quoted(upstream.name)
             + #":{"transport":"\#(Self.transport(of: upstream))"\#(Self.origin(of: upstream))"#
-            + #","isolation":"\#(upstream.configuration.isolation.rawValue)""#
-            + #","state":"\#(upstream.currentVerdict)"\#(Self.cause(of: upstream)),"protocol":"\#(upstream.configuration.protocolPin.rawValue)""#
+            + #","isolation":"\#(upstream.isolation.rawValue)""#
+            + #","state":"\#(upstream.currentVerdict)"\#(Self.cause(of: upstream)),"protocol":"\#(upstream.protocolPin.rawValue)""#
             + #","eras":{"handshake":\#(known(eras.handshake)),"stateless":\#(known(eras.stateless))"#
             + #","versions":[\#(versions)],"issuesSessions":\#(known(eras.issuesSessions))}"#
-            + #","inFlight":\#(upstream.runningCount),"guarded":\#(!upstream.configuration.inboundTokens.isEmpty)"#
+            + #","inFlight":\#(upstream.runningCount),"guarded":\#(!endpoint.tokens.isEmpty)"#
             + Self.toolFilter(of: upstream) + Self.proxy(of: upstream) + Self.credentials(of: upstream) + "}"
     }
 
     /// The tool filter of an upstream that has one, with the entries that no tool matches once a list of its tools was seen.
     private static func toolFilter(of upstream: Upstream) -> String {
-        guard let watch = upstream.toolFilter else { return "" }
+        guard let watch = upstream.settings.toolFilter else { return "" }
         let unmatched = watch.unmatched.map { "[\($0.map(ErrorAnswer.quoted).joined(separator: ","))]" } ?? "null"
         return #","toolFilter":{"mode":"\#(watch.filter.mode.rawValue)","entries":\#(watch.filter.entries.count)"#
             + #","patterns":\#(watch.filter.patternCount),"unmatched":\#(unmatched)}"#

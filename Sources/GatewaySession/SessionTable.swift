@@ -5,11 +5,8 @@
 package protocol SessionPrincipal: Hashable, Sendable {
     /// Who is behind a principal: its sessions are counted together, under however many principals it comes.
     associatedtype Owner: Hashable, Sendable
-    /// Where sessions take up something of which there is little: an upstream.
-    associatedtype Place: Hashable, Sendable
 
     var owner: Owner { get }
-    var place: Place { get }
 }
 
 /// Who lives, who may come in and who has to go among the callers' sessions.
@@ -23,8 +20,9 @@ package protocol SessionPrincipal: Hashable, Sendable {
 ///
 /// A use begins and ends at the cost of one look-up, and whoever has to go is found at once, however many sessions there
 /// are: all of it happens under a lock that every request takes. The sessions of an owner that nobody uses stand in the
-/// order in which they became idle, all of them, and those of each place.
-package struct SessionTable<Principal: SessionPrincipal, Payload: Sendable>: Sendable {
+/// order in which they became idle, all of them, and those of each place: where sessions take up something of which there is
+/// little, an upstream.
+package struct SessionTable<Principal: SessionPrincipal, Place: Hashable & Sendable, Payload: Sendable>: Sendable {
     /// A session that ended without its caller asking for it.
     package struct Ended: Sendable {
         package let id: SessionID
@@ -41,6 +39,7 @@ package struct SessionTable<Principal: SessionPrincipal, Payload: Sendable>: Sen
     private struct Entry: Sendable {
         let id: SessionID
         let principal: Principal
+        let place: Place
         let payload: Payload
     }
 
@@ -59,7 +58,7 @@ package struct SessionTable<Principal: SessionPrincipal, Payload: Sendable>: Sen
     private var use: [SessionUse] = []
     private var free: [Int] = []
     private var owners: [Principal.Owner: Group] = [:]
-    private var places: [Principal.Place: [Principal.Owner: Group]] = [:]
+    private var places: [Place: [Principal.Owner: Group]] = [:]
     private var idleOfOwner = IdleOrder()
     private var idleInPlace = IdleOrder()
     private let capacity: Int
@@ -86,6 +85,7 @@ package struct SessionTable<Principal: SessionPrincipal, Payload: Sendable>: Sen
     package mutating func open(
         _ id: SessionID,
         principal: Principal,
+        place: Place,
         ownerLimit: Int?,
         payload: Payload,
         now: Duration
@@ -97,10 +97,10 @@ package struct SessionTable<Principal: SessionPrincipal, Payload: Sendable>: Sen
             evicted = owned.flatMap { self.idleOfOwner.first(of: $0.list) }.flatMap { self.remove(number: $0) }
             guard evicted != nil else { return .refused }
         }
-        let (ownerList, placeList) = self.join(principal)
+        let (ownerList, placeList) = self.join(principal.owner, at: place)
         let number = self.takeNumber()
         self.numbers[id] = number
-        self.entries[number] = Entry(id: id, principal: principal, payload: payload)
+        self.entries[number] = Entry(id: id, principal: principal, place: place, payload: payload)
         self.use[number] = SessionUse(ownerList: ownerList, placeList: placeList, lastUsed: now)
         self.becameIdle(number)
         return .opened(evicted: evicted)
@@ -144,13 +144,13 @@ package struct SessionTable<Principal: SessionPrincipal, Payload: Sendable>: Sen
     /// Ends a session whatever runs on it; nil if it is not there.
     package mutating func remove(_ id: SessionID) -> Ended? { self.numbers[id].flatMap { self.remove(number: $0) } }
 
-    /// Ends a session so that `principal` can have one in its place, where there is no room; nil if nobody has to go.
+    /// Ends a session so that `principal` can have one at a place, where there is no room; nil if nobody has to go.
     ///
     /// An owner that has two more sessions there than the asking one, or more, gives up the one that has been idle longest,
     /// the owner with the most first: it stays ahead, and the asking one gets its share. If there is no such session, the
     /// asking owner's own that has been idle longest goes. Sessions in use stay.
-    package mutating func makeRoom(for principal: Principal) -> Ended? {
-        self.idlest(givingWayTo: principal).flatMap { self.remove(number: $0) }
+    package mutating func makeRoom(for principal: Principal, at place: Place) -> Ended? {
+        self.idlest(at: place, givingWayTo: principal.owner).flatMap { self.remove(number: $0) }
     }
 
     /// Ends a session that was never used since it was opened; nil if it was, or is not there.
@@ -181,6 +181,21 @@ package struct SessionTable<Principal: SessionPrincipal, Payload: Sendable>: Sen
     /// Takes out everything, at the end of the process.
     package mutating func removeAll() -> [Ended] { self.entries.indices.compactMap { self.remove(number: $0) } }
 
+    /// The sessions whose principal is one of those that are meant.
+    ///
+    /// Looks at all of them: for what happens seldom.
+    package func sessions(_ isMeant: (Principal) -> Bool) -> [Payload] {
+        self.entries.compactMap { entry in entry.flatMap { isMeant($0.principal) ? $0.payload : nil } }
+    }
+
+    /// The sessions at a place; looks at all of them.
+    package func sessions(at place: Place) -> [Payload] {
+        self.entries.compactMap { entry in entry.flatMap { $0.place == place ? $0.payload : nil } }
+    }
+
+    /// Whether there are sessions at a place; costs one look-up.
+    package func hasSessions(at place: Place) -> Bool { self.places[place] != nil }
+
     // MARK: Places
 
     private mutating func takeNumber() -> Int {
@@ -190,19 +205,18 @@ package struct SessionTable<Principal: SessionPrincipal, Payload: Sendable>: Sen
         return self.entries.count - 1
     }
 
-    /// Counts one more session of `principal`; returns the lists that it is in when it is idle.
-    private mutating func join(_ principal: Principal) -> (ownerList: Int, placeList: Int) {
-        var owned = self.owners[principal.owner] ?? Group(list: self.idleOfOwner.makeList())
+    /// Counts one more session of `owner`; returns the lists that it is in when it is idle.
+    private mutating func join(_ owner: Principal.Owner, at place: Place) -> (ownerList: Int, placeList: Int) {
+        var owned = self.owners[owner] ?? Group(list: self.idleOfOwner.makeList())
         owned.count += 1
-        self.owners[principal.owner] = owned
-        var here = self.places[principal.place]?[principal.owner] ?? Group(list: self.idleInPlace.makeList())
+        self.owners[owner] = owned
+        var here = self.places[place]?[owner] ?? Group(list: self.idleInPlace.makeList())
         here.count += 1
-        self.places[principal.place, default: [:]][principal.owner] = here
+        self.places[place, default: [:]][owner] = here
         return (owned.list, here.list)
     }
 
-    private mutating func leave(_ principal: Principal) {
-        let (owner, place) = (principal.owner, principal.place)
+    private mutating func leave(_ owner: Principal.Owner, at place: Place) {
         if let owned = self.owners[owner] {
             self.owners[owner]?.count -= 1
             if owned.count == 1 {
@@ -224,7 +238,7 @@ package struct SessionTable<Principal: SessionPrincipal, Payload: Sendable>: Sen
         self.entries[number] = nil
         self.numbers[entry.id] = nil
         self.free.append(number)
-        self.leave(entry.principal)
+        self.leave(entry.principal.owner, at: entry.place)
         return Ended(id: entry.id, payload: entry.payload)
     }
 
@@ -241,9 +255,9 @@ package struct SessionTable<Principal: SessionPrincipal, Payload: Sendable>: Sen
     }
 
     /// Looks at each owner in the place once: what is shared there is children, of which there are few.
-    private mutating func idlest(givingWayTo principal: Principal) -> Int? {
-        guard let groups = self.places[principal.place] else { return nil }
-        let own = groups[principal.owner]
+    private mutating func idlest(at place: Place, givingWayTo owner: Principal.Owner) -> Int? {
+        guard let groups = self.places[place] else { return nil }
+        let own = groups[owner]
         var most: (count: Int, number: Int, lastUsed: Duration)?
         for group in groups.values where group.count >= (own?.count ?? 0) + 2 {
             self.looks += 1

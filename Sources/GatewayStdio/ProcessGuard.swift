@@ -24,6 +24,7 @@ package final class ProcessGuard: Sendable {
         var known: Set<Int32> = []
         var restartsLeft = 1
         var isFailureLogged = false
+        var hasStarted = false
         var isStopped = false
         var processID: Int32?
 
@@ -69,6 +70,7 @@ package final class ProcessGuard: Sendable {
         }
         SystemCalls.setNonBlocking(pipe.write)
         let isWanted = self.state.withLock { state in
+            state.hasStarted = true
             guard state.descriptor == nil, !state.isStopped else { return false }
             state.descriptor = pipe.write
             state.known = []
@@ -95,8 +97,9 @@ package final class ProcessGuard: Sendable {
         }
     }
 
-    /// Tells it of a group that is to be killed if we die.
+    /// Tells it of a group that is to be killed if we die; starts it for the first group, unless that was done before.
     package func add(_ group: Int32) {
+        if !self.state.withLock(\.hasStarted) { self.start() }
         self.tell { $0.groups.insert(group) }
     }
 

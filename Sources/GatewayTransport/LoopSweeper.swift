@@ -55,6 +55,9 @@ package final class LoopSweeper {
         }
     }
 
+    /// Shows `body` every entry that is there now; it may add and remove some meanwhile.
+    package func each(_ body: (any Sweepable) -> Void) { for entry in self.entries { body(entry) } }
+
     private func sweepLater(in pause: TimeAmount) {
         let sweeper = NIOLoopBound(self, eventLoop: self.eventLoop)
         self.timer = self.eventLoop.scheduleTask(in: pause) { sweeper.value.sweep(now: .now()) }

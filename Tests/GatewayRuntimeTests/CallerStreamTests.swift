@@ -50,7 +50,7 @@ import Testing
     /// A stream with everything around it.
     final class Probe {
         let eventLoop = EmbeddedEventLoop()
-        let loop: GatewayLoop
+        let loop: LoopResources
         let ledger = BufferLedger(total: Gauge(), limit: .max)
         let share: ReplayShare
         let source = Source()
@@ -70,7 +70,7 @@ import Testing
         private(set) var ends = 0
 
         init(isPrimed: Bool = false, hasRoom: Bool = true) {
-            self.loop = GatewayLoop(eventLoop: self.eventLoop)
+            self.loop = LoopResources(eventLoop: self.eventLoop)
             self.share = ReplayShare(in: self.ledger)
             self.isPrimed = isPrimed
             self.hasRoom = hasRoom
@@ -282,7 +282,7 @@ import Testing
         weak var left: CallerStream?
         do {
             let (source, outlet) = (Source(), Outlet())
-            let loop = GatewayLoop(eventLoop: eventLoop)
+            let loop = LoopResources(eventLoop: eventLoop)
             let stream = CallerStream(number: 7, loop: loop, isResumable: true, source: source, overdueLimit: 100)
             left = stream
             if end == .resetInLoss { source.inside = { [unowned stream] in if $0 == "detached" { stream.reset() } } }
@@ -342,19 +342,20 @@ import Testing
         #expect(over == [1, 2])
     }
 
-    static func session(_ probe: Probe) -> CallerSession {
+    static func session(_ probe: Probe) throws -> CallerSession {
         var random = SystemRandomNumberGenerator()
         return CallerSession(
             id: SessionID(using: &random),
-            principal: Principal(upstream: 0, token: nil, forwarded: [], tokenOwner: nil),
+            principal: Principal(endpoint: EndpointID(), token: nil, forwarded: []),
+            upstream: try .untouched(on: probe.loop, buffers: probe.ledger),
             buffers: probe.ledger
         )
     }
 
     @Test("A caller that stayed away for too long can listen again")
-    func listensAgain() {
+    func listensAgain() throws {
         let probe = Probe()
-        let session = Self.session(probe)
+        let session = try Self.session(probe)
         let (first, second) = (Outlet(), Outlet())
         let listener = session.makeListener(on: probe.loop)
         listener.value.attach(first)
@@ -371,9 +372,9 @@ import Testing
     }
 
     @Test("In a session that is over a stream is at its end at once, and waits for nobody")
-    func sessionOver() {
+    func sessionOver() throws {
         let probe = Probe()
-        let session = Self.session(probe)
+        let session = try Self.session(probe)
         _ = session.close()
         let (listening, answered) = (Outlet(), Outlet())
         session.makeListener(on: probe.loop).value.attach(listening)

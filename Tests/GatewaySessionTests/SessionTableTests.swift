@@ -6,7 +6,7 @@ import GatewayTestRandom
 import Testing
 
 @Suite("Session table") struct SessionTableTests {
-    typealias Table = SessionTable<Principal, Int>
+    typealias Table = SessionTable<Principal, Int, Int>
 
     /// One of the principals of an owner.
     struct Principal: SessionPrincipal, ExpressibleByStringLiteral {
@@ -401,5 +401,63 @@ import Testing
         }
         #expect(Set(table.removeAll().map(\.id)) == Set(model.keys))
         #expect(table.count == 0)
+    }
+
+    @Test("Who has to make room is decided by the place that was given, not by the principal")
+    mutating func placeGiven() {
+        var table = Table(capacity: 10, idleLimit: .seconds(60))
+        let ids = (0..<3).map { _ in self.id() }
+        for (number, place) in [1, 2, 2].enumerated() {
+            _ = table.open(
+                ids[number],
+                principal: "a",
+                place: place,
+                ownerLimit: nil,
+                payload: number,
+                now: .seconds(number)
+            )
+        }
+        #expect(table.makeRoom(for: "a", at: 3) == nil)
+        #expect(table.makeRoom(for: "a", at: 2)?.id == ids[1])
+        #expect(table.sessions(at: 1) == [0] && table.sessions(at: 2) == [2] && table.sessions(at: 3).isEmpty)
+    }
+
+    @Test("A place is known to be empty when its last session is over, whoever else has sessions there or elsewhere")
+    mutating func emptyPlace() {
+        var table = Table(capacity: 10, idleLimit: .seconds(60))
+        let (one, other, elsewhere) = (self.id(), self.id(), self.id())
+        _ = table.open(one, principal: "a", place: 1, ownerLimit: nil, payload: 1, now: .zero)
+        _ = table.open(other, principal: "b", place: 1, ownerLimit: nil, payload: 2, now: .zero)
+        _ = table.open(elsewhere, principal: "a", place: 2, ownerLimit: nil, payload: 3, now: .zero)
+        #expect(table.hasSessions(at: 1) && table.hasSessions(at: 2) && !table.hasSessions(at: 3))
+        _ = table.remove(one)
+        #expect(table.hasSessions(at: 1))
+        _ = table.remove(other)
+        #expect(!table.hasSessions(at: 1) && table.hasSessions(at: 2))
+        #expect(table.sessions { $0.owner == "a" } == [3])
+    }
+}
+
+/// In these tests a principal has its sessions at one place.
+extension SessionTable where Principal == SessionTableTests.Principal, Place == Int {
+    fileprivate mutating func open(
+        _ id: SessionID,
+        principal: Principal,
+        ownerLimit: Int?,
+        payload: Payload,
+        now: Duration
+    ) -> Opening {
+        self.open(
+            id,
+            principal: principal,
+            place: principal.place,
+            ownerLimit: ownerLimit,
+            payload: payload,
+            now: now
+        )
+    }
+
+    fileprivate mutating func makeRoom(for principal: Principal) -> Ended? {
+        self.makeRoom(for: principal, at: principal.place)
     }
 }

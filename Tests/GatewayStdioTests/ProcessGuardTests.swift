@@ -22,11 +22,15 @@ import Darwin
 
     private let records = Inbox<[LogRecord]>([])
 
-    /// A guard that runs, and its process.
-    private func startedGuard() async throws -> (guardian: ProcessGuard, processID: Int32) {
+    private func makeGuard() -> ProcessGuard {
         let records = self.records
         let logger = Logger(label: "test") { _ in RecordingLogHandler(records) }
-        let guardian = ProcessGuard(executable: Self.executable, logger: logger)
+        return ProcessGuard(executable: Self.executable, logger: logger)
+    }
+
+    /// A guard that runs, and its process.
+    private func startedGuard() async throws -> (guardian: ProcessGuard, processID: Int32) {
+        let guardian = self.makeGuard()
         guardian.start()
         try await SystemView.wait("the guard") { guardian.processID != nil }
         return (guardian, try #require(guardian.processID))
@@ -55,6 +59,15 @@ import Darwin
         }
         try await SystemView.wait("the end of the guard") { !SystemView.exists(processID) }
         #expect(self.records.now.isEmpty)
+    }
+
+    @Test("One that nobody started begins with the first child")
+    func begins() async throws {
+        let guardian = self.makeGuard()
+        let child = try await self.child(guardian)
+        try await SystemView.wait("the guard") { guardian.processID != nil }
+        guardian.stop()
+        #expect(try await child.ending() == .signalled(9))
     }
 
     @Test("It has a session of its own and only the standard descriptors, and what asks it to end does nothing")

@@ -70,6 +70,17 @@ package struct GatewayError: Error, Sendable {
         )
     }
 
+    /// The upstream unit is over: its server was taken out of the configuration or replaced, and what was under way had its
+    /// time, or the process ends.
+    static func upstreamIsGone(executed: Executed) -> GatewayError {
+        GatewayError(
+            .upstreamClosed,
+            executed: executed,
+            "the server was taken out of the configuration or replaced, or the gateway stops; initialize again",
+            cause: "session_ended"
+        )
+    }
+
     /// Whether the same call may be sent again by the caller without risk of running twice.
     package var isRetryable: Bool {
         if let outboundProxy { return self.executed == .no && outboundProxy.code.isRetryable }

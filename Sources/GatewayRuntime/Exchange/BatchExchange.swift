@@ -196,14 +196,14 @@ final class BatchExchange: DownstreamExchange, MessageSink {
 
 /// Stands for the answer to one element.
 private final class BatchElementResponder: DownstreamResponder {
-    let loop: GatewayLoop
+    let loop: LoopResources
     private let batch: BatchExchange
     /// Whether the caller gets to see what is answered: not for a notification or a response, whatever became of it.
     private let isOwed: Bool
     private let id: [UInt8]?
     private var hasAnswered = false
 
-    init(_ batch: BatchExchange, isOwed: Bool, id: [UInt8]?, loop: GatewayLoop) {
+    init(_ batch: BatchExchange, isOwed: Bool, id: [UInt8]?, loop: LoopResources) {
         self.batch = batch
         self.isOwed = isOwed
         self.id = id

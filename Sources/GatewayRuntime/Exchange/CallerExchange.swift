@@ -20,7 +20,7 @@ class CallerExchange: DownstreamExchange, Sweepable, StreamSource {
     final let upstream: Upstream
     final let request: InboundRequest
     final let message: CallerMessage
-    final let loop: GatewayLoop
+    final let loop: LoopResources
     final let startedAt: NIODeadline
     /// Where the answer goes; nil once the caller has left.
     final var responder: (any DownstreamResponder)?
@@ -66,7 +66,7 @@ class CallerExchange: DownstreamExchange, Sweepable, StreamSource {
         self.responder = responder
         self.startedAt = call.request.receivedAt
         self.lastSent = call.request.receivedAt
-        let timeout = TimeAmount(call.upstream.configuration.timeout)
+        let timeout = TimeAmount(responder.loop.settings(of: call.upstream).timeout)
         let isEndless = call.message.isListening
         self.deadline = isEndless ? .distantFuture : self.startedAt + timeout
         self.lastDeadline = isEndless ? .distantFuture : self.startedAt + max(timeout, .minutes(15))
@@ -194,7 +194,7 @@ class CallerExchange: DownstreamExchange, Sweepable, StreamSource {
         self.isGone = true
         if self.blockedSince != nil {
             self.blockedSince = nil
-            self.gateway.suspended(-1)
+            self.gateway.capacity.suspended(-1)
         }
         if self.drainUpstream() {
             self.deadline = min(self.deadline, .now() + Self.drainTime)
@@ -214,7 +214,7 @@ class CallerExchange: DownstreamExchange, Sweepable, StreamSource {
     private func leavePlaces() {
         guard self.isUnderWay else { return }
         self.isUnderWay = false
-        if self.message.isListening { self.gateway.streamEnded() } else { self.gateway.leavePlace() }
+        if self.message.isListening { self.gateway.capacity.streamEnded() } else { self.gateway.capacity.leavePlace() }
         if self.hasPlace { self.upstream.admission.leave() }
         if let ticket { self.upstream.admission.leaveLine(ticket) }
     }
@@ -375,7 +375,7 @@ class CallerExchange: DownstreamExchange, Sweepable, StreamSource {
         self.lastSent = .now()
         guard !isWritable, self.blockedSince == nil, !self.isGone else { return }
         self.blockedSince = self.lastSent
-        self.gateway.suspended(1)
+        self.gateway.capacity.suspended(1)
         self.pauseUpstream(true)
     }
 
@@ -407,7 +407,7 @@ class CallerExchange: DownstreamExchange, Sweepable, StreamSource {
     private func unblock() {
         guard self.blockedSince != nil else { return }
         self.blockedSince = nil
-        self.gateway.suspended(-1)
+        self.gateway.capacity.suspended(-1)
         self.pauseUpstream(false)
     }
 
@@ -480,6 +480,6 @@ class CallerExchange: DownstreamExchange, Sweepable, StreamSource {
     /// A sign of life of this call: the clock starts again, up to a point (contract §2, `timeout`).
     final func progressed() {
         guard !self.message.isListening, !self.isTakenBack else { return }
-        self.deadline = min(.now() + TimeAmount(self.upstream.configuration.timeout), self.lastDeadline)
+        self.deadline = min(.now() + TimeAmount(self.loop.settings(of: self.upstream).timeout), self.lastDeadline)
     }
 }

@@ -14,8 +14,10 @@ import NIOCore
 /// request itself is let go of with its caller. Confined to the event loop of the caller's connection.
 final class DeferredExchange: DownstreamExchange, Sweepable {
     var sweepIndex = -1
-    private let loop: GatewayLoop
+    private let loop: LoopResources
     private let gateway: Gateway
+    let upstream: Upstream
+    let principal: Principal
     private let deadline: NIODeadline
     /// What waits; nil once it waits no longer.
     ///
@@ -28,8 +30,10 @@ final class DeferredExchange: DownstreamExchange, Sweepable {
     init(_ call: Gateway.Call, gateway: Gateway, responder: any DownstreamResponder) {
         self.gateway = gateway
         self.loop = responder.loop
+        self.upstream = call.upstream
+        self.principal = call.principal
         self.waiting = (call, responder)
-        self.deadline = .now() + TimeAmount(call.upstream.configuration.timeout)
+        self.deadline = .now() + TimeAmount(responder.loop.settings(of: call.upstream).timeout)
         self.held = HeldBytes(in: gateway.buffers)
         self.loop.began(self)
         self.held.set(call.message.body.readableBytes) {
@@ -64,7 +68,7 @@ final class DeferredExchange: DownstreamExchange, Sweepable {
         self.waiting = nil
         self.loop.ended(self)
         self.held.clear()
-        self.gateway.leavePlace()
+        self.gateway.capacity.leavePlace()
         return waiting
     }
 
@@ -88,11 +92,10 @@ final class DeferredExchange: DownstreamExchange, Sweepable {
     func downstreamBecameWritable() { self.exchange?.downstreamBecameWritable() }
 
     func sweep(now: NIODeadline) {
-        guard now >= self.deadline, let upstream = self.waiting?.call.upstream else { return }
-        self.fail(.notProbed(upstream))
+        if now >= self.deadline { self.fail(.notProbed(self.upstream)) }
     }
 
     func drain() { self.exchange?.drain() }
 
-    deinit { self.gateway.waiterEnded() }
+    deinit { self.gateway.capacity.waiterEnded() }
 }

@@ -70,7 +70,7 @@ extension Exchange {
             || self.sharedCall != nil || self.isMessageWise
     }
 
-    var filtersTools: Bool { self.message.method == .toolsList && self.upstream.configuration.toolFilter != nil }
+    var filtersTools: Bool { self.message.method == .toolsList && self.upstream.settings.toolFilter != nil }
 
     func protocolFailure(
         _ text: String,
@@ -99,7 +99,7 @@ extension Exchange {
     }
 
     /// What came is not what a server says that is well: the next look at it shows.
-    func doubtUpstream() { self.gateway.supervisor(of: self.upstream)?.doubt() }
+    func doubtUpstream() { self.upstream.supervisor?.doubt() }
 
     // MARK: Bodies
 

@@ -95,7 +95,7 @@ extension Exchange {
         self.eventDecoder = SSEDecoder(maximumEventBytes: self.gateway.limits.eventBytes)
         if let id = self.sentSessionID { head.writeString("Mcp-Session-Id: \(id)\r\n") }
         if let revision = self.session?.revision { head.writeString(revision.headerLine) }
-        self.request.appendForwarded(self.upstream.configuration.forwardHeaders, to: &head)
+        self.request.appendForwarded(self.upstream.forwardHeaders, to: &head)
         self.resumption.appendField(to: &head)
         head.writeStaticString("\r\n")
         connection.send(head: head, body: nil, receiver: self)

@@ -26,7 +26,7 @@ extension Exchange {
         }
         switch self.openSession(version) {
         case .open(let session):
-            if self.isHalfClosed { self.gateway.endUnlessUsed(session, on: self.loop) }
+            if self.isHalfClosed { self.gateway.sessions.closeUnlessUsed(session, on: self.loop) }
             self.sendInitialized(body, sessionID: session.isLegacy ? nil : session.id.text)
         case .none: self.sendInitialized(body, sessionID: nil)
         case .refused: break
@@ -59,7 +59,7 @@ extension Exchange {
         if let session {
             // A caller of the old transport has its session already.
             guard session.bind(.http(sessions), revision: revision, home: home) else {
-                self.gateway.endUpstream(.http(sessions), of: self.upstream, on: self.loop)
+                self.upstream.end(.http(sessions), on: self.loop)
                 self.refuse(status: 404, code: -32_600, "the session is initialized, or over", outcome: .sessionLost)
                 return .refused
             }
@@ -70,11 +70,12 @@ extension Exchange {
         let session = CallerSession(
             id: self.gateway.sessions.makeID(),
             principal: self.principal,
+            upstream: self.upstream,
             buffers: self.gateway.buffers
         )
         _ = session.bind(.http(sessions), revision: revision, home: home)
-        guard self.responder != nil, self.gateway.open(session, on: self.loop) else {
-            self.gateway.end(session, on: self.loop)
+        guard self.responder != nil, self.gateway.sessions.open(session, on: self.loop) else {
+            self.gateway.sessions.close(session, on: self.loop)
             self.gateway.refused(
                 .sessions,
                 status: 503,
@@ -161,7 +162,7 @@ extension Exchange {
     func sessionOver() {
         if let session {
             if case .shared(let caller) = session.binding { caller.session(self.slot)?.lost(self.upstreamSession) }
-            if !session.isLegacy { self.gateway.end(session, on: self.loop) }
+            if !session.isLegacy { self.gateway.sessions.close(session, on: self.loop) }
         }
         self.refuse(status: 404, code: -32_600, "session not found: initialize again", outcome: .sessionLost)
         // The stream of such a caller is all that it has: this answer, and those of its other calls, come there first.

@@ -176,7 +176,7 @@ final class Exchange: CallerExchange, UpstreamReceiver {
     private func appendFields(to head: inout ByteBuffer) {
         let isInitialize = self.message.method == .initialize
         let hasVersion = self.request.appendMessageFields(isInitialize: isInitialize, to: &head)
-        self.request.appendForwarded(self.upstream.configuration.forwardHeaders, to: &head)
+        self.request.appendForwarded(self.upstream.forwardHeaders, to: &head)
         guard let upstreamSession else { return }
         self.sentSessionID = upstreamSession.id
         if let id = self.sentSessionID { head.writeString("Mcp-Session-Id: \(id)\r\n") }
@@ -234,7 +234,7 @@ final class Exchange: CallerExchange, UpstreamReceiver {
             message: self.message.messageClass,
             retries: self.retries,
             timeLeft: Duration(self.deadline - now),
-            timeout: self.upstream.configuration.timeout
+            timeout: self.loop.settings(of: self.upstream).timeout
         )
         guard decision.resend, self.responder != nil, self.upstream.takeRetry() else { return self.fail(failure) }
         self.retries += 1

@@ -31,7 +31,7 @@ final class ListenExchange: StreamSource, ListeningOwner {
     let gateway: Gateway
     let upstream: Upstream
     private let request: InboundRequest
-    let loop: GatewayLoop
+    let loop: LoopResources
     let session: CallerSession?
     /// The connection that waits for the upstream's first word.
     private var waiting: StreamConnection?
@@ -72,7 +72,7 @@ final class ListenExchange: StreamSource, ListeningOwner {
         http: HTTPAccess,
         request: InboundRequest,
         session: CallerSession?,
-        loop: GatewayLoop
+        loop: LoopResources
     ) {
         self.gateway = gateway
         self.upstream = upstream
@@ -260,7 +260,7 @@ final class ListenExchange: StreamSource, ListeningOwner {
             fields.writeBytes(version)
             fields.writeStaticString("\r\n")
         }
-        self.request.appendForwarded(self.upstream.configuration.forwardHeaders, to: &fields)
+        self.request.appendForwarded(self.upstream.forwardHeaders, to: &fields)
         return String(buffer: fields)
     }
 
@@ -277,7 +277,7 @@ final class ListenExchange: StreamSource, ListeningOwner {
 
     /// Asks for a stream of a slot beside the first one, if there is room for one more.
     func join(_ slot: Int, id: String) {
-        guard self.others[slot] == nil, self.gateway.takeSlotStream() else { return }
+        guard self.others[slot] == nil, self.gateway.capacity.takeSlotStream() else { return }
         let other = self.make(slot, id: id, isOwn: true)
         self.others[slot] = other
         other.start()
@@ -293,7 +293,7 @@ final class ListenExchange: StreamSource, ListeningOwner {
     /// The stream of a slot beside the first one, which is none of those any more.
     private func release(_ slot: Int) -> UpstreamListening? {
         guard let other = self.others.removeValue(forKey: slot) else { return nil }
-        self.gateway.slotStreamEnded()
+        self.gateway.capacity.slotStreamEnded()
         return other
     }
 

@@ -161,7 +161,7 @@ final class LinkExchange: CallerExchange {
                 self.isEstablished = true
                 answer = reply
                 sessionID = session.isLegacy ? nil : session.id
-                if self.isHalfClosed { self.gateway.endUnlessUsed(session, on: self.loop) }
+                if self.isHalfClosed { self.gateway.sessions.closeUnlessUsed(session, on: self.loop) }
             case .refused(let reply):
                 answer = reply
             }

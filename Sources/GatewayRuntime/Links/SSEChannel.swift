@@ -26,7 +26,7 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
     private let http: HTTPAccess
     /// Whether the credential that it used was refused.
     private(set) var isRefused = false
-    private let loop: GatewayLoop
+    private let loop: LoopResources
     private let fields: String
     private let isShared: Bool
     private let deadline: NIODeadline
@@ -72,7 +72,7 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
         buffers: BufferLedger,
         opening: Opening,
         isShared: Bool,
-        on loop: GatewayLoop,
+        on loop: LoopResources,
         delegate: any LinkChannelDelegate
     ) {
         self.slot = 0

@@ -11,7 +11,7 @@ import NIOCore
 /// A child process as a channel: one message a line (MCP, Transports, stdio).
 final class StdioChannel: LinkChannel, StdioChildDelegate {
     private weak var delegate: (any LinkChannelDelegate)?
-    private let loop: GatewayLoop
+    private let loop: LoopResources
     private var child: StdioChild?
     /// The last lines of its standard error, once it has ended.
     private var lastWords: Logger.MetadataValue?
@@ -21,7 +21,7 @@ final class StdioChannel: LinkChannel, StdioChildDelegate {
         name: String,
         access: StdioAccess,
         lineLimit: Int,
-        on loop: GatewayLoop,
+        on loop: LoopResources,
         logger: Logger,
         buffers: BufferLedger,
         delegate: any LinkChannelDelegate

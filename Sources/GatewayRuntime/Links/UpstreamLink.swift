@@ -33,7 +33,7 @@ final class UpstreamLink {
     }
 
     let upstream: Upstream
-    let loop: GatewayLoop
+    let loop: LoopResources
     let settings: LinkSettings
     /// Whose link it is; a link for all learns its era when it opens.
     var sharing: SessionBridge.Sharing?
@@ -126,14 +126,14 @@ final class UpstreamLink {
         scope: EraProbe.Scope,
         trialTime: TimeAmount? = nil,
         owner: LinkOwner? = nil,
-        on loop: GatewayLoop
+        on loop: LoopResources
     ) {
         self.upstream = upstream
         self.settings = settings
         self.scope = scope
         self.trialTime = trialTime
-        let configuration = upstream.configuration
-        self.liveness = Liveness(interval: configuration.pingInterval, callTime: configuration.timeout)
+        let current = upstream.settings
+        self.liveness = Liveness(interval: current.pingInterval, callTime: current.timeout)
         self.owner = owner
         self.loop = loop
         self.sharing = owner == nil ? nil : .exclusive
@@ -210,12 +210,12 @@ final class UpstreamLink {
         if wasOpening { self.failWaiters(self.failure(retryAfter: nil)) }
         if !self.hasOpenSibling() { self.conclude(error) }
         // One caller's link is opened again when the caller wants something.
-        let isWanted = self.owner == nil && self.upstream.configuration.autoReconnect
+        let isWanted = self.owner == nil && self.upstream.settings.autoReconnect
         guard self.settings.isProcess else {
             self.failures = wasOpening ? self.failures + 1 : 0
             let pause = Self.shortestPause * (1 << min(self.failures, 10))
             guard isWanted || !self.waiters.isEmpty else { return }
-            self.reopen(after: min(pause, self.upstream.configuration.reconnectInterval))
+            self.reopen(after: min(pause, self.upstream.settings.reconnectInterval))
             return
         }
         // What we had no descriptors for is no failure of the child.
@@ -400,7 +400,7 @@ final class UpstreamLink {
 
     /// Time passes for calls that were withdrawn and never answered.
     func age(now: NIODeadline) {
-        guard now - self.lastAged >= TimeAmount(self.upstream.configuration.timeout) else { return }
+        guard now - self.lastAged >= TimeAmount(self.loop.settings(of: self.upstream).timeout) else { return }
         self.lastAged = now
         self.bridge.grewOlder()
     }

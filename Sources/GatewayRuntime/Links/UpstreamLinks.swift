@@ -20,7 +20,7 @@ import NIOCore
 final class UpstreamLinks: Sweepable {
     private let upstream: Upstream
     private let settings: LinkSettings
-    private let loop: GatewayLoop
+    private let loop: LoopResources
     private var handshake: UpstreamLink?
     private var stateless: UpstreamLink?
     /// Those that were told to end and have not yet.
@@ -36,7 +36,7 @@ final class UpstreamLinks: Sweepable {
     /// What a process has to answer `server/discover`, beside the time that it needs to start.
     private static let trialTime = Duration.seconds(10)
 
-    init(_ upstream: Upstream, settings: LinkSettings, on loop: GatewayLoop) {
+    init(_ upstream: Upstream, settings: LinkSettings, on loop: LoopResources) {
         self.upstream = upstream
         self.settings = settings
         self.loop = loop
@@ -47,7 +47,10 @@ final class UpstreamLinks: Sweepable {
     // MARK: For callers
 
     /// Opens the first link; where every caller has its own, it is closed again unless it is of the stateless era.
-    func start(_ completion: @escaping (GatewayError?) -> Void) { self.first().whenOpen(completion) }
+    func start(_ completion: @escaping (GatewayError?) -> Void) {
+        guard !self.isOver else { return completion(self.settings.gone) }
+        self.first().whenOpen(completion)
+    }
 
     /// Finds or opens the link of an era; nil if the upstream does not speak it.
     func link(of era: CallerEra, _ completion: @escaping (Result<UpstreamLink?, GatewayError>) -> Void) {

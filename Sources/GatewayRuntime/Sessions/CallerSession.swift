@@ -7,34 +7,6 @@ package import GatewayWire
 import NIOCore
 import Synchronization
 
-/// Who a session belongs to: nobody else finds it (contract §3).
-package struct Principal: Hashable, Sendable {
-    /// The upstream's index.
-    let upstream: Int
-    /// The index of the inbound token; nil without tokens.
-    let token: Int?
-    /// The forwarded field lines, in the order in which they came; empty without `forwardHeaders`.
-    let forwarded: [UInt8]
-    /// The number of the inbound token's value, the same at every upstream that takes this value; nil without tokens.
-    let tokenOwner: Int?
-}
-
-extension Principal: SessionPrincipal {
-    /// Whose sessions are counted together.
-    package enum Owner: Hashable, Sendable {
-        /// All that come with one inbound token, whatever they forward and wherever they call.
-        case token(Int)
-        /// Callers without a token, who are told apart by what they forward, if at all.
-        case caller(upstream: Int, forwarded: [UInt8])
-    }
-
-    package var owner: Owner {
-        self.tokenOwner.map(Owner.token) ?? .caller(upstream: self.upstream, forwarded: self.forwarded)
-    }
-
-    package var place: Int { self.upstream }
-}
-
 /// One caller's handshake session: our id, what it uses upstream, and the streams that it can take up again.
 package final class CallerSession: Sendable {
     /// What carries the session's messages upstream.
@@ -89,6 +61,8 @@ package final class CallerSession: Sendable {
 
     package let id: SessionID
     let principal: Principal
+    /// Who works for it, from its beginning to its end, whoever works for new ones meanwhile.
+    let upstream: Upstream
     /// Whether its caller came over the transport of 2024-11-05, whose one stream is all that it has.
     let isLegacy: Bool
     private let state: Mutex<State>
@@ -97,9 +71,10 @@ package final class CallerSession: Sendable {
     /// Bytes on their way to a stream on another event loop.
     private let inTransit = Atomic<Int>(0)
 
-    init(id: SessionID, principal: Principal, isLegacy: Bool = false, buffers: BufferLedger) {
+    init(id: SessionID, principal: Principal, upstream: Upstream, isLegacy: Bool = false, buffers: BufferLedger) {
         self.id = id
         self.principal = principal
+        self.upstream = upstream
         self.isLegacy = isLegacy
         self.state = Mutex(State())
         self.share = ReplayShare(in: buffers)
@@ -174,11 +149,18 @@ package final class CallerSession: Sendable {
         set { self.state.withLock { $0.toolsDigest = newValue } }
     }
 
-    /// The gauge of sessions counts it from now on.
-    func counted() { self.state.withLock { $0.isCounted = true } }
+    /// The gauge of sessions counts it from now on, until it is over.
+    func counted() {
+        let isCounted = self.state.withLock { state in
+            guard !state.isOver, !state.isCounted else { return false }
+            state.isCounted = true
+            return true
+        }
+        if isCounted { self.upstream.metrics.sessions.add(1) }
+    }
 
-    /// Ends the session and its streams; returns what it used upstream, the first time, and whether it was counted.
-    func close() -> (binding: Binding, wasCounted: Bool) {
+    /// Ends the session and its streams; returns what it used upstream, the first time.
+    func close() -> Binding {
         let before = self.state.withLock { state in
             defer { state = State(isOver: true) }
             return state
@@ -187,7 +169,18 @@ package final class CallerSession: Sendable {
         before.listener?.end()
         for stream in before.streams.values { stream.execute { $0.sessionEnded() } }
         for body in before.onClose { body() }
-        return (before.binding, before.isCounted)
+        if before.isCounted { self.upstream.metrics.sessions.subtract(1) }
+        return before.binding
+    }
+
+    /// Ends the stream that it listens on, and what fills that; its calls go on.
+    func endListening() {
+        let listener = self.state.withLock { state in
+            defer { state.listener = nil }
+            return state.listener
+        }
+        listener?.stream.execute { $0.sessionEnded() }
+        listener?.end()
     }
 
     /// Something is to be done when the session ends; at once if it has.
@@ -233,7 +226,7 @@ package final class CallerSession: Sendable {
     var isPrimed: Bool { self.revision.map { $0 >= .november2025 } ?? false }
 
     /// A stream that answers one of its POSTs.
-    func makeAnswerStream(on loop: GatewayLoop, source: (any StreamSource)?, overdueLimit: Int) -> CallerStream {
+    func makeAnswerStream(on loop: LoopResources, source: (any StreamSource)?, overdueLimit: Int) -> CallerStream {
         let number = self.state.withLock { state in
             defer { state.nextStream += 1 }
             return state.nextStream
@@ -259,7 +252,7 @@ package final class CallerSession: Sendable {
 
     /// The stream that it listens on, made if there is none, where what comes unasked is brought by a stream of messages or
     /// by a session that callers share.
-    func makeListener(on loop: GatewayLoop) -> NIOLoopBound<CallerStream> {
+    func makeListener(on loop: LoopResources) -> NIOLoopBound<CallerStream> {
         let stream = CallerStream(
             number: 0,
             loop: loop,

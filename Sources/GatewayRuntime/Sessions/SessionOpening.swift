@@ -27,7 +27,7 @@ enum SessionOpening {
         _ session: HTTPUpstreamSession,
         _ http: HTTPAccess,
         of upstream: Upstream,
-        on loop: GatewayLoop,
+        on loop: LoopResources,
         completion: @escaping @Sendable (HTTPUpstreamSession.Opened, _ isFirst: Bool) -> Void
     ) {
         let waiter = HTTPUpstreamSession.Waiter(eventLoop: loop.eventLoop, resume: completion)
@@ -49,7 +49,7 @@ enum SessionOpening {
         isCertain: Bool,
         _ http: HTTPAccess,
         of upstream: Upstream,
-        on loop: GatewayLoop,
+        on loop: LoopResources,
         completion: @escaping @Sendable (HTTPUpstreamSession.Opened, _ isFirst: Bool) -> Void
     ) {
         let waiter = HTTPUpstreamSession.Waiter(eventLoop: loop.eventLoop, resume: completion)
@@ -79,7 +79,7 @@ enum SessionOpening {
         _ session: HTTPUpstreamSession,
         _ http: HTTPAccess,
         of upstream: Upstream,
-        on loop: GatewayLoop,
+        on loop: LoopResources,
         completion: @escaping (Bool) -> Void
     ) {
         let ping = MessageIDValue.string(Array("mcp-proxy-session".utf8))
@@ -109,7 +109,7 @@ enum SessionOpening {
         _ session: HTTPUpstreamSession,
         _ http: HTTPAccess,
         of upstream: Upstream,
-        on loop: GatewayLoop,
+        on loop: LoopResources,
         completion: @escaping (HTTPUpstreamSession.Opened) -> Void
     ) {
         func end(_ result: HTTPUpstreamSession.Opened) {
@@ -167,7 +167,7 @@ enum SessionOpening {
         _ session: HTTPUpstreamSession,
         _ http: HTTPAccess,
         of upstream: Upstream,
-        on loop: GatewayLoop,
+        on loop: LoopResources,
         timeout: TimeAmount = Self.timeout,
         completion: @escaping (Bool) -> Void = { _ in }
     ) {

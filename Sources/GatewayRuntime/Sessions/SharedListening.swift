@@ -13,11 +13,11 @@ import NIOCore
 /// Confined to the home loop of the session.
 final class SharedListening: ListeningOwner {
     private let session: SharedSession
-    private let loop: GatewayLoop
+    private let loop: LoopResources
     private var listening: UpstreamListening?
     private var isOver = false
 
-    init(_ session: SharedSession, on loop: GatewayLoop) {
+    init(_ session: SharedSession, on loop: LoopResources) {
         self.session = session
         self.loop = loop
     }

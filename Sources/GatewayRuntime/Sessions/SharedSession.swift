@@ -47,12 +47,12 @@ final class SharedSession: Sendable {
     /// Has the upstream session listened to before anything is sent in it.
     private let watch = OpeningWatch()
     /// Where the session is opened and its stream read.
-    private let home: GatewayLoop
+    private let home: LoopResources
     private let state = Mutex(State())
     /// Reads what comes unasked; touched on the home loop only.
     private let listening: NIOLoopBoundBox<SharedListening?>
 
-    init(_ upstream: Upstream, _ http: HTTPAccess, slot: Int, home: GatewayLoop) {
+    init(_ upstream: Upstream, _ http: HTTPAccess, slot: Int, home: LoopResources) {
         self.upstream = upstream
         self.http = http
         self.slot = slot
@@ -76,20 +76,22 @@ final class SharedSession: Sendable {
 
     // MARK: Opening
 
-    /// Tells `waiter` the upstream's answer to our `initialize`, now or when there is one; called on any event loop.
+    /// Tells `waiter` the upstream's answer to our `initialize`, now or when there is one, or that it is over; called on any
+    /// event loop.
     func whenOpen(_ waiter: @escaping Waiter) {
-        let (result, isFirst): (InitializeResult?, Bool) = self.state.withLock { state in
+        let (opened, isFirst): (Opened?, Bool) = self.state.withLock { state in
             switch state.opening {
-            case .open(_, let result): return (result, false)
+            case .open(_, let result): return (.open(result, isFirst: false), false)
             case .opening(let waiters):
                 state.opening = .opening(waiters + [waiter])
                 return (nil, false)
+            case .closed where state.isOver: return (.failed(.upstreamIsGone(executed: .no)), false)
             case .closed:
                 state.opening = .opening([waiter])
                 return (nil, true)
             }
         }
-        if let result { return waiter(.open(result, isFirst: false)) }
+        if let opened { return waiter(opened) }
         if isFirst { self.home.eventLoop.execute { self.open() } }
     }
 
@@ -171,16 +173,18 @@ final class SharedSession: Sendable {
     }
 
     private func opened(_ result: Opened, _ session: HTTPUpstreamSession? = nil) {
-        let waiters: [Waiter] = self.state.withLock { state in
-            guard case .opening(let waiters) = state.opening else { return [] }
+        let (waiters, isLate): ([Waiter], Bool) = self.state.withLock { state in
+            guard case .opening(let waiters) = state.opening else { return ([], state.isOver) }
             guard case .open(let initialized, _) = result else {
                 state.opening = .closed
-                return waiters
+                return (waiters, false)
             }
             state.opening = .open(session, initialized)
             state.bridge.renewed()
-            return waiters
+            return (waiters, false)
         }
+        // It was closed while it opened, and nobody else knows what the upstream has opened.
+        if isLate, let session { self.home.run { self.endUpstream(session) } }
         for (index, waiter) in waiters.enumerated() {
             switch result {
             case .open(let initialized, _): waiter(.open(initialized, isFirst: index == 0))
@@ -203,9 +207,14 @@ final class SharedSession: Sendable {
         self.home.eventLoop.execute {
             self.listening.value?.end()
             self.listening.value = nil
-            guard let id = session.close() else { return }
-            SessionOpening.close(id, session, self.http, of: self.upstream, on: self.home)
+            self.endUpstream(session)
         }
+    }
+
+    /// Tells the upstream that a session is over; on the home loop.
+    private func endUpstream(_ session: HTTPUpstreamSession) {
+        guard let id = session.close() else { return }
+        SessionOpening.close(id, session, self.http, of: self.upstream, on: self.home)
     }
 
     /// Time passes for calls that were withdrawn and never answered.
@@ -213,18 +222,25 @@ final class SharedSession: Sendable {
 
     var isOver: Bool { self.state.withLock { $0.isOver } }
 
-    /// Ends it; returns the upstream session that is to be ended.
+    /// Ends it, and tells those that wait for it; returns the upstream session that is to be ended.
+    ///
+    /// If it opens just now, what the upstream opens is ended as soon as we know of it.
     func close() -> HTTPUpstreamSession? {
         self.home.eventLoop.execute {
             self.listening.value?.end()
             self.listening.value = nil
         }
-        return self.state.withLock { state in
+        let (session, waiters): (HTTPUpstreamSession?, [Waiter]) = self.state.withLock { state in
             defer { state.opening = .closed }
             state.isOver = true
-            if case .open(let session, _) = state.opening { return session }
-            return nil
+            switch state.opening {
+            case .closed: return (nil, [])
+            case .opening(let waiters): return (nil, waiters)
+            case .open(let session, _): return (session, [])
+            }
         }
+        for waiter in waiters { waiter(.failed(.upstreamIsGone(executed: .no))) }
+        return session
     }
 
     // MARK: Callers

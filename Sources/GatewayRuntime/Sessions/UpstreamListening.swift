@@ -57,7 +57,7 @@ final class UpstreamListening: UpstreamReceiver {
 
     private let http: HTTPAccess
     private let upstream: Upstream
-    private let loop: GatewayLoop
+    private let loop: LoopResources
     /// The field lines of its GET, beside the session and what all requests carry.
     private let fields: String
     private weak var owner: (any ListeningOwner)?
@@ -88,7 +88,7 @@ final class UpstreamListening: UpstreamReceiver {
         after position: Position?,
         isOwn: Bool,
         owner: any ListeningOwner,
-        on loop: GatewayLoop
+        on loop: LoopResources
     ) {
         self.http = http
         self.upstream = upstream

@@ -23,7 +23,7 @@ final class CallerStream {
 
     /// The stream of its session: 0 is the one of a GET, the others answer a POST.
     let number: Int
-    let loop: GatewayLoop
+    let loop: LoopResources
     // Unchecked: a machine calls nobody while it changes (decision 0014).
     @exclusivity(unchecked) private var machine: ResumableStream.StateMachine<ByteBuffer>
     /// The connection that the machine knows of.
@@ -43,7 +43,7 @@ final class CallerStream {
 
     init(
         number: Int,
-        loop: GatewayLoop,
+        loop: LoopResources,
         isResumable: Bool,
         isPrimed: Bool = false,
         lastEvent: Int = 0,

@@ -67,12 +67,12 @@ final class LegacyStreamSource: StreamSource {
 /// Stands for the answer to a POST of such a caller, which has been taken already: what would be its body is a message on
 /// the stream.
 final class MessageResponder: DownstreamResponder {
-    let loop: GatewayLoop
+    let loop: LoopResources
     private let sink: any MessageSink
     /// Told when the answer is out.
     private let onAnswer: () -> Void
 
-    init(loop: GatewayLoop, sink: any MessageSink, onAnswer: @escaping () -> Void) {
+    init(loop: LoopResources, sink: any MessageSink, onAnswer: @escaping () -> Void) {
         self.loop = loop
         self.sink = sink
         self.onAnswer = onAnswer

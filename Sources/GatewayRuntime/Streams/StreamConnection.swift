@@ -12,9 +12,10 @@ import NIOCore
 final class StreamConnection: DownstreamExchange, StreamOutlet, Sweepable {
     var sweepIndex = -1
     private let gateway: Gateway
-    private let upstream: Upstream
+    let upstream: Upstream
+    let principal: Principal
     private let session: CallerSession?
-    private let loop: GatewayLoop
+    private let loop: LoopResources
     private var responder: (any DownstreamResponder)?
     /// Tells the stream that the connection is gone.
     private var onLeave: (() -> Void)?
@@ -25,9 +26,16 @@ final class StreamConnection: DownstreamExchange, StreamOutlet, Sweepable {
     private var blockedSince: NIODeadline?
 
     /// The session was taken into use for it, and a place among the streams; both are given back when it ends.
-    init(gateway: Gateway, upstream: Upstream, session: CallerSession?, responder: any DownstreamResponder) {
+    init(
+        gateway: Gateway,
+        upstream: Upstream,
+        principal: Principal,
+        session: CallerSession?,
+        responder: any DownstreamResponder
+    ) {
         self.gateway = gateway
         self.upstream = upstream
+        self.principal = principal
         self.session = session
         self.responder = responder
         self.loop = responder.loop
@@ -145,7 +153,7 @@ final class StreamConnection: DownstreamExchange, StreamOutlet, Sweepable {
     /// their answers.
     func endSessionWhenIdle() {
         self.endWhenIdle { connection in
-            if let session = connection.session { connection.gateway.end(session, on: connection.loop) }
+            if let session = connection.session { connection.gateway.sessions.close(session, on: connection.loop) }
         }
     }
 
@@ -189,7 +197,7 @@ final class StreamConnection: DownstreamExchange, StreamOutlet, Sweepable {
         self.onWritable = nil
         onLeave?()
         self.upstream.metrics.streams.subtract(1)
-        self.gateway.streamEnded()
+        self.gateway.capacity.streamEnded()
         if let session { self.gateway.sessions.end(session) }
     }
 }

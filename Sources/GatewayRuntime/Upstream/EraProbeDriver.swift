@@ -28,12 +28,12 @@ struct EraProbeDriver: Sendable {
 
     let upstream: Upstream
     let http: HTTPAccess
-    let loop: GatewayLoop
+    let loop: LoopResources
     let limits: Limits
     /// The credential that it asks with.
     private var slot = 0
 
-    init(upstream: Upstream, http: HTTPAccess, loop: GatewayLoop, limits: Limits) {
+    init(upstream: Upstream, http: HTTPAccess, loop: LoopResources, limits: Limits) {
         self.upstream = upstream
         self.http = http
         self.loop = loop
@@ -79,7 +79,7 @@ struct EraProbeDriver: Sendable {
 
     private func runOnce() async -> (Finding, refusal: Int?)? {
         let scope: EraProbe.Scope =
-            switch self.upstream.configuration.protocolPin {
+            switch self.upstream.protocolPin {
             case .auto: .both
             case .handshake: .handshake
             case .stateless: .stateless

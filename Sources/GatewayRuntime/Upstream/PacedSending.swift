@@ -12,12 +12,12 @@ final class PacedSending {
     static let atATime = 8
 
     private var rest: ArraySlice<[UInt8]>
-    private let loop: GatewayLoop
+    private let loop: LoopResources
     private let send: ([UInt8], @escaping () -> Void) -> Void
 
     private init(
         _ rest: ArraySlice<[UInt8]>,
-        on loop: GatewayLoop,
+        on loop: LoopResources,
         _ send: @escaping ([UInt8], @escaping () -> Void) -> Void
     ) {
         self.rest = rest
@@ -28,7 +28,7 @@ final class PacedSending {
     /// Calls `send` for each of these in order, on `loop`, where this is called; it calls back when the message is over.
     static func run(
         _ subjects: [[UInt8]],
-        on loop: GatewayLoop,
+        on loop: LoopResources,
         _ send: @escaping ([UInt8], @escaping () -> Void) -> Void
     ) {
         let sending = PacedSending(subjects[...], on: loop, send)

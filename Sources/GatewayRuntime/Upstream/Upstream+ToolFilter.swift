@@ -49,7 +49,7 @@ extension Upstream {
     ///
     /// `depth` is the limit that its envelope was read with (`limits.jsonDepth`).
     func filtered(_ body: ByteBuffer, _ envelope: Envelope, to request: CallerMessage, depth: Int) -> ByteBuffer? {
-        guard let watch = self.toolFilter, envelope.kind == .result else { return body }
+        guard let watch = self.settings.toolFilter, envelope.kind == .result else { return body }
         do {
             let bytes = body.readableBytesUInt8Span
             var matches = watch.filter.noMatches

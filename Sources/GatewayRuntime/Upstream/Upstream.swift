@@ -83,7 +83,10 @@ package final class HTTPAccess: Sendable {
     }
 }
 
-/// One upstream as all event loops share it: how to reach it, what is known about it, how busy it is.
+/// One upstream as a unit with a life of its own: how to reach it, what is known about it, how busy it is, and whatever of it
+/// callers share.
+///
+/// All event loops share it. Nobody holds a place of it in a list: a session, a call and a stream hold the unit itself.
 package final class Upstream: Sendable {
     /// What the configuration says of the way to it.
     package enum Transport: Sendable {
@@ -101,21 +104,36 @@ package final class Upstream: Sendable {
         case unknown
     }
 
-    package let index: Int
-    package let configuration: UpstreamConfiguration
+    package let id = UpstreamID()
+    /// The key in `mcpServers`.
+    package let name: String
+    /// Lower-case names of callers' request headers that are passed on.
+    package let forwardHeaders: [String]
+    package let isolation: UpstreamConfiguration.Isolation
+    package let protocolPin: UpstreamConfiguration.ProtocolPin
     package let transport: Transport
     package let metrics: UpstreamMetrics
     let identity: GatewayIdentity
+    /// The event loop on which what its callers share lives.
+    let home: LoopResources
+    /// What each event loop has of it.
+    let lanes: UpstreamLanes
+    private let tuned: Mutex<UpstreamSettings>
+    let surroundings: UpstreamSurroundings
+    /// What callers share of it, and what looks after it; both know it, so that its end lets go of them.
+    let parts = Mutex(Parts())
+    /// Whether it is about to go, and why.
+    let departure = Departure()
+    /// The links that callers share; touched on the home loop only, where they are made when they are wanted.
+    let links: NIOLoopBoundBox<UpstreamLinks?>
     /// Where everybody counts what is held for peers.
     let buffers: BufferLedger
-    private let limits: Limits
+    let limits: Limits
     private let logger: Logger
     /// Requests that have a place, and those that wait for one, of all loops.
     let admission: UpstreamAdmission
     /// What its tools want said in headers, where nobody but the gateway can check that it is.
     let parameters = AdvertisedParameters()
-    /// Which tools are hidden; nil: none.
-    package let toolFilter: ToolFilterWatch?
     private let knowledge = Mutex(UpstreamEras())
     private let verdict = Atomic<UInt8>(UpstreamVerdict.none.rawValue)
     /// Why it is not usable, and what was logged of it.
@@ -131,26 +149,27 @@ package final class Upstream: Sendable {
     private let lastAnswer = Atomic<UInt64>(0)
 
     package var runningCount: Int { self.admission.runningCount }
-    package var name: String { self.configuration.name }
 
     init(
-        index: Int,
-        configuration: UpstreamConfiguration,
-        listener: ListenerConfiguration,
-        stdio: StdioAccess,
-        gates: inout OutboundProxyGates,
-        buffers: BufferLedger,
-        metrics: MetricsRegistry,
-        logger: Logger
+        _ configuration: UpstreamConfiguration,
+        in surroundings: UpstreamSurroundings,
+        gates: inout OutboundProxyGates
     ) throws {
-        self.index = index
-        self.buffers = buffers
-        self.configuration = configuration
+        let listener = surroundings.listener
+        let metrics = surroundings.metrics
+        let logger = surroundings.logger
+        self.surroundings = surroundings
+        self.buffers = surroundings.buffers
+        self.name = configuration.name
+        self.forwardHeaders = configuration.forwardHeaders
+        self.isolation = configuration.isolation
+        self.protocolPin = configuration.protocolPin
+        let settings = UpstreamSettings(configuration, logger: logger)
+        self.tuned = Mutex(settings)
+        self.home = self.id.choose(of: surroundings.loops)
+        self.links = .makeBoxSendingValue(nil, eventLoop: self.home.eventLoop)
         self.metrics = UpstreamMetrics(metrics, server: configuration.name)
         self.logger = logger
-        self.toolFilter = configuration.toolFilter.map {
-            ToolFilterWatch($0, upstream: configuration.name, logger: logger)
-        }
         self.limits = listener.limits
         self.identity = GatewayIdentity(name: listener.name, version: listener.version)
         self.transport =
@@ -170,8 +189,10 @@ package final class Upstream: Sendable {
                         listener: listener
                     )
                 )
-            case .stdio(let child): .stdio(child, stdio)
+            case .stdio(let child): .stdio(child, surroundings.stdio)
             }
+        let dialer: Dialer? = if case .http(let http) = self.transport { http.dialer } else { nil }
+        self.lanes = UpstreamLanes(dialer, settings, self.metrics, self.buffers, on: surroundings.loops)
         self.admission = UpstreamAdmission(
             capacity: listener.limits.inFlightPerUpstream,
             queue: listener.limits.queuePerUpstream,
@@ -190,6 +211,7 @@ package final class Upstream: Sendable {
             case .stateless: (eras.handshake, eras.stateless) = (false, true)
             }
         }
+        self.makeParts()
     }
 
     // MARK: The way to it
@@ -220,7 +242,20 @@ package final class Upstream: Sendable {
     var jsonDepth: Int { self.limits.jsonDepth }
 
     /// Whether all callers of the handshake era use one upstream session.
-    var isShared: Bool { self.configuration.isolation == .shared }
+    var isShared: Bool { self.isolation == .shared }
+
+    /// What can change while it lives; on an event loop ``LoopResources/settings(of:)`` costs no lock.
+    package var settings: UpstreamSettings { self.tuned.withLock { $0 } }
+
+    /// Goes by other settings from now on; sessions, streams, children and connections stay.
+    func tune(_ configuration: UpstreamConfiguration) {
+        let settings = self.tuned.withLock { settings in
+            settings = UpstreamSettings(configuration, after: settings, logger: self.logger)
+            return settings
+        }
+        self.lanes.tune(settings)
+        self.supervisor?.settingsChanged()
+    }
 
     var linkSettings: LinkSettings {
         LinkSettings(upstream: self, identity: self.identity, limits: self.limits, logger: self.logger)

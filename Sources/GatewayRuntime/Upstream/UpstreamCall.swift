@@ -34,7 +34,7 @@ final class UpstreamCall: UpstreamReceiver, Sweepable {
     private static let answerLimit = 1024 * 1024
 
     var sweepIndex = -1
-    private let loop: GatewayLoop
+    private let loop: LoopResources
     private let http: HTTPAccess
     private let upstream: Upstream
     private let method: RequestHeads.Method
@@ -64,7 +64,7 @@ final class UpstreamCall: UpstreamReceiver, Sweepable {
         target: String?,
         slot: Int,
         _ rest: ByteBuffer,
-        on loop: GatewayLoop,
+        on loop: LoopResources,
         timeout: TimeAmount,
         _ completion: @escaping Completion
     ) {
@@ -91,7 +91,7 @@ final class UpstreamCall: UpstreamReceiver, Sweepable {
         method: RequestHeads.Method = .post,
         target: String? = nil,
         slot: Int,
-        on loop: GatewayLoop,
+        on loop: LoopResources,
         body: ByteBuffer = ByteBuffer(),
         session: String? = nil,
         fields: String = "",
@@ -130,7 +130,7 @@ final class UpstreamCall: UpstreamReceiver, Sweepable {
         _ http: HTTPAccess,
         of upstream: Upstream,
         slot: Int,
-        on loop: GatewayLoop,
+        on loop: LoopResources,
         body: ByteBuffer,
         session: String?,
         revision: ProtocolRevision?

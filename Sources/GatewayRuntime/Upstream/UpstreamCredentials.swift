@@ -86,8 +86,12 @@ package final class UpstreamCredentials: Sendable {
         }
         self.rotations = metrics.counters(.credentialRotations, [upstream], by: RefusalStatus.self)
         self.exhausted = metrics.counter(.credentialsExhausted, [upstream])
-        for slot in slots {
-            metrics.callback(.credentialFailures, [upstream, "\(slot)"]) { [self] in
+    }
+
+    /// Has the failures of each slot read from this pool at each scrape, whichever they were read from before.
+    func show(in metrics: MetricsRegistry) {
+        for slot in 0..<self.count {
+            metrics.callback(.credentialFailures, [self.upstream, "\(slot)"]) {
                 self.pool.withLock { Double($0.slots[slot].failures) }
             }
         }

@@ -41,7 +41,7 @@ final class UpstreamSupervisor: Sendable {
     private let state = Mutex(State())
     private let alarm = Alarm()
 
-    init(_ upstream: Upstream, _ http: HTTPAccess, on loop: GatewayLoop, limits: Limits) {
+    init(_ upstream: Upstream, _ http: HTTPAccess, on loop: LoopResources, limits: Limits) {
         self.upstream = upstream
         self.driver = EraProbeDriver(upstream: upstream, http: http, loop: loop, limits: limits)
     }
@@ -60,7 +60,7 @@ final class UpstreamSupervisor: Sendable {
 
     /// A call met something that a server that is well does not say: looks again soon, if that was long ago.
     func doubt() {
-        guard self.upstream.configuration.autoReconnect else { return }
+        guard self.upstream.settings.autoReconnect else { return }
         let now = NIODeadline.now()
         let isDue = self.state.withLock { state in
             if let last = state.lastDoubt, now - last < Self.doubtPause { return false }
@@ -70,6 +70,9 @@ final class UpstreamSupervisor: Sendable {
         }
         if isDue { self.alarm.ring() }
     }
+
+    /// When it looks next is to be thought over.
+    func settingsChanged() { self.alarm.ring() }
 
     private static let doubtPause = TimeAmount.seconds(5)
 
@@ -152,7 +155,7 @@ final class UpstreamSupervisor: Sendable {
     /// been busy, and it may be one that never answers.
     private func heardOfStateless() {
         let isOpen = self.upstream.eras.isStatelessOpen
-        let first = TimeAmount(self.upstream.configuration.reconnectInterval)
+        let first = TimeAmount(self.upstream.settings.reconnectInterval)
         self.state.withLock { state in
             guard isOpen else {
                 state.openUntil = nil
@@ -168,14 +171,14 @@ final class UpstreamSupervisor: Sendable {
 
     /// Returns when it is time to probe: after a failure, when somebody asks, or when a ping found nobody.
     private func waitForNextProbe(failures: Int) async {
-        let configuration = self.upstream.configuration
         while !Task.isCancelled {
+            let settings = self.upstream.settings
             let delay: Duration?
             if failures > 0 {
                 let backoff = Duration.seconds(1 << min(failures - 1, 10))
-                delay = configuration.autoReconnect ? min(backoff, configuration.reconnectInterval) : nil
+                delay = settings.autoReconnect ? min(backoff, settings.reconnectInterval) : nil
             } else {
-                delay = configuration.pingInterval.map { $0 - self.idleTime }
+                delay = settings.pingInterval.map { $0 - self.idleTime }
             }
             guard await self.alarm.sleep(delay, on: self.driver.loop.eventLoop) else {
                 let questions = self.questions
@@ -186,7 +189,7 @@ final class UpstreamSupervisor: Sendable {
                 continue
             }
             guard failures == 0 else { return }
-            guard let interval = configuration.pingInterval, self.idleTime >= interval else { continue }
+            guard let interval = settings.pingInterval, self.idleTime >= interval else { continue }
             // A stream of messages shows by itself whether it lives.
             if case .link = self.upstream.route { continue }
             // Whether another credential is accepted, and what else there is, shows when everything is asked.

@@ -84,7 +84,7 @@ package final class OutboundProxyGate: Sendable {
 }
 
 /// The gates of a configuration: one for each proxy and user.
-package struct OutboundProxyGates {
+package struct OutboundProxyGates: Sendable {
     private struct Key: Hashable {
         let kind: OutboundProxy.Kind
         let host: String

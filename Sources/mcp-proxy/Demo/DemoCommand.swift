@@ -34,7 +34,7 @@ struct DemoCommand: AsyncParsableCommand {
             upstream = try await Listener.bind(
                 ListenAddress(host: "127.0.0.1", port: 0),
                 group: group,
-                loops: group.makeIterator().map { GatewayLoop(eventLoop: $0) },
+                loops: LoopResources.all(of: group),
                 limits: Limits(),
                 handler: server
             )

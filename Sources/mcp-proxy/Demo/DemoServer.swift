@@ -28,13 +28,13 @@ final class DemoServer: RequestHandler {
 
     var isDraining: Bool { false }
 
-    func rejected(_ request: InboundRequest, _ rejection: Rejection) {}
+    func rejected(_ request: InboundRequest, _ rejection: Rejection, on loop: LoopResources) {}
 
     func rejectedConnection(from peer: SocketAddress?) {}
 
     let buffers = BufferLedger(total: Gauge(), limit: .max)
 
-    func admit(_ request: InboundRequest, from connection: ConnectionFacts) -> Rejection? {
+    func admit(_ request: InboundRequest, from connection: ConnectionFacts, on loop: LoopResources) -> Rejection? {
         request.parser.method == .post ? nil : Rejection(.method, 405, "use POST", fields: "Allow: POST\r\n")
     }
 

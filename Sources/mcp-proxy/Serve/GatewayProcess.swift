@@ -75,7 +75,7 @@ struct GatewayProcess {
         var snapshot = self.snapshot
         self.fitToFileLimit(&snapshot)
         let group = MultiThreadedEventLoopGroup(numberOfThreads: self.threads)
-        let loops = group.makeIterator().map { GatewayLoop(eventLoop: $0) }
+        let loops = LoopResources.all(of: group)
         let metrics = MetricsRegistry()
         ProcessMetrics.register(in: metrics)
         metrics.callback(.buildInfo, [Version.current]) { 1 }
@@ -86,11 +86,11 @@ struct GatewayProcess {
             gateway = try Gateway(
                 snapshot,
                 loops: loops,
-                stdio: StdioAccess(environment: ProcessSetup.environment, guardian: self.startGuard()),
+                stdio: StdioAccess(environment: ProcessSetup.environment, guardian: self.makeGuard()),
                 metrics: metrics,
                 log: self.output
             )
-            handler = try GatewayHandler(gateway)
+            handler = GatewayHandler(gateway)
         } catch {
             throw CommandEnd.wrongConfiguration(Self.text(setUpError: error))
         }
@@ -133,15 +133,14 @@ struct GatewayProcess {
         }
     }
 
-    /// The process that ends our children if we cannot, where there are any.
-    private func startGuard() -> ProcessGuard? {
+    /// The process that ends our children if we cannot; without any it starts with the first one.
+    private func makeGuard() -> ProcessGuard {
         let hasChildren = self.snapshot.upstreams.contains { upstream in
             guard case .stdio = upstream.transport else { return false }
             return !upstream.isDisabled
         }
-        guard hasChildren else { return nil }
         let guardian = ProcessGuard(logger: self.logger)
-        guardian.start()
+        if hasChildren { guardian.start() }
         return guardian
     }
 
@@ -191,12 +190,12 @@ struct GatewayProcess {
         )
         // Every server has both; the one that `type` names comes first.
         let isSSE = listener.advertisedTransport == .sse
-        for upstream in gateway.upstreams {
-            let route = "\(listener.baseOrigin)\(listener.basePath)/\(upstream.configuration.route)"
+        for endpoint in gateway.endpoints.all {
+            let route = "\(listener.baseOrigin)\(listener.basePath)/\(endpoint.route)"
             self.logger.info(
                 "serving",
                 metadata: [
-                    "upstream": "\(upstream.name)", "url": "\(route)/\(isSSE ? "sse" : "mcp")",
+                    "upstream": "\(endpoint.name)", "url": "\(route)/\(isSSE ? "sse" : "mcp")",
                     "also": "\(route)/\(isSSE ? "mcp" : "sse")",
                 ]
             )

@@ -24,7 +24,7 @@ struct GatewayService: Service {
         await withTaskGroup(of: Void.self) { group in
             group.addTask {
                 await self.gateway.run { upstream, verdict in
-                    guard upstream.configuration.panicIfInvalid, verdict != .usable else { return }
+                    guard upstream.settings.panicIfInvalid, verdict != .usable else { return }
                     self.failure.record(upstream.name)
                 }
             }

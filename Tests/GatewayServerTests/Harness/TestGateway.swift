@@ -58,7 +58,11 @@ struct TestGateway: Sendable {
     let listener: Listener
     let upstream: ScriptedUpstream
     let log: InMemoryLogSink
-    let loops: [GatewayLoop]
+    let loops: [LoopResources]
+    /// The configuration that it started with.
+    let snapshot: GatewaySnapshot
+    /// The servers whose first verdict the gateway told whoever runs it.
+    let verdicts = Inbox<[String]>([])
 
     var port: Int { self.listener.address?.port ?? 0 }
     var echo: Upstream { self.gateway.upstreams[0] }
@@ -154,7 +158,7 @@ func withGateway(
     )
     let snapshot = GatewaySnapshot(listener: setup.listener, upstreams: [configuration])
     let group = MultiThreadedEventLoopGroup(numberOfThreads: setup.threads)
-    let loops = group.makeIterator().map { GatewayLoop(eventLoop: $0) }
+    let loops = LoopResources.all(of: group)
     let log = InMemoryLogSink()
     let output = LogOutput(
         format: .json,
@@ -174,10 +178,20 @@ func withGateway(
         group: group,
         loops: loops,
         limits: setup.limits,
-        handler: try GatewayHandler(gateway)
+        handler: GatewayHandler(gateway)
     )
-    let running = setup.isRunning ? Task { await gateway.run { _, _ in } } : nil
-    let fixture = TestGateway(gateway: gateway, listener: listener, upstream: upstream, log: log, loops: loops)
+    let fixture = TestGateway(
+        gateway: gateway,
+        listener: listener,
+        upstream: upstream,
+        log: log,
+        loops: loops,
+        snapshot: snapshot
+    )
+    let verdicts = fixture.verdicts
+    let running =
+        setup.isRunning
+        ? Task { await gateway.run { upstream, _ in verdicts.change { $0.append(upstream.name) } } } : nil
     let result: Result<Void, any Error>
     do {
         result = .success(try await body(fixture))

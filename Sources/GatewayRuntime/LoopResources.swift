@@ -7,53 +7,39 @@ import GatewayWire
 package import NIOCore
 import Synchronization
 
-/// What belongs to one event loop: its connections to every upstream, its timer, its clock.
+/// What belongs to one event loop: its timer, its clock, and the table of endpoints that its requests go by.
 ///
 /// Unchecked because nothing here is locked: after `init` every member is touched on `eventLoop` only.
-package final class GatewayLoop: @unchecked Sendable {
+package final class LoopResources: @unchecked Sendable {
     package let eventLoop: any EventLoop
+    /// Which of the event loops of a process it is, from 0 on: there are as many as at the start until the end.
+    package let number: Int
     package let sweeper: LoopSweeper
+    /// What callers can address; nil before a gateway was set up, which is before there are connections.
+    package internal(set) var endpoints: Endpoints?
     /// Calls, streams and whatever waits that began here and has not ended.
     private var exchanges = 0
     /// The same, for other threads to read.
     private let publishedExchanges = Atomic<Int>(0)
-    /// One pool per HTTP upstream, by its index.
-    private var pools: [UpstreamPool?] = []
-    /// What all callers share of the upstreams that are at home here, by index.
-    private var links: [Int: UpstreamLinks] = [:]
     private let allocator = ByteBufferAllocator()
     private var dateLine: (text: ByteBuffer, validUntil: NIODeadline) = (ByteBuffer(), .uptimeNanoseconds(0))
 
-    package init(eventLoop: any EventLoop) {
+    package init(eventLoop: any EventLoop, number: Int = 0) {
         self.eventLoop = eventLoop
+        self.number = number
         self.sweeper = LoopSweeper(eventLoop: eventLoop)
     }
 
-    /// Called once, before the loop gets any work.
-    func setUp(upstreams: [Upstream]) {
-        self.pools = upstreams.map { upstream in
-            guard case .http(let http) = upstream.transport else { return nil }
-            return UpstreamPool(
-                eventLoop: self.eventLoop,
-                dialer: http.dialer,
-                sweeper: self.sweeper,
-                buffers: upstream.buffers,
-                open: upstream.metrics.openConnections,
-                idle: upstream.metrics.idleConnections
-            )
-        }
+    /// One for each event loop of a group.
+    package static func all(of group: any EventLoopGroup) -> [LoopResources] {
+        group.makeIterator().enumerated().map { LoopResources(eventLoop: $1, number: $0) }
     }
 
     /// nil for an upstream that is no HTTP server.
-    func pool(of upstream: Upstream) -> UpstreamPool? { self.pools[upstream.index] }
+    func pool(of upstream: Upstream) -> UpstreamPool? { upstream.lanes[self].pool }
 
-    /// The links that callers share of an upstream that is at home on this loop.
-    func links(of upstream: Upstream) -> UpstreamLinks {
-        if let links = self.links[upstream.index] { return links }
-        let links = UpstreamLinks(upstream, settings: upstream.linkSettings, on: self)
-        self.links[upstream.index] = links
-        return links
-    }
+    /// What calls of an upstream go by that begin now.
+    func settings(of upstream: Upstream) -> UpstreamSettings { upstream.lanes[self].settings }
 
     /// A call, a stream or something that waits began, or ended; from here to there the loop looks at its deadlines.
     func began(_ exchange: any Sweepable) {
@@ -71,20 +57,9 @@ package final class GatewayLoop: @unchecked Sendable {
 
     var exchangeCount: Int { self.publishedExchanges.load(ordering: .relaxed) }
 
-    func closePools() {
-        for pool in self.pools { pool?.close() }
-    }
-
-    /// Ends every shared link; `completion` hears when their upstreams are gone.
-    func closeLinks(_ completion: @escaping () -> Void) {
-        var left = self.links.count
-        guard left > 0 else { return completion() }
-        for links in self.links.values {
-            links.close {
-                left -= 1
-                if left == 0 { completion() }
-            }
-        }
+    /// Runs on the loop, from anywhere; at once if that is where the caller is.
+    func run(_ body: @escaping @Sendable () -> Void) {
+        if self.eventLoop.inEventLoop { body() } else { self.eventLoop.execute(body) }
     }
 
     package func buffer(capacity: Int) -> ByteBuffer { self.allocator.buffer(capacity: capacity) }

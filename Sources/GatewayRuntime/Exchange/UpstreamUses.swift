@@ -1,0 +1,23 @@
+// This source file is part of mcp-proxy.
+// SPDX-License-Identifier: Apache-2.0
+
+import GatewayPolicy
+
+extension CallerExchange: UpstreamUse {
+    var isStream: Bool { self.message.isListening }
+
+    func upstreamIsOver() { self.fail(.upstreamIsGone(executed: self.giveUp())) }
+}
+
+extension DeferredExchange: UpstreamUse {
+    var isStream: Bool { false }
+
+    func upstreamIsOver() { self.fail(.upstreamIsGone(executed: .no)) }
+}
+
+extension StreamConnection: UpstreamUse {
+    var isStream: Bool { true }
+
+    /// Its session ends, and it with that.
+    func upstreamIsOver() {}
+}

@@ -1,0 +1,18 @@
+// This source file is part of mcp-proxy.
+// SPDX-License-Identifier: Apache-2.0
+
+import GatewayModel
+import GatewayObservability
+import Logging
+
+/// What every upstream unit of a process stands in.
+struct UpstreamSurroundings: Sendable {
+    /// As whom the gateway speaks, and its limits.
+    var listener: ListenerConfiguration
+    let loops: [LoopResources]
+    let stdio: StdioAccess
+    /// Where everybody counts what is held for peers.
+    let buffers: BufferLedger
+    let metrics: MetricsRegistry
+    let logger: Logger
+}
