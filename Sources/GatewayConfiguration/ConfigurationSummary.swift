@@ -48,6 +48,9 @@ package struct ConfigurationSummary: Sendable {
         if listener.startupGracePeriod != .seconds(30) {
             lines.append("  startup grace period: \(Self.orOff(listener.startupGracePeriod))")
         }
+        if listener.drainTimeout != .seconds(600) {
+            lines.append("  drain timeout: \(Self.orOff(listener.drainTimeout))")
+        }
         if !listener.allowedOrigins.isEmpty {
             lines.append("  allowed origins: \(listener.allowedOrigins.map(\.description).joined(separator: ", "))")
         }

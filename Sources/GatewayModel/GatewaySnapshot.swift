@@ -40,6 +40,8 @@ package struct ListenerConfiguration: Sendable {
     package var advertisedTransport: AdvertisedTransport
     /// How long readiness may say `initializing`.
     package var startupGracePeriod: Duration
+    /// How long what a reload replaced or removed may go on with what it has; zero: not at all.
+    package var drainTimeout: Duration
     /// Additions to the Origin check.
     package var allowedOrigins: [AllowedOrigin]
     /// Additions to the Host check; an entry without a port admits every port.
@@ -58,6 +60,7 @@ package struct ListenerConfiguration: Sendable {
         version: String,
         advertisedTransport: AdvertisedTransport = .sse,
         startupGracePeriod: Duration = .seconds(30),
+        drainTimeout: Duration = .seconds(600),
         allowedOrigins: [AllowedOrigin] = [],
         allowedHosts: [HostPort] = [],
         limits: Limits = Limits(),
@@ -70,6 +73,7 @@ package struct ListenerConfiguration: Sendable {
         self.version = version
         self.advertisedTransport = advertisedTransport
         self.startupGracePeriod = startupGracePeriod
+        self.drainTimeout = drainTimeout
         self.allowedOrigins = allowedOrigins
         self.allowedHosts = allowedHosts
         self.limits = limits

@@ -82,6 +82,7 @@ extension Broken {
         .extra(.invalidValue, "type", #""type": ▶"stdio""#),
         .extra(.wrongType, "type", #""type": ▶true"#),
         .extra(.invalidDuration, "startupGracePeriod", #""startupGracePeriod": ▶"soon""#),
+        .extra(.invalidDuration, "drainTimeout", #""drainTimeout": ▶"soon""#),
         .extra(.wrongType, "startupGracePeriod", #""startupGracePeriod": ▶true"#),
         .extra(.wrongType, "allowedOrigins", #""allowedOrigins": ▶"https://a""#),
         .extra(.invalidValue, "allowedOrigins[1]", schema: false, #""allowedOrigins": ["https://a", ▶"*"]"#),

@@ -54,12 +54,13 @@ import Testing
     func others() throws {
         let plain = try #require(self.listener(#""baseURL": "http://h", "addr": ":1""#))
         #expect(plain.advertisedTransport == .sse)
-        #expect(plain.startupGracePeriod == .seconds(30))
+        #expect(plain.startupGracePeriod == .seconds(30) && plain.drainTimeout == .seconds(600))
         #expect(plain.allowedOrigins.isEmpty && plain.allowedHosts.isEmpty && plain.statusTokens.isEmpty)
         let full = try #require(
             self.listener(
                 #"""
                 "baseURL": "http://h", "addr": ":1", "type": "streamable-http", "startupGracePeriod": "1m",
+                "drainTimeout": "20m",
                 "allowedOrigins": ["https://App.example.com", "http://a:81", "Chrome-Extension://aBc"],
                 "allowedHosts": ["Gate", "gate:80", "[::1]:5"],
                 "options": {"authTokens": ["s1", "s2"]}
@@ -67,7 +68,7 @@ import Testing
             )
         )
         #expect(full.advertisedTransport == .streamableHTTP)
-        #expect(full.startupGracePeriod == .seconds(60))
+        #expect(full.startupGracePeriod == .seconds(60) && full.drainTimeout == .seconds(1_200))
         #expect(
             full.allowedOrigins.map(\.description) == [
                 "https://app.example.com", "http://a:81", "chrome-extension://aBc",

@@ -278,6 +278,7 @@ import Testing
         "A change of mcpProxy is applied at once, or says that it needs a restart",
         arguments: [
             (#""type": "streamable-http""#, ["type"], []), (#""startupGracePeriod": "1m""#, ["startupGracePeriod"], []),
+            (#""drainTimeout": "1m""#, ["drainTimeout"], []),
             (#""allowedOrigins": ["https://a"]"#, ["allowedOrigins"], []),
             (#""allowedHosts": ["a"]"#, ["allowedHosts"], []),
             (#""options": {"authTokens": ["a"]}"#, ["options.authTokens"], []),

@@ -12,6 +12,7 @@ extension SnapshotBuilder {
         let name = node["name"].flatMap { self.identity($0) }
         let version = node["version"].flatMap { self.identity($0) }
         let gracePeriod = self.duration(node["startupGracePeriod"], zero: .off)
+        let drainTimeout = self.duration(node["drainTimeout"], zero: .off)
         let origins = (node["allowedOrigins"]?.elements ?? []).compactMap { self.origin($0) }
         let hosts = (node["allowedHosts"]?.elements ?? []).compactMap { self.allowedHost($0) }
         let limits = self.limits(node["limits"])
@@ -31,6 +32,7 @@ extension SnapshotBuilder {
             listener.advertisedTransport = transport
         }
         if let gracePeriod { listener.startupGracePeriod = gracePeriod }
+        if let drainTimeout { listener.drainTimeout = drainTimeout }
         return listener
     }
 

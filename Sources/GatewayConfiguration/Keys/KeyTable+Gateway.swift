@@ -59,6 +59,12 @@ extension KeyTable {
                 "How long `/_readyz` may say `initializing`; 0 is off."
             ),
             Key(
+                "drainTimeout",
+                .duration,
+                fallback: #""10m""#,
+                "How long a server that a reload replaced or removed may go on with what it has; 0 is not at all."
+            ),
+            Key(
                 "allowedOrigins",
                 .list(.text),
                 fallback: "[]",

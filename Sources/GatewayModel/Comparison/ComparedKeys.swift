@@ -96,6 +96,7 @@ extension ListenerConfiguration {
             ComparedKey("version", "version", .tuned, \.version),
             ComparedKey("advertisedTransport", "type", .tuned, \.advertisedTransport),
             ComparedKey("startupGracePeriod", "startupGracePeriod", .tuned, \.startupGracePeriod),
+            ComparedKey("drainTimeout", "drainTimeout", .tuned, \.drainTimeout),
             ComparedKey("allowedOrigins", "allowedOrigins", .tuned) {
                 Set($0.allowedOrigins) == Set($1.allowedOrigins)
             },
