@@ -36,14 +36,14 @@ let collections = Target.Dependency.product(name: "DequeModule", package: "swift
 let coreTargets: [Target] = [
     module("GatewayWire"),
     module("GatewayPolicy"),
-    module("GatewaySession", ["GatewayWire", collections]),
+    module("GatewaySession", ["GatewayWire", "GatewayPolicy", collections]),
     module("GatewayModel", ["GatewayWire", "GatewayPolicy"]),
     module("GatewayConfiguration", ["GatewayWire", "GatewayPolicy", "GatewayModel"]),
     module("GatewayObservability", ["GatewayWire", "GatewayModel", logging, collections]),
     .target(name: "GatewayTestRandom", path: "Tests/GatewayTestRandom", swiftSettings: settings),
     tests(of: "GatewayWire", ["GatewayTestRandom"]),
     tests(of: "GatewayPolicy", ["GatewayTestRandom"]),
-    tests(of: "GatewaySession", ["GatewayTestRandom", "GatewayWire"]),
+    tests(of: "GatewaySession", ["GatewayTestRandom", "GatewayWire", "GatewayPolicy"]),
     tests(of: "GatewayModel", ["GatewayWire"]),
     tests(
         of: "GatewayConfiguration",

@@ -185,6 +185,8 @@ package struct CredentialPoolConfiguration: Sendable {
 
     /// One per slot, in the order of the file.
     package var tokens: [Secret]
+    /// What people call each of them, in the same order; nil, or beyond the end: nothing.
+    package var names: [String?]
     package var mode: RotationMode
     /// Attempts that one request may make, 1...tokens.count.
     package var attemptLimit: Int
@@ -192,8 +194,16 @@ package struct CredentialPoolConfiguration: Sendable {
     package var retryOn: Set<Int>
     package var affinity: Affinity
 
-    package init(tokens: [Secret], mode: RotationMode, attemptLimit: Int, retryOn: Set<Int>, affinity: Affinity) {
+    package init(
+        tokens: [Secret],
+        names: [String?] = [],
+        mode: RotationMode,
+        attemptLimit: Int,
+        retryOn: Set<Int>,
+        affinity: Affinity
+    ) {
         self.tokens = tokens
+        self.names = names
         self.mode = mode
         self.attemptLimit = attemptLimit
         self.retryOn = retryOn

@@ -1,11 +1,12 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
-/// Remembers which slot made something that only its credential can be asked for again: a `requestState`, a task id
+/// Remembers which credential made something that only it can be asked for again: a `requestState`, a task id
 /// (credentials §2.9).
 ///
 /// Pure and bounded: what was not asked for in the longest time is forgotten first, and everything after ``lifetime``.
-/// Whoever asks for what is forgotten goes to the current slot, and the upstream decides. Keys are hashes, so that
+/// Whoever asks for what is forgotten goes to the current one, and the upstream decides; so does whoever asks for
+/// what a removed credential made, since that is asked nothing any more. Keys are hashes, so that
 /// nothing of a message is kept.
 package struct CredentialPins: Sendable {
     /// What a key is of; equal text of two kinds is two keys.
@@ -15,7 +16,7 @@ package struct CredentialPins: Sendable {
     }
 
     private struct Pin: Sendable {
-        let slot: Int
+        let credential: CredentialID
         let expiry: Duration
     }
 
@@ -41,12 +42,12 @@ package struct CredentialPins: Sendable {
         return hasher.finalize()
     }
 
-    package mutating func pin(_ key: Int, to slot: Int, at now: Duration) {
-        self.insert(key, Pin(slot: slot, expiry: now + Self.lifetime))
+    package mutating func pin(_ key: Int, to credential: CredentialID, at now: Duration) {
+        self.insert(key, Pin(credential: credential, expiry: now + Self.lifetime))
     }
 
-    /// The slot that made it; nil if that is not known any more.
-    package mutating func slot(of key: Int, at now: Duration) -> Int? {
+    /// The credential that made it; nil if that is not known any more.
+    package mutating func credential(of key: Int, at now: Duration) -> CredentialID? {
         guard let pin = self.recent[key] ?? self.old[key] else { return nil }
         guard pin.expiry > now else {
             self.recent[key] = nil
@@ -54,7 +55,7 @@ package struct CredentialPins: Sendable {
             return nil
         }
         if self.recent[key] == nil { self.insert(key, pin) }
-        return pin.slot
+        return pin.credential
     }
 
     private mutating func insert(_ key: Int, _ pin: Pin) {

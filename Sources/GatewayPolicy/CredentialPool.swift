@@ -6,12 +6,12 @@
 // revoked one. So the pool counts its moves, every lease carries the count under which it was given out, and a refusal
 // moves the pool only if nobody did since (credentials §2.3, §2.8).
 //
-// The list of credentials can change while requests run. So a lease names its credential by an identity that no other
-// ever gets: whatever becomes of the positions, an outcome is counted where it belongs, or nowhere (decision 0036).
+// The list of tokens can change while calls run. So whatever outlives a moment (a lease, a pin, a session) names a
+// credential by an identity that no other ever gets, and not by its position in the list (decision 0036).
 
 /// Which credential of an upstream a request uses, and what is known of each: credentials §2.3.
 ///
-/// Pure, and knows slots only: a slot is a position in the list of usable tokens, the token itself stays with the driver.
+/// Pure, and knows no tokens: it mints an identity for each, the token itself stays with the driver.
 package struct CredentialPool: Sendable {
     /// How slots are chosen; the raw value is that of `rotationMode`.
     package enum Mode: String, Sendable {
@@ -23,11 +23,11 @@ package struct CredentialPool: Sendable {
         case onFirstFailed = "on-first-failed"
     }
 
-    /// The right of one attempt to use a slot; what became of it is told once, by `succeed`, `fail` or `release`.
+    /// The right of one attempt to use a credential; what became of it is told once, by `succeed`, `fail` or `release`.
     package struct Lease: Hashable, Sendable {
-        /// Where the credential was in the list when the lease was given out.
-        package let slot: Int
-        let credential: CredentialID
+        package let credential: CredentialID
+        /// Where the credential was in the list when the lease was given out: for people.
+        package let position: Int
         fileprivate let generation: UInt64
         /// Whether the pool chose the slot, so that its success says something about the choice.
         fileprivate let isChosen: Bool
@@ -72,25 +72,32 @@ package struct CredentialPool: Sendable {
         case rejected
     }
 
-    /// The pool went from one credential to another, since that was refused.
+    /// The pool went from one credential to another, since that was refused; positions, for people.
     package struct Move: Hashable, Sendable {
         package let from: Int
         package let to: Int
     }
 
     private var rotation: Mode
+    /// In the order of the configuration.
     package private(set) var slots: [Slot]
-    /// The slot that `on-first-failed` uses.
+    /// What is known of credentials that were removed while attempts with them were under way.
+    package private(set) var departing: [Slot] = []
+    /// Removed credentials of which nothing is known any more since the last `takeForgotten`.
+    private var forgotten: [CredentialID] = []
+    /// The position of the credential that `on-first-failed` uses.
     package private(set) var cursor = 0
     /// Counts the moves of the cursor to another credential.
     package private(set) var generation: UInt64 = 0
+    /// Moves that an answer caused, and no change of the list.
+    package private(set) var rotations: UInt64 = 0
     /// The slots that the next request and the next `initialize` take in `round-robin`; always positions in `slots`, so
     /// that nothing overflows.
     private var turn = 0
     private var homeTurn = 0
     private var nextNumber: UInt64
 
-    /// A pool of `count` slots, at least one.
+    /// A pool of `count` credentials, at least one.
     package init(count: Int, mode: Mode) {
         let count = max(count, 1)
         self.rotation = mode
@@ -108,53 +115,60 @@ package struct CredentialPool: Sendable {
         }
     }
 
-    /// The slot of a message that must not move anything: of a notification, or of the gateway's own.
-    package var current: Int { self.mode == .roundRobin ? self.turn : self.cursor }
+    /// The credential of a message that must not move anything: of a notification, or of the gateway's own.
+    package var current: CredentialID { self.slots[self.currentPosition].id }
+
+    package var currentPosition: Int { self.mode == .roundRobin ? self.turn : self.cursor }
+
+    /// Where a credential is in the list; nil if it is not in it, or no longer.
+    package func position(of credential: CredentialID) -> Int? { self.slots.firstIndex { $0.id == credential } }
 
     // MARK: Choosing
 
-    /// The slot for a caller's request, none of those that it tried before; nil if it tried all.
-    package mutating func next(excluding tried: [Int] = []) -> Lease? {
+    /// A lease for a caller's request, of none of the credentials that it tried before; nil if it tried all.
+    package mutating func next(excluding tried: [CredentialID] = []) -> Lease? {
         switch self.mode {
-        case .roundRobin: Self.turn(&self.turn, count: self.slots.count, excluding: tried).map { self.lease($0) }
-        case .static, .onFirstFailed: self.following(self.cursor, excluding: tried).map { self.lease($0) }
+        case .roundRobin: Self.turn(&self.turn, self.slots, excluding: tried).map { self.lease(at: $0) }
+        case .static, .onFirstFailed: self.following(self.cursor, excluding: tried).map { self.lease(at: $0) }
         }
     }
 
-    /// The slot for an `initialize`, which has a count of its own: sessions are spread evenly, whatever else is asked.
-    package mutating func nextHome(excluding tried: [Int] = []) -> Lease? {
+    /// A lease for an `initialize`, which has a count of its own: sessions are spread evenly, whatever else is asked.
+    package mutating func nextHome(excluding tried: [CredentialID] = []) -> Lease? {
         switch self.mode {
-        case .roundRobin: Self.turn(&self.homeTurn, count: self.slots.count, excluding: tried).map { self.lease($0) }
+        case .roundRobin: Self.turn(&self.homeTurn, self.slots, excluding: tried).map { self.lease(at: $0) }
         case .static, .onFirstFailed: self.next(excluding: tried)
         }
     }
 
-    /// The first slot from `start` on that was not tried, without moving anything; nil if all were.
-    package mutating func lease(from start: Int, excluding tried: [Int] = []) -> Lease? {
-        guard self.slots.indices.contains(start) else { return nil }
-        return self.following(start, excluding: tried).map { self.lease($0, isChosen: false) }
+    /// A lease of this credential, or of the first one behind it in ring order that was not tried, without moving
+    /// anything; nil if all were tried, or if it is not in the list.
+    package mutating func lease(from start: CredentialID, excluding tried: [CredentialID] = []) -> Lease? {
+        guard let start = self.position(of: start) else { return nil }
+        return self.following(start, excluding: tried).map { self.lease(at: $0, isChosen: false) }
     }
 
     /// The first slot in ring order, from `start` on, that was not tried.
-    private func following(_ start: Int, excluding tried: [Int]) -> Int? {
+    private func following(_ start: Int, excluding tried: [CredentialID]) -> Int? {
         if tried.isEmpty { return start }
-        return (0..<self.slots.count).lazy.map { (start + $0) % self.slots.count }.first { !tried.contains($0) }
+        return (0..<self.slots.count).lazy.map { (start + $0) % self.slots.count }
+            .first { !tried.contains(self.slots[$0].id) }
     }
 
-    private static func turn(_ turn: inout Int, count: Int, excluding tried: [Int]) -> Int? {
-        for _ in 0..<count {
+    private static func turn(_ turn: inout Int, _ slots: [Slot], excluding tried: [CredentialID]) -> Int? {
+        for _ in slots.indices {
             let slot = turn
-            turn = slot + 1 == count ? 0 : slot + 1
-            if !tried.contains(slot) { return slot }
+            turn = slot + 1 == slots.count ? 0 : slot + 1
+            if !tried.contains(slots[slot].id) { return slot }
         }
         return nil
     }
 
-    private mutating func lease(_ slot: Int, isChosen: Bool = true) -> Lease {
-        self.slots[slot].inFlight += 1
+    private mutating func lease(at position: Int, isChosen: Bool = true) -> Lease {
+        self.slots[position].inFlight += 1
         return Lease(
-            slot: slot,
-            credential: self.slots[slot].id,
+            credential: self.slots[position].id,
+            position: position,
             generation: self.generation,
             isChosen: isChosen
         )
@@ -166,19 +180,21 @@ package struct CredentialPool: Sendable {
     ///
     /// A request that had to go past the current slot has found a better one, unless the pool has moved since.
     package mutating func succeed(_ lease: Lease, at now: Duration) {
-        guard let slot = self.slot(of: lease) else { return }
+        guard let slot = self.slot(of: lease) else { return self.releaseDeparting(lease) }
         self.slots[slot].inFlight -= 1
         self.slots[slot].failures = 0
         self.slots[slot].lastSuccess = now
         guard self.mode == .onFirstFailed, lease.isChosen, slot != self.cursor, lease.generation == self.generation
         else { return }
-        self.cursor = slot
-        self.generation &+= 1
+        self.move(to: slot)
     }
 
     /// The upstream refused the credential; returns where the pool went because of it, nil if it stays.
     package mutating func fail(_ lease: Lease, at now: Duration) -> Move? {
-        guard let slot = self.slot(of: lease) else { return nil }
+        guard let slot = self.slot(of: lease) else {
+            self.releaseDeparting(lease)
+            return nil
+        }
         self.slots[slot].inFlight -= 1
         let isFirst = self.slots[slot].failures == 0
         if self.slots[slot].failures < .max { self.slots[slot].failures += 1 }
@@ -194,37 +210,50 @@ package struct CredentialPool: Sendable {
             return nil
         }
         self.slots[slot].rejections += 1
-        self.cursor = (slot + 1) % self.slots.count
-        self.generation &+= 1
+        self.move(to: (slot + 1) % self.slots.count)
         return Move(from: slot, to: self.cursor)
     }
 
     /// The attempt ended without a verdict on the credential.
     package mutating func release(_ lease: Lease) {
-        guard let slot = self.slot(of: lease) else { return }
+        guard let slot = self.slot(of: lease) else { return self.releaseDeparting(lease) }
         self.slots[slot].inFlight -= 1
+    }
+
+    private mutating func move(to slot: Int) {
+        self.cursor = slot
+        self.generation &+= 1
+        self.rotations &+= 1
     }
 
     /// Where the credential of a lease is now; nil if it is no longer in the list.
     private func slot(of lease: Lease) -> Int? {
-        if self.slots.indices.contains(lease.slot), self.slots[lease.slot].id == lease.credential { return lease.slot }
+        if self.slots.indices.contains(lease.position), self.slots[lease.position].id == lease.credential {
+            return lease.position
+        }
         return self.position(of: lease.credential)
     }
 
-    /// Where a credential is in the list; nil if it is no longer in it.
-    func position(of credential: CredentialID) -> Int? { self.slots.firstIndex { $0.id == credential } }
+    /// A lease of a credential that was removed has ended: it touches no other, and with the last one that is forgotten.
+    private mutating func releaseDeparting(_ lease: Lease) {
+        guard let index = self.departing.firstIndex(where: { $0.id == lease.credential }) else { return }
+        self.departing[index].inFlight -= 1
+        guard self.departing[index].inFlight == 0 else { return }
+        self.departing.remove(at: index)
+        self.forgotten.append(lease.credential)
+    }
 
     // MARK: Reload
 
-    /// The list of credentials changed, or how they are chosen; nil: as before.
+    /// The list of credentials changed, or how they are chosen.
     ///
     /// `kept` says for each place of the new list which credential has the value there, nil for a value that was in no
-    /// place; if two name the same, the value is there twice now, and the second of them is new. An empty list is none,
-    /// and changes nothing but the mode. Returns the identities in the order of the new list.
+    /// place; if two name the same, the value is there twice now, and the second of them is new. An empty list changes
+    /// nothing but the mode. Returns the identities in the order of the new list.
     ///
-    /// State follows the value, never the position, and so do the cursor and the turns: where the value is gone they go
-    /// to the next one in the old order that stays, and to the first if none does. A credential that is gone is not
-    /// leased any more, and what becomes of its leases touches no other (credentials §2.11, decision 0036).
+    /// State follows the value, never the position, and so do the cursor and the turns: where the value is gone, they go
+    /// to the next one in the old order that stays, and to the first if none does (credentials §2.11). A credential
+    /// that is gone is not leased any more; its leases end as they would, and it is forgotten with the last.
     @discardableResult
     package mutating func replace(with kept: [CredentialID?], mode: Mode? = nil) -> [CredentialID] {
         if let mode { self.rotation = mode }
@@ -235,6 +264,9 @@ package struct CredentialPool: Sendable {
             if let slot = credential.flatMap({ left.removeValue(forKey: $0) }) { return slot }
             defer { self.nextNumber &+= 1 }
             return Slot(CredentialID(number: self.nextNumber))
+        }
+        for slot in before where left[slot.id] != nil {
+            if slot.inFlight > 0 { self.departing.append(slot) } else { self.forgotten.append(slot.id) }
         }
         let current = before[self.cursor].id
         self.cursor = self.successor(of: self.cursor, in: before)
@@ -251,6 +283,13 @@ package struct CredentialPool: Sendable {
             if let place = self.position(of: before[(position + offset) % before.count].id) { return place }
         }
         return 0
+    }
+
+    /// The removed credentials whose last lease has ended since this was asked last.
+    package mutating func takeForgotten() -> [CredentialID] {
+        guard !self.forgotten.isEmpty else { return [] }
+        defer { self.forgotten = [] }
+        return self.forgotten
     }
 }
 

@@ -1,6 +1,7 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
+import GatewayPolicy
 import GatewaySession
 import GatewayWire
 import Logging
@@ -9,11 +10,12 @@ import NIOCore
 /// A caller's session whose home slot was refused finds a new home: the next slot that is accepted (credentials §2.9).
 extension Gateway {
     /// A slot's credential was accepted to a session.
-    func accepted(_ slot: Int, by session: CallerSession, _ http: HTTPAccess, on loop: LoopResources) {
+    func accepted(_ slot: CredentialID, by session: CallerSession, _ http: HTTPAccess, on loop: LoopResources) {
         let (isNewHome, isBack) = session.withRouting { ($0.accepted(slot), $0.returned(slot)) } ?? (false, false)
         guard isNewHome else { return isBack ? session.slotReturned(slot) : () }
         let upstream = session.upstream
-        self.logger.info("session moved", metadata: ["upstream": "\(upstream.name)", "to": "\(slot)"])
+        let position = http.position(of: slot).map(String.init) ?? ""
+        self.logger.info("session moved", metadata: ["upstream": "\(upstream.name)", "to": "\(position)"])
         let wishes = session.withRouting { ($0.subscriptions, $0.severity) }
         let (subscriptions, severity) = wishes ?? ([], nil)
         let upstreamSession: HTTPUpstreamSession?
@@ -58,7 +60,7 @@ extension Gateway {
         _ upstream: Upstream,
         _ http: HTTPAccess,
         _ upstreamSession: HTTPUpstreamSession?,
-        slot: Int,
+        slot: CredentialID,
         on loop: LoopResources
     ) {
         let known = session.toolsDigest

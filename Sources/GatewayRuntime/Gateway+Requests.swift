@@ -125,7 +125,7 @@ extension Gateway {
         if message.method == .initialize {
             return self.initialize(Call(message, request, at: endpoint, principal), responder)
         }
-        switch self.session(of: request, principal) {
+        switch self.session(of: request, principal, at: endpoint) {
         case .unknown:
             return self.refuseSession(message.idBytes, request, upstream, responder)
         case .found(let session):
@@ -188,7 +188,7 @@ extension Gateway {
         var upstream = endpoint.upstream
         var session: CallerSession?
         let isAllowed: Bool
-        switch self.session(of: request, principal) {
+        switch self.session(of: request, principal, at: endpoint) {
         case .found(let found):
             session = found
             upstream = found.upstream
@@ -234,7 +234,7 @@ extension Gateway {
         guard let body = request.body.getSlice(at: start, length: element.range.count),
             let scan = try? EnvelopeScanner(maximumDepth: self.limits.jsonDepth).scan(body.readableBytesUInt8Span),
             case .message(let envelope) = scan,
-            session.map({ self.sessions.begin($0.id, principal: principal) != nil }) ?? true
+            session.map({ self.sessions.begin($0.id, principal: $0.principal) != nil }) ?? true
         else {
             // An element before it found the session lost.
             return self.refuseSession(element.idBytes(in: request.body), request, upstream, responder)
@@ -253,12 +253,12 @@ extension Gateway {
         case found(CallerSession)
     }
 
-    func session(of request: InboundRequest, _ principal: Principal) -> SessionLookup {
+    func session(of request: InboundRequest, _ principal: Principal, at endpoint: Endpoint) -> SessionLookup {
         guard let field = request.parser.value(of: .mcpSessionID) else { return .none }
         let head = request.head
         guard request.parser.count(of: .mcpSessionID) == 1,
             let id = SessionID(head.readableBytesUInt8Span.extracting(field)),
-            let session = self.sessions.begin(id, principal: principal)
+            let session = self.begin(id, principal, request, at: endpoint)
         else { return .unknown }
         guard !session.isLegacy else {
             // Its id is for the other transport.
@@ -268,9 +268,31 @@ extension Gateway {
         return .found(session)
     }
 
-    func principal(of request: InboundRequest, at endpoint: Endpoint) -> Principal {
+    /// Begins a call or a stream in a session of a caller; nil if it has no such session.
+    func begin(
+        _ id: SessionID,
+        _ principal: Principal,
+        _ request: InboundRequest,
+        at endpoint: Endpoint
+    ) -> CallerSession? {
+        if let session = self.sessions.begin(id, principal: principal) { return session }
+        // A session of a unit that was replaced knows its caller by what that one passed on.
+        for upstream in self.registry.leaving(endpoint.name)
+        where upstream.forwardHeaders != endpoint.upstream.forwardHeaders {
+            let former = self.principal(of: request, at: endpoint, forwarding: upstream.forwardHeaders)
+            if let session = self.sessions.begin(id, principal: former) { return session }
+        }
+        return nil
+    }
+
+    /// Who asks; `names` are the header fields that count, those of the endpoint's upstream if nil.
+    func principal(
+        of request: InboundRequest,
+        at endpoint: Endpoint,
+        forwarding names: [String]? = nil
+    ) -> Principal {
         var forwarded = ByteBuffer()
-        request.appendForwarded(endpoint.upstream.forwardHeaders, to: &forwarded)
+        request.appendForwarded(names ?? endpoint.upstream.forwardHeaders, to: &forwarded)
         return Principal(
             endpoint: endpoint.id,
             token: request.token,

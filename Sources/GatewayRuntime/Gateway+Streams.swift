@@ -21,7 +21,7 @@ extension Gateway {
         }
         var session: CallerSession?
         let principal = self.principal(of: request, at: endpoint)
-        switch self.session(of: request, principal) {
+        switch self.session(of: request, principal, at: endpoint) {
         case .found(let found): (session, upstream) = (found, found.upstream)
         case .unknown: return self.refuseSession(nil, request, upstream, responder)
         case .none:
@@ -40,7 +40,7 @@ extension Gateway {
         let connection = StreamConnection(
             gateway: self,
             upstream: upstream,
-            principal: principal,
+            principal: session?.principal ?? principal,
             session: session,
             responder: responder
         )
@@ -108,7 +108,7 @@ extension Gateway {
             _ = self.refuseMethod(request, upstream, responder)
             return
         }
-        switch self.session(of: request, self.principal(of: request, at: endpoint)) {
+        switch self.session(of: request, self.principal(of: request, at: endpoint), at: endpoint) {
         case .found(let session):
             self.sessions.close(session, on: responder.loop)
             responder.respond(status: 204, body: nil) { _ in }
@@ -269,7 +269,7 @@ extension Gateway {
         let pairs = String(decoding: text, as: UTF8.self).split(separator: "&")
         let values = pairs.compactMap { $0.hasPrefix("sessionId=") ? $0.dropFirst("sessionId=".count) : nil }
         guard values.count == 1, let value = values.first, let id = SessionID(Array(value.utf8).span),
-            let session = self.sessions.begin(id, principal: self.principal(of: request, at: endpoint))
+            let session = self.begin(id, self.principal(of: request, at: endpoint), request, at: endpoint)
         else { return nil }
         guard session.isLegacy else {
             self.sessions.end(session)

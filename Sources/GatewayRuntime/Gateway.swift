@@ -71,6 +71,7 @@ package final class Gateway: Sendable {
             stdio: stdio,
             buffers: self.buffers,
             metrics: metrics,
+            redactor: log.redactor,
             logger: logger
         )
         self.registry = try EndpointRegistry(snapshot, in: surroundings, self.sessions)

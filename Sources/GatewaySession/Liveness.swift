@@ -12,9 +12,9 @@
 /// message.
 package struct Liveness: Hashable, Sendable {
     /// How long a session may be silent before it is asked; nil: it never is.
-    private let interval: Duration?
+    private var interval: Duration?
     /// How long the upstream may be at work on a call that its caller gave up.
-    private let callTime: Duration
+    private var callTime: Duration
     /// When the question that is not answered was sent.
     private var askedAt: Duration?
     /// When it was asked last.
@@ -23,6 +23,12 @@ package struct Liveness: Hashable, Sendable {
     private var lastAbandoned: Duration?
 
     package init(interval: Duration?, callTime: Duration) {
+        self.interval = interval
+        self.callTime = callTime
+    }
+
+    /// Other times count from now on.
+    package mutating func tune(interval: Duration?, callTime: Duration) {
         self.interval = interval
         self.callTime = callTime
     }

@@ -1,6 +1,7 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
+package import GatewayPolicy
 package import GatewayWire
 
 // A caller has one session with us and, at an upstream with several credentials, one for each that it used. To it they
@@ -9,17 +10,18 @@ package import GatewayWire
 
 /// Which slot the messages of one caller's session go to, at an upstream with several credentials.
 ///
-/// Pure. The home slot is the one that answered `initialize`; when its credential is refused the next one that is
-/// accepted takes its place.
+/// Pure. A slot is named by the identity of its credential, which no other ever has, so that whatever a reload does to the
+/// list nothing goes to another's session. The home slot is the one that answered `initialize`; when its credential is
+/// refused, or removed, the next one that is accepted takes its place.
 package struct SlotRouting: Sendable {
     /// Where what belongs to the session as a whole goes.
-    package private(set) var home: Int
+    package private(set) var home: CredentialID
     /// The slot that was refused last, once the home slot was; nil while that is accepted.
-    package private(set) var lastRefused: Int?
+    package private(set) var lastRefused: CredentialID?
     /// Whether the home slot's credential was refused since it was last accepted.
     package var isHomeRefused: Bool { self.lastRefused != nil }
     /// The slots that were refused to this caller and not accepted since.
-    private var refusedSlots: Set<Int> = []
+    private var refusedSlots: Set<CredentialID> = []
     /// The level that the caller set; a new home is told of it.
     package private(set) var severity: LogSeverity?
     /// What the caller subscribed to, and the when of each, in steps.
@@ -31,18 +33,20 @@ package struct SlotRouting: Sendable {
     /// Requests of the upstream that the caller has not answered, by the id that the caller knows.
     private var questions: [MessageIDValue: Question] = [:]
     /// The progress tokens of those, with the slots of the questions that have one, in the order in which they came.
-    private var tokens: [MessageIDValue: [Int]] = [:]
+    private var tokens: [MessageIDValue: [CredentialID]] = [:]
     private var nextName = 1
+    /// The number of the list of credentials that was looked at last.
+    private var revision: UInt64 = 0
 
     /// The slots of the calls with one id, which should be one call, and of some callers is more.
     private struct CallSlots: Sendable {
-        var newest: Int
+        var newest: CredentialID
         /// Those of the calls before it, oldest first.
-        var older: [Int] = []
+        var older: [CredentialID] = []
     }
 
     private struct Question: Sendable {
-        let slot: Int
+        let slot: CredentialID
         /// The id as the upstream wrote it.
         let literal: [UInt8]
         let token: MessageIDValue?
@@ -53,28 +57,42 @@ package struct SlotRouting: Sendable {
     package static let subscriptionByteLimit = 1 << 20
     package static let questionLimit = 1_000
 
-    package init(home: Int) {
+    package init(home: CredentialID) {
         self.home = home
     }
 
     // MARK: Home
 
     /// A slot's credential was refused to this caller.
-    package mutating func refused(_ slot: Int) {
+    package mutating func refused(_ slot: CredentialID) {
         if slot == self.home || self.isHomeRefused { self.lastRefused = slot }
         self.refusedSlots.insert(slot)
     }
 
+    /// The list of credentials may be another than when this was asked last; `isKnown` says whether one is in it.
+    ///
+    /// `revision` is the number of the list, from 0. What belongs to a home whose credential was removed goes on as if that
+    /// had been refused: with the next message to one that is there, which is the new home once it is accepted.
+    package mutating func follow(_ revision: UInt64, isKnown: (CredentialID) -> Bool) {
+        guard revision != self.revision else { return }
+        self.revision = revision
+        self.refusedSlots = self.refusedSlots.filter(isKnown)
+        if !isKnown(self.home), !self.isHomeRefused { self.lastRefused = self.home }
+    }
+
+    /// Whether the list of credentials is the one that was followed last, and the home was not refused since.
+    package func isSettled(at revision: UInt64) -> Bool { revision == self.revision && !self.isHomeRefused }
+
     /// Whether a slot's credential was refused to this caller, and not accepted since.
-    package func isRefused(_ slot: Int) -> Bool { self.refusedSlots.contains(slot) }
+    package func isRefused(_ slot: CredentialID) -> Bool { self.refusedSlots.contains(slot) }
 
     /// A slot's credential was accepted; returns whether it was refused before.
-    package mutating func returned(_ slot: Int) -> Bool {
+    package mutating func returned(_ slot: CredentialID) -> Bool {
         !self.refusedSlots.isEmpty && self.refusedSlots.remove(slot) != nil
     }
 
     /// A slot's credential was accepted; returns whether the session has a new home.
-    package mutating func accepted(_ slot: Int) -> Bool {
+    package mutating func accepted(_ slot: CredentialID) -> Bool {
         guard self.isHomeRefused else { return false }
         self.lastRefused = nil
         guard slot != self.home else { return false }
@@ -134,7 +152,8 @@ package struct SlotRouting: Sendable {
     // MARK: Calls
 
     /// A request of the caller goes to a slot; `previous` is the one that it was sent to before, nil for its first attempt.
-    package mutating func started(_ id: MessageIDValue, at slot: Int, insteadOf previous: Int? = nil) {
+    package mutating func started(_ id: MessageIDValue, at slot: CredentialID, insteadOf previous: CredentialID? = nil)
+    {
         guard var slots = self.calls[id] else {
             self.calls[id] = CallSlots(newest: slot)
             return
@@ -151,7 +170,7 @@ package struct SlotRouting: Sendable {
     }
 
     /// A call has its answer, which was sent to this slot last.
-    package mutating func ended(_ id: MessageIDValue, at slot: Int) {
+    package mutating func ended(_ id: MessageIDValue, at slot: CredentialID) {
         guard var slots = self.calls[id] else { return }
         if slots.newest == slot {
             guard let next = slots.older.popLast() else {
@@ -166,7 +185,7 @@ package struct SlotRouting: Sendable {
     }
 
     /// Where the call is that a cancellation names, the newest with this id; nil if there is none.
-    package func slot(ofCall id: MessageIDValue) -> Int? { self.calls[id]?.newest }
+    package func slot(ofCall id: MessageIDValue) -> CredentialID? { self.calls[id]?.newest }
 
     // MARK: Questions
 
@@ -178,7 +197,7 @@ package struct SlotRouting: Sendable {
         _ id: MessageIDValue,
         literal: [UInt8],
         token: MessageIDValue?,
-        by slot: Int
+        by slot: CredentialID
     ) -> [UInt8]? {
         guard self.questions.count < Self.questionLimit else { return nil }
         let question = Question(slot: slot, literal: literal, token: token)
@@ -197,16 +216,16 @@ package struct SlotRouting: Sendable {
     }
 
     /// Where the question came from that has this id for the caller; nil if there is none.
-    package func slot(ofQuestion id: MessageIDValue) -> Int? { self.questions[id]?.slot }
+    package func slot(ofQuestion id: MessageIDValue) -> CredentialID? { self.questions[id]?.slot }
 
     /// The caller answers a question: where it came from, and the id that it has there; nil if nobody asked.
-    package mutating func answered(_ id: MessageIDValue) -> (slot: Int, literal: [UInt8])? {
+    package mutating func answered(_ id: MessageIDValue) -> (slot: CredentialID, literal: [UInt8])? {
         self.forget(id).map { ($0.slot, $0.literal) }
     }
 
     /// A slot's session takes a question back, by the id that it has there; returns the id that the caller knows as JSON
     /// text, nil if it is the same.
-    package mutating func withdrawn(_ id: MessageIDValue, literal: [UInt8], by slot: Int) -> [UInt8]? {
+    package mutating func withdrawn(_ id: MessageIDValue, literal: [UInt8], by slot: CredentialID) -> [UInt8]? {
         if let question = self.questions[id], question.slot == slot, question.literal == literal {
             _ = self.answered(id)
             return nil
@@ -219,7 +238,7 @@ package struct SlotRouting: Sendable {
 
     /// Where the question came from whose progress the caller reports, the last of those with this token; nil if nobody
     /// asked.
-    package func slot(ofToken token: MessageIDValue) -> Int? { self.tokens[token]?.last }
+    package func slot(ofToken token: MessageIDValue) -> CredentialID? { self.tokens[token]?.last }
 
     private mutating func keep(_ question: Question, as id: MessageIDValue) {
         self.forget(id)

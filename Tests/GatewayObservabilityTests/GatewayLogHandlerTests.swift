@@ -18,7 +18,7 @@ import Testing
         LogOutput(
             format: format,
             sink: self.sink,
-            redactor: CurrentRedactor(Redactor(secrets.map { Secret($0) })),
+            redactor: CurrentRedactor(secrets.map { Secret($0) }),
             level: level,
             clock: { Self.time }
         )

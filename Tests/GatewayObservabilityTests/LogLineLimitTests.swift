@@ -16,7 +16,7 @@ import Testing
         _ metadata: Logger.Metadata = [:]
     ) -> String {
         let sink = InMemoryLogSink()
-        let redactor = CurrentRedactor(Redactor(secrets.map { Secret($0) }))
+        let redactor = CurrentRedactor(secrets.map { Secret($0) })
         let output = LogOutput(format: format, sink: sink, redactor: redactor, clock: { 0 })
         output.makeLogger().info("\(message)", metadata: metadata)
         return sink.lines.joined()

@@ -270,7 +270,7 @@ import Testing
             id: "F21: only the stream's credential can be asked, and its refusal moves the pool",
             mode: .onFirstFailed,
             requests: [
-                Request([401, 200], "A", .rejected(401), .pinned(slot: 0)), Request([401, 200], "B", .answered(200)),
+                Request([401, 200], "A", .rejected(401), .pinned(0)), Request([401, 200], "B", .answered(200)),
             ],
             failures: [1, 0],
             current: 1
@@ -280,8 +280,8 @@ import Testing
             mode: .onFirstFailed,
             maxRetries: 1,
             requests: [
-                Request([200, 401], "B", .exhausted([401]), .session(slot: 1)),
-                Request([200, 200], "B", .answered(200), .session(slot: 1)),
+                Request([200, 401], "B", .exhausted([401]), .session(1)),
+                Request([200, 200], "B", .answered(200), .session(1)),
             ],
             failures: [0, 0],
             current: 0
@@ -349,7 +349,7 @@ import Testing
         Vector(
             id: "S01, S05: once its slot is refused a session goes on with those after it",
             mode: .onFirstFailed,
-            requests: [Request([401, 401, 200], "ABC", .answered(200), .session(slot: 0))],
+            requests: [Request([401, 401, 200], "ABC", .answered(200), .session(0))],
             failures: [1, 1, 0],
             current: 2
         ),
@@ -357,8 +357,8 @@ import Testing
             id: "S04",
             mode: .onFirstFailed,
             requests: [
-                Request([401, 200, 200], "AB", .answered(200), .session(slot: 0)),
-                Request([401, 401, 200], "BC", .answered(200), .session(slot: 1)),
+                Request([401, 200, 200], "AB", .answered(200), .session(0)),
+                Request([401, 401, 200], "BC", .answered(200), .session(1)),
             ],
             failures: [1, 1, 0],
             current: 2
@@ -368,7 +368,7 @@ import Testing
             mode: .onFirstFailed,
             requests: [
                 Request([401, 401, 200, 200], "ABC", .answered(200)),
-                Request([401, 401, 200, 200], "AC", .answered(200), .session(slot: 0)),
+                Request([401, 401, 200, 200], "AC", .answered(200), .session(0)),
             ],
             failures: [2, 1, 0, 0],
             current: 2
@@ -387,7 +387,7 @@ import Testing
             id: "S09: a pin does not wait for its turn, nor does it use one",
             mode: .roundRobin,
             requests: [
-                Request([200, 200], "A", .answered(200)), Request([200, 200], "A", .answered(200), .pinned(slot: 0)),
+                Request([200, 200], "A", .answered(200)), Request([200, 200], "A", .answered(200), .pinned(0)),
                 Request([200, 200], "B", .answered(200)),
             ],
             failures: [0, 0],
@@ -398,7 +398,7 @@ import Testing
             mode: .roundRobin,
             maxRetries: 2,
             requests: [
-                Request([200, 200], "A", .answered(200)), Request([401, 200], "A", .rejected(401), .pinned(slot: 0)),
+                Request([200, 200], "A", .answered(200)), Request([401, 200], "A", .rejected(401), .pinned(0)),
             ],
             failures: [1, 0],
             current: 1
@@ -406,7 +406,7 @@ import Testing
         Vector(
             id: "S10 in on-first-failed",
             mode: .onFirstFailed,
-            requests: [Request([200, 403], "B", .rejected(403), .pinned(slot: 1))],
+            requests: [Request([200, 403], "B", .rejected(403), .pinned(1))],
             failures: [0, 1],
             current: 0
         ),
@@ -414,14 +414,14 @@ import Testing
             id: "S11",
             mode: .roundRobin,
             requests: [Request([200, 200], "A", .answered(200), .home)]
-                + repeated(4, Request([200, 200], "A", .answered(200), .session(slot: 0))),
+                + repeated(4, Request([200, 200], "A", .answered(200), .session(0))),
             failures: [0, 0],
             current: 0
         ),
         Vector(
             id: "S11 in on-first-failed: a slot away from the cursor is not left as long as it is accepted",
             mode: .onFirstFailed,
-            requests: repeated(4, Request([200, 200], "B", .answered(200), .session(slot: 1))),
+            requests: repeated(4, Request([200, 200], "B", .answered(200), .session(1))),
             failures: [0, 0],
             current: 0
         ),
@@ -429,7 +429,7 @@ import Testing
             id: "S11 with three attempts: round the ring from the session's slot, and no turn is used",
             mode: .roundRobin,
             maxRetries: 3,
-            requests: [Request([200, 401, 401], "BCA", .answered(200), .session(slot: 1))],
+            requests: [Request([200, 401, 401], "BCA", .answered(200), .session(1))],
             failures: [0, 1, 1],
             current: 0
         ),
@@ -438,7 +438,7 @@ import Testing
             mode: .roundRobin,
             requests: [
                 Request([200, 200], "A", .answered(200), .home), Request([202, 200], "A", .answered(202), .idle),
-                Request([200, 200], "A", .answered(200), .session(slot: 0)),
+                Request([200, 200], "A", .answered(200), .session(0)),
                 Request([200, 200], "A", .answered(200)), Request([200, 200], "B", .answered(200)),
                 Request([200, 200], "A", .answered(200)), Request([200, 200], "B", .answered(200)),
             ],
@@ -480,7 +480,7 @@ import Testing
             #expect(request.result == expected.result, "request \(index)")
         }
         #expect(pool.failures == vector.failures)
-        #expect(pool.current == vector.current)
+        #expect(pool.currentPosition == vector.current)
         #expect(pool.inFlight.allSatisfy { $0 == 0 })
     }
 
@@ -508,7 +508,7 @@ import Testing
         var pool = CredentialPool(count: 2, mode: .onFirstFailed)
         let before = PoolObservation(pool)
         var attempts = CredentialAttempts(.turn, rules: Self.both)
-        #expect(attempts.slot == nil)
+        #expect(attempts.credential == nil)
         #expect(attempts.refused(with: 401, at: .zero, in: &pool) == nil)
         attempts.succeeded(at: .zero, in: &pool)
         attempts.release(in: &pool)
@@ -522,10 +522,10 @@ import Testing
         #expect(attempts.begin(in: &pool) == 0)
         #expect(attempts.begin(in: &pool) == 0)
         #expect(pool.inFlight == [1, 0])
-        #expect(attempts.slot == 0)
+        #expect(attempts.credential == 0)
         attempts.release(in: &pool)
         #expect(pool.inFlight == [0, 0])
-        #expect(attempts.slot == nil)
+        #expect(attempts.credential == nil)
     }
 
     @Test("S07: a refusal that another request met is an attempt of this one too, and is counted once")

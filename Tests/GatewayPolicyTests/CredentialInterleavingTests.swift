@@ -63,7 +63,7 @@ import Testing
         while !underWay.isEmpty {
             let place = random.below(underWay.count)
             let index = underWay[place]
-            if let slot = requests[index].attempts.slot {
+            if let slot = requests[index].attempts.position {
                 requests[index].receive(slot == 0 ? 401 : 200, in: &pool)
             } else {
                 requests[index].send(in: &pool)
@@ -265,6 +265,7 @@ import Testing
         #expect(pool.slots.count == origins.count)
         #expect(pool.cursor == expected)
         #expect(pool.generation == (origins.contains(1) ? generation : generation + 1))
+        #expect(pool.rotations == 1)
     }
 
     @Test("C10: a new credential has no history")
@@ -289,8 +290,8 @@ import Testing
             for index in requests.indices { requests[index].receive(outcome, in: &pool) }
             #expect(pool.inFlight == [0])
             #expect(pool.failures == [outcome == 401 || outcome == 403 ? 1 : 0])
-            #expect(pool.current == 0)
-            #expect(pool.next()?.slot == 0)
+            #expect(pool.currentPosition == 0)
+            #expect(pool.next()?.position == 0)
         }
     }
 
@@ -299,7 +300,7 @@ import Testing
         var pool = Pool(count: count, mode: .roundRobin)
         for _ in 0..<(count - 1) { _ = pool.next() }
         pool.reload(origins: (0..<newCount).map { $0 < count ? $0 : nil })
-        let slots = (0..<newCount).compactMap { _ in pool.next()?.slot }
+        let slots = (0..<newCount).compactMap { _ in pool.next()?.position }
         #expect(slots.sorted() == Array(0..<newCount))
     }
 
@@ -324,7 +325,7 @@ import Testing
         #expect(pool.fail(lease, at: .zero)?.letters == "AB")
         #expect(pool.inFlight == [0, 0, 0])
         #expect(pool.failures == [1, 0, 0])
-        pool.release(try pool.taken(from: 1))
+        pool.release(try pool.taken(from: pool.slots[1].id))
         #expect(pool.inFlight == [0, 0, 0])
     }
 
@@ -332,7 +333,7 @@ import Testing
         "C10: a request that is sent again after a reload passes over the credentials that it tried, wherever they are",
         arguments: [([1, 0], true), ([nil, 0, 1], true), ([1], true), ([nil], true), ([nil, 0], true), ([0], false)]
             as [([Int?], Bool)],
-        [CredentialAttempts.Choice.turn, .home, .session(slot: 0), .idle]
+        [CredentialAttempts.Choice.turn, .home, .session(0), .idle]
     )
     func retriedAfterReload(reload: (origins: [Int?], isSent: Bool), choice: CredentialAttempts.Choice) {
         for mode in [Pool.Mode.roundRobin, .onFirstFailed] {

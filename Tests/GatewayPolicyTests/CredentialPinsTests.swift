@@ -15,9 +15,9 @@ import Testing
         var pins = CredentialPins()
         pins.pin(Self.key(1), to: 1, at: .zero)
         pins.pin(Self.key(2), to: 2, at: .zero)
-        #expect(pins.slot(of: Self.key(1), at: .zero) == 1)
-        #expect(pins.slot(of: Self.key(2), at: .zero) == 2)
-        #expect(pins.slot(of: Self.key(3), at: .zero) == nil)
+        #expect(pins.credential(of: Self.key(1), at: .zero) == 1)
+        #expect(pins.credential(of: Self.key(2), at: .zero) == 2)
+        #expect(pins.credential(of: Self.key(3), at: .zero) == nil)
         #expect(pins.count == 2)
     }
 
@@ -25,10 +25,10 @@ import Testing
     func kinds() {
         var pins = CredentialPins()
         pins.pin(Self.key(1, .requestState), to: 1, at: .zero)
-        #expect(pins.slot(of: Self.key(1, .task), at: .zero) == nil)
+        #expect(pins.credential(of: Self.key(1, .task), at: .zero) == nil)
         pins.pin(Self.key(1, .task), to: 2, at: .zero)
-        #expect(pins.slot(of: Self.key(1, .requestState), at: .zero) == 1)
-        #expect(pins.slot(of: Self.key(1, .task), at: .zero) == 2)
+        #expect(pins.credential(of: Self.key(1, .requestState), at: .zero) == 1)
+        #expect(pins.credential(of: Self.key(1, .task), at: .zero) == 2)
     }
 
     @Test("Keys follow from all of a text, byte for byte", arguments: ["", "a", "a\0", "\0", "á", "a\u{301}"])
@@ -45,22 +45,22 @@ import Testing
         var pins = CredentialPins()
         pins.pin(Self.key(1), to: 1, at: .zero)
         pins.pin(Self.key(1), to: 2, at: .zero)
-        #expect(pins.slot(of: Self.key(1), at: .zero) == 2)
+        #expect(pins.credential(of: Self.key(1), at: .zero) == 2)
         #expect(pins.count == 1)
     }
 
     @Test(
         "A pin is forgotten ten minutes after it was made, however often it was asked for",
         arguments: [(0, 0, 1), (0, 599, 1), (0, 600, nil), (0, 100_000, nil), (5, 604, 1), (5, 605, nil)]
-            as [(Int, Int, Int?)]
+            as [(Int, Int, CredentialID?)]
     )
-    func lifetime(made: Int, asked: Int, expected: Int?) {
+    func lifetime(made: Int, asked: Int, expected: CredentialID?) {
         var pins = CredentialPins()
         pins.pin(Self.key(1), to: 1, at: .seconds(made))
         for second in stride(from: made, to: min(asked, made + 600), by: 100) {
-            #expect(pins.slot(of: Self.key(1), at: .seconds(second)) == 1)
+            #expect(pins.credential(of: Self.key(1), at: .seconds(second)) == 1)
         }
-        #expect(pins.slot(of: Self.key(1), at: .seconds(asked)) == expected)
+        #expect(pins.credential(of: Self.key(1), at: .seconds(asked)) == expected)
         #expect(pins.count == (expected == nil ? 0 : 1))
     }
 
@@ -69,8 +69,8 @@ import Testing
         var pins = CredentialPins()
         pins.pin(Self.key(1), to: 1, at: .zero)
         pins.pin(Self.key(1), to: 1, at: .seconds(300))
-        #expect(pins.slot(of: Self.key(1), at: .seconds(899)) == 1)
-        #expect(pins.slot(of: Self.key(1), at: .seconds(900)) == nil)
+        #expect(pins.credential(of: Self.key(1), at: .seconds(899)) == 1)
+        #expect(pins.credential(of: Self.key(1), at: .seconds(900)) == nil)
     }
 
     @Test("There are never more pins than the capacity", arguments: [0, 1, 2, 3, 10, 100])
@@ -83,14 +83,14 @@ import Testing
         }
         #expect(most <= max(capacity, 1))
         #expect(most >= capacity / 2)
-        #expect(pins.slot(of: Self.key(999), at: .zero) == 0)
+        #expect(pins.credential(of: Self.key(999), at: .zero) == 0)
     }
 
     @Test("What was made last is remembered, up to half of the capacity, and what was made before is forgotten")
     func order() {
         var pins = CredentialPins(capacity: 100)
-        for number in 0..<1_000 { pins.pin(Self.key(number), to: number, at: .zero) }
-        let known = (0..<1_000).filter { pins.slot(of: Self.key($0), at: .zero) == $0 }
+        for number in 0..<1_000 { pins.pin(Self.key(number), to: .minted(number), at: .zero) }
+        let known = (0..<1_000).filter { pins.credential(of: Self.key($0), at: .zero) == .minted($0) }
         #expect(known.count <= 100)
         #expect(Set(known).isSuperset(of: 950..<1_000))
         #expect(known == Array((1_000 - known.count)..<1_000))
@@ -103,27 +103,27 @@ import Testing
         var missing = 0
         for number in 0..<10_000 {
             pins.pin(Self.key(number), to: 0, at: .zero)
-            if number % 40 == 0, pins.slot(of: Self.key(-1), at: .zero) != 7 { missing += 1 }
+            if number % 40 == 0, pins.credential(of: Self.key(-1), at: .zero) != 7 { missing += 1 }
         }
         #expect(missing == 0)
-        #expect(pins.slot(of: Self.key(-2), at: .zero) == nil)
+        #expect(pins.credential(of: Self.key(-2), at: .zero) == nil)
     }
 
     @Test("Against a model: a pin that is found is the last that was made, and none is too old", arguments: 0..<20)
     func randomWalk(seed: UInt64) {
         var random = SplitMix(seed: seed)
         var pins = CredentialPins(capacity: 20)
-        var made: [Int: (slot: Int, at: Duration)] = [:]
+        var made: [Int: (slot: CredentialID, at: Duration)] = [:]
         var now = Duration.zero
         var wrong = 0
         for _ in 0..<2_000 {
             now += .seconds(random.below(20))
             let number = random.below(30)
             if random.below(2) == 0 {
-                let slot = random.below(5)
+                let slot = CredentialID.minted(random.below(5))
                 pins.pin(Self.key(number), to: slot, at: now)
                 made[number] = (slot, now)
-            } else if let slot = pins.slot(of: Self.key(number), at: now) {
+            } else if let slot = pins.credential(of: Self.key(number), at: now) {
                 let last = made[number]
                 if slot != last?.slot || now - (last?.at ?? .zero) >= CredentialPins.lifetime { wrong += 1 }
             }

@@ -15,7 +15,7 @@ import Testing
     @Test("R01: in round-robin every request takes the next slot")
     func turns() {
         var pool = CredentialPool(count: 3, mode: .roundRobin)
-        #expect(ScriptedRequest.letters(Self.leases(6, in: &pool).map(\.slot)) == "ABCABC")
+        #expect(ScriptedRequest.letters(Self.leases(6, in: &pool).map(\.position)) == "ABCABC")
     }
 
     @Test(
@@ -34,7 +34,7 @@ import Testing
         var wrong = 0
         for turn in 0..<10_000 {
             guard let lease = pool.next() else { continue }
-            if lease.slot != turn % count { wrong += 1 }
+            if lease.position != turn % count { wrong += 1 }
             pool.release(lease)
         }
         #expect(wrong == 0)
@@ -49,24 +49,24 @@ import Testing
         pool.release(lease)
         #expect(pool.inFlight == [0, 0])
         #expect(pool.failures == [0, 0])
-        #expect(pool.next()?.slot == 1)
+        #expect(pool.next()?.position == 1)
     }
 
     @Test("Slots that a request tried are passed over, and those are used turns", arguments: [(0, 2), (1, 1)])
     func passedOver(before: Int, expected: Int) {
         var pool = CredentialPool(count: 3, mode: .roundRobin)
         _ = Self.leases(before, in: &pool)
-        #expect(pool.next(excluding: before == 0 ? [0, 1] : [0, 2])?.slot == expected)
-        #expect(pool.current == (expected + 1) % 3)
+        #expect(pool.next(excluding: before == 0 ? [0, 1] : [0, 2])?.position == expected)
+        #expect(pool.currentPosition == (expected + 1) % 3)
     }
 
     @Test("On-first-failed takes the first slot in ring order that was not tried, and moves nothing")
     func ring() {
         var pool = CredentialPool(count: 3, mode: .onFirstFailed)
         let before = pool.cursor
-        #expect(pool.next(excluding: [0])?.slot == 1)
-        #expect(pool.next(excluding: [0, 1])?.slot == 2)
-        #expect(pool.next(excluding: [1, 2])?.slot == 0)
+        #expect(pool.next(excluding: [0])?.position == 1)
+        #expect(pool.next(excluding: [0, 1])?.position == 2)
+        #expect(pool.next(excluding: [1, 2])?.position == 0)
         #expect(pool.cursor == before)
         #expect(pool.generation == 0)
     }
@@ -78,7 +78,7 @@ import Testing
     func allTried(mode: CredentialPool.Mode) {
         var pool = CredentialPool(count: mode == .static ? 1 : 3, mode: mode)
         let before = PoolObservation(pool)
-        let tried = Array(pool.slots.indices)
+        let tried = pool.slots.map(\.id)
         #expect(pool.next(excluding: tried) == nil)
         #expect(pool.nextHome(excluding: tried) == nil)
         #expect(pool.lease(from: 0, excluding: tried) == nil)
@@ -91,8 +91,8 @@ import Testing
         var homes: [Int] = []
         var others: [Int] = []
         for asked in [1, 0, 2, 5, 1, 3] {
-            homes += [pool.nextHome()].compactMap { $0?.slot }
-            others += Self.leases(asked, in: &pool).map(\.slot)
+            homes += [pool.nextHome()].compactMap { $0?.position }
+            others += Self.leases(asked, in: &pool).map(\.position)
         }
         #expect(ScriptedRequest.letters(homes) == "ABCABC")
         #expect(ScriptedRequest.letters(others) == "ABCABCABCABC")
@@ -102,8 +102,8 @@ import Testing
     func homeIsCurrent() throws {
         var pool = CredentialPool(count: 3, mode: .onFirstFailed)
         _ = pool.fail(try pool.taken(), at: .zero)
-        #expect(pool.nextHome()?.slot == 1)
-        #expect(pool.nextHome(excluding: [1])?.slot == 2)
+        #expect(pool.nextHome()?.position == 1)
+        #expect(pool.nextHome(excluding: [1])?.position == 2)
     }
 
     @Test(
@@ -112,11 +112,11 @@ import Testing
     )
     func named(mode: CredentialPool.Mode) {
         var pool = CredentialPool(count: 3, mode: mode)
-        #expect(pool.lease(from: 2)?.slot == 2)
-        #expect(pool.lease(from: 2, excluding: [2])?.slot == 0)
-        #expect(pool.lease(from: 2, excluding: [2, 0])?.slot == 1)
+        #expect(pool.lease(from: 2)?.position == 2)
+        #expect(pool.lease(from: 2, excluding: [2])?.position == 0)
+        #expect(pool.lease(from: 2, excluding: [2, 0])?.position == 1)
         #expect(pool.lease(from: 3) == nil)
-        #expect(pool.lease(from: -1) == nil)
+        #expect(pool.lease(from: .none) == nil)
         #expect(pool.current == 0)
         #expect(pool.inFlight == [1, 1, 1])
     }
@@ -137,7 +137,7 @@ import Testing
             var pool = CredentialPool(count: 1, mode: mode)
             #expect(pool.mode == .static)
             #expect(pool.fail(try pool.taken(), at: .zero) == nil)
-            #expect(pool.next()?.slot == 0)
+            #expect(pool.next()?.position == 0)
             #expect(pool.failures == [1])
             #expect(pool.generation == 0)
         }

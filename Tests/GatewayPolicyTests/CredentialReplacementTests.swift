@@ -29,12 +29,14 @@ import Testing
         pool.succeed(try pool.taken(from: 1), at: .seconds(2))
         _ = try pool.taken(from: 2)
         let before = Dictionary(uniqueKeysWithValues: pool.slots.map { ($0.id, PoolObservation.Slot($0)) })
-        let (current, generation) = (pool.slots[pool.current].id, pool.generation)
+        let (current, generation, rotations) = (pool.current, pool.generation, pool.rotations)
         pool.replace(with: [2, 1, 0])
         #expect(Dictionary(uniqueKeysWithValues: pool.slots.map { ($0.id, PoolObservation.Slot($0)) }) == before)
         #expect(pool.slots.map(\.id) == [2, 1, 0])
-        #expect(pool.slots[pool.current].id == current)
+        #expect(pool.current == current)
         #expect(pool.generation == generation)
+        #expect(pool.rotations == rotations)
+        #expect(pool.takeForgotten() == [])
     }
 
     @Test(
@@ -48,8 +50,54 @@ import Testing
         var pool = Pool(count: 3, mode: .roundRobin)
         for _ in 0..<taken { _ = pool.next() }
         pool.replace(with: list)
-        let order = (0..<expected.count).compactMap { _ in pool.next() }.map { pool.slots[$0.slot].id }
+        let order = (0..<expected.count).compactMap { _ in pool.next()?.credential }
         #expect(ScriptedRequest.letters(order) == expected)
+    }
+
+    @Test("A removed credential is leased in no way, and one that is bound to it is told so", arguments: modes)
+    func removed(mode: Pool.Mode) throws {
+        var pool = Pool(count: 3, mode: mode)
+        let lease = try pool.taken(from: 1)
+        pool.replace(with: [0, 2])
+        for choice in [CredentialAttempts.Choice.turn, .home, .session(1), .after(1), .idle] {
+            for _ in 0..<3 {
+                var attempts = CredentialAttempts(choice, rules: Self.rules(mode))
+                let credential = attempts.begin(in: &pool)
+                #expect(credential == 0 || credential == 2, "\(choice)")
+                attempts.release(in: &pool)
+            }
+        }
+        var pinned = CredentialAttempts(.pinned(1), rules: Self.rules(mode))
+        #expect(pinned.begin(in: &pool) == nil)
+        #expect(pool.lease(from: 1) == nil)
+        #expect(pool.departing.map(\.inFlight) == [1])
+        pool.release(lease)
+    }
+
+    /// What may become of an attempt.
+    static let outcomes: [ScriptedAnswer] = [200, 401, 403, 500, .lost]
+
+    @Test("A removed credential is forgotten with its last attempt, whatever becomes of that", arguments: outcomes)
+    func forgotten(outcome: ScriptedAnswer) {
+        var pool = Pool(count: 2, mode: .onFirstFailed)
+        var requests = Array(repeating: ScriptedRequest(rules: Self.rules(.onFirstFailed)), count: 2)
+        for index in requests.indices { requests[index].send(in: &pool) }
+        pool.replace(with: [1])
+        #expect(pool.takeForgotten() == [])
+        requests[0].receive(outcome, in: &pool)
+        #expect(pool.takeForgotten() == [])
+        requests[1].receive(outcome, in: &pool)
+        #expect(pool.takeForgotten() == [0])
+        #expect(pool.takeForgotten() == [])
+        #expect(pool.departing.isEmpty)
+        #expect(pool.failures == [0])
+    }
+
+    @Test("One that nobody uses is forgotten at once")
+    func unused() {
+        var pool = Pool(count: 3, mode: .roundRobin)
+        pool.replace(with: [1])
+        #expect(pool.takeForgotten() == [0, 2])
     }
 
     @Test(
@@ -71,19 +119,19 @@ import Testing
         #expect(pool.failures == [0, 0])
     }
 
-    @Test("A thousand calls in flight when one of three is replaced: all are answered, and the new one takes its turns")
+    @Test("A thousand calls in flight when one of three is replaced: the next call uses the new one, all are answered")
     func herd() {
         var pool = Pool(count: 3, mode: .roundRobin)
         var requests = Array(repeating: ScriptedRequest(rules: Self.rules(.roundRobin, limit: 1)), count: 1_000)
         for index in requests.indices { requests[index].send(in: &pool) }
         pool.replace(with: [0, nil, 2])
         // It was the turn of the removed one.
-        #expect(pool.next()?.slot == 2)
+        #expect(pool.next()?.credential == 2)
         for index in requests.indices { requests[index].receive(200, in: &pool) }
         #expect(requests.allSatisfy { $0.result == .answered(200) })
         #expect(pool.inFlight == [0, 0, 1])
-        let turns = (0..<6).compactMap { _ in pool.next()?.slot }
-        #expect(turns == [0, 1, 2, 0, 1, 2])
+        #expect(pool.takeForgotten() == [1])
+        #expect((0..<6).compactMap { _ in pool.next()?.credential } == [0, 3, 2, 0, 3, 2])
     }
 
     @Test("The mode changes with the list, and without it, and nothing is lost by that")
@@ -104,10 +152,25 @@ import Testing
         var pool = Pool(count: 3, mode: .onFirstFailed)
         let leases = [try pool.taken(), try pool.taken(from: 1)]
         pool.replace(with: [1, 2])
-        #expect(pool.slots[pool.current].id == 1)
+        #expect(pool.current == 1)
         #expect(pool.fail(leases[1], at: .zero) == nil)
         #expect(pool.fail(leases[0], at: .zero) == nil)
-        #expect(pool.slots[pool.current].id == 1)
+        #expect(pool.current == 1)
         #expect(pool.failures == [1, 0])
+    }
+
+    @Test("What goes by what was refused last goes behind it, and past what is gone with the current one")
+    func after() {
+        for (start, expected) in [(0, 1), (1, 2), (2, 0)] as [(CredentialID, CredentialID)] {
+            var pool = Pool(count: 3, mode: .roundRobin)
+            var attempts = CredentialAttempts(.after(start), rules: Self.rules(.roundRobin))
+            #expect(attempts.begin(in: &pool) == expected)
+        }
+        var pool = Pool(count: 3, mode: .roundRobin)
+        _ = pool.next()
+        pool.replace(with: [0, 2])
+        var attempts = CredentialAttempts(.after(1), rules: Self.rules(.roundRobin))
+        #expect(attempts.begin(in: &pool) == pool.current)
+        #expect(pool.current == 2)
     }
 }

@@ -87,7 +87,7 @@ import Testing
                     switch kind {
                     case 0: .turn
                     case 1: .home
-                    default: random.below(2) == 0 ? .idle : .session(slot: random.below(count))
+                    default: random.below(2) == 0 ? .idle : .session(.minted(random.below(count)))
                     }
                 var request = ScriptedRequest(choice, rules: rules)
                 guard let slot = request.send(in: &pool) else { continue }
@@ -168,11 +168,11 @@ import Testing
                 case 1..<60:
                     if let lease = pool.next() { held.append(lease) }
                 case 60..<80:
-                    if let lease = pool.next(excluding: [pool.cursor]) { held.append(lease) }
+                    if let lease = pool.next(excluding: [pool.slots[pool.cursor].id]) { held.append(lease) }
                 case 80..<100:
                     if let lease = pool.nextHome() { held.append(lease) }
                 case 100..<110:
-                    if let lease = pool.lease(from: random.below(12)) { held.append(lease) }
+                    if let lease = pool.lease(from: .minted(random.below(12))) { held.append(lease) }
                 default:
                     guard let lease = held.popLast() else { return }
                     switch choice % 3 {
@@ -185,7 +185,7 @@ import Testing
                 seen = pool.generation
                 report.isInRange =
                     report.isInRange && pool.slots.indices.contains(pool.cursor)
-                    && pool.slots.indices.contains(pool.current)
+                    && pool.slots.indices.contains(pool.currentPosition)
             }
             report.leases = max(report.leases, held.count)
         }

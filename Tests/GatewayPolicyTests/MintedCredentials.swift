@@ -5,13 +5,13 @@ import GatewayPolicy
 
 /// In tests a number is the credential that a pool minted after as many others: every pool begins with 0.
 extension CredentialID: ExpressibleByIntegerLiteral {
-    private static let table = CredentialPool(count: 100, mode: .static).slots.map(\.id)
+    private static let table = CredentialPool(count: 1_100, mode: .static).slots.map(\.id)
 
-    /// The credential with this number.
+    /// The credential that a pool mints after `number` others.
     public init(integerLiteral number: Int) { self = Self.minted(number) }
 
     static func minted(_ number: Int) -> CredentialID {
-        Self.table[min(max(number, 0), Self.table.count - 1)]
+        Self.table.indices.contains(number) ? Self.table[number] : .none
     }
 }
 

@@ -24,10 +24,10 @@ struct Schedule {
     private(set) var moves = 0
     /// Changes of the list that are still to come.
     private var replacements = 0
-    private var hasReplacements = false
+    /// The list, and how each request is to end that met a refusal of a credential that was no longer in it.
     private var list: [CredentialID]
-    /// For each request, how often it was refused with a credential that was no longer in the list.
     private var gone: [Int: Int] = [:]
+    private var forgotten: Set<CredentialID> = []
     private let rules: CredentialAttempts.Rules
     private let retryOn: Set<Int>
     private var isSettled = false
@@ -76,13 +76,13 @@ struct Schedule {
     mutating func open(requests count: Int, replacements: Int = 0) {
         self.unopened = count
         self.replacements = replacements
-        self.hasReplacements = replacements > 0
     }
 
     mutating func run(requests count: Int, replacements: Int = 0) {
         self.open(requests: count, replacements: replacements)
         while !self.isOver { self.step() }
         self.check(self.pool.inFlight.allSatisfy { $0 == 0 }, "P9: all attempts under way are none at the end")
+        self.check(self.pool.departing.isEmpty, "P9: nothing is known of a removed credential at the end")
     }
 
     /// One event: a new request, a request that is sent, or an answer.
@@ -121,9 +121,16 @@ struct Schedule {
             if let origin { self.check(origin == id, "who stays keeps its identity") }
             if origin == nil { self.check(!before.contains(id) && self.failures[id] == nil, "none comes back") }
         }
-        let known = Dictionary(uniqueKeysWithValues: self.pool.slots.map { ($0.id, PoolObservation.Slot($0)) })
-        let isKept = states.filter { self.list.contains($0.id) }.allSatisfy { known[$0.id] == PoolObservation.Slot($0) }
-        self.check(isKept, "who stays keeps what is known of it")
+        self.check(
+            states.filter { self.list.contains($0.id) }
+                .allSatisfy { old in
+                    self.pool.slots.contains {
+                        $0.id == old.id && $0.rejections == old.rejections && $0.failures == old.failures
+                    }
+                },
+            "who stays keeps what is known of it"
+        )
+        for id in before where !self.list.contains(id) && self.inFlight[id] ?? 0 == 0 { self.forgotten.insert(id) }
         guard let place = before.firstIndex(of: self.cursor) else { return }
         let behind = before[place...] + before[..<place]
         let next = behind.first { self.list.contains($0) } ?? self.list[0]
@@ -133,26 +140,29 @@ struct Schedule {
     private mutating func choice() -> CredentialAttempts.Choice {
         // What is bound to a slot cannot be had from others, so that somebody fails.
         guard !self.isSettled else { return self.random.below(4) == 0 ? .home : .turn }
-        let slot = self.random.below(self.list.count)
-        // What is bound to a slot names a position, which says nothing of another list.
-        let kinds = self.hasReplacements ? 5 : 7
-        return [.turn, .turn, .turn, .home, .idle, .session(slot: slot), .pinned(slot: slot)][self.random.below(kinds)]
+        // One that is gone, if any is.
+        let known = self.list + self.inFlight.keys.filter { !self.list.contains($0) }.prefix(1)
+        let id = known[self.random.below(known.count)]
+        return [.turn, .turn, .turn, .home, .idle, .session(id), .after(id), .pinned(id)][self.random.below(8)]
     }
 
     private mutating func send(_ index: Int) {
         let attempts = self.requests[index].attempts
         let isRetry = !self.requests[index].sends.isEmpty
         let tried = self.requests[index].sends
-        guard self.requests[index].send(in: &self.pool) != nil, let credential = self.requests[index].sends.last else {
-            // Only a change of the list leaves a request nothing to be sent with again.
+        self.requests[index].send(in: &self.pool)
+        guard let credential = self.requests[index].attempts.credential else {
+            // Only what is bound to a credential that is gone finds none, and what tried all that are left.
+            if case .pinned(let id) = attempts.choice, !self.list.contains(id) { return }
             self.check(self.list.allSatisfy { tried.contains($0) }, "an attempt that was granted has a slot")
             return
         }
         self.check(self.list.contains(credential), "no attempt begins with a credential that was removed")
+        if case .pinned(let id) = attempts.choice { self.check(id == credential, "nobody stands in for another") }
         let isChosen =
             switch attempts.choice {
-            case .turn, .home: true
-            case .session: isRetry
+            case .turn, .home, .after: true
+            case .session(let id): isRetry || !self.list.contains(id)
             case .pinned, .idle: false
             }
         self.inFlight[credential, default: 0] += 1
@@ -164,6 +174,7 @@ struct Schedule {
         let credential = flight.credential
         let position = self.list.firstIndex(of: credential)
         self.inFlight[credential, default: 0] -= 1
+        if position == nil, self.inFlight[credential] == 0 { self.forgotten.insert(credential) }
         let answer: ScriptedAnswer =
             if !self.isSettled {
                 Self.answer(using: &self.random)
@@ -206,6 +217,9 @@ struct Schedule {
     }
 
     private mutating func checkPool() {
+        let told = Set(self.pool.takeForgotten())
+        self.check(told == self.forgotten, "P9: a removed credential is forgotten with its last attempt, and told once")
+        self.forgotten = []
         let pool = self.pool
         let current = pool.slots[pool.cursor].id
         self.check(current == self.cursor, "P5: the cursor goes where refusals, promotions and removals put it")
@@ -217,7 +231,7 @@ struct Schedule {
         for slot in pool.slots {
             self.check(slot.failures == self.failures[slot.id] ?? 0, "P8: failures are those since the last success")
         }
-        for slot in pool.slots {
+        for slot in pool.slots + pool.departing {
             let isUnderWay = slot.inFlight == self.inFlight[slot.id] ?? 0
             self.check(isUnderWay, "P9: attempts under way are those without an outcome")
         }

@@ -37,15 +37,15 @@ struct ScriptedRequest {
         self.attempts = CredentialAttempts(choice, rules: rules)
     }
 
-    /// Sends it with the slot that it is given, which is returned.
+    /// Sends it with the credential that it is given; returns where that is in the list.
     @discardableResult
     mutating func send(in pool: inout CredentialPool) -> Int? {
-        guard let slot = self.attempts.begin(in: &pool) else {
+        guard let credential = self.attempts.begin(in: &pool) else {
             self.result = .stranded
             return nil
         }
-        self.sends.append(pool.slots[slot].id)
-        return slot
+        self.sends.append(credential)
+        return pool.position(of: credential)
     }
 
     /// Its answer arrives; it is to be sent again as long as there is no result.
@@ -80,10 +80,10 @@ struct ScriptedRequest {
 
     /// The letters of credentials as the vectors write them: A is the first that the pool minted.
     static func letters(_ credentials: [CredentialID]) -> String {
-        Self.letters(credentials.map { credential -> Int in (0..<25).first { .minted($0) == credential } ?? 25 })
+        Self.letters(credentials.map { credential in (0..<26).first { .minted($0) == credential } ?? 25 })
     }
 
-    /// The letters of slots: A is slot 0.
+    /// The letters of positions.
     static func letters(_ slots: [Int]) -> String {
         String(String.UnicodeScalarView(slots.map { Unicode.Scalar(UInt8(ascii: "A") + UInt8($0)) }))
     }
@@ -92,9 +92,11 @@ struct ScriptedRequest {
 extension CredentialPool {
     struct NoSlot: Error {}
 
-    /// The lease of the pool's choice, or of a slot, which there must be.
-    mutating func taken(from slot: Int? = nil) throws -> Lease {
-        guard let lease = if let slot { self.lease(from: slot) } else { self.next() } else { throw NoSlot() }
+    /// The lease of the pool's choice, or of a credential, which there must be.
+    mutating func taken(from credential: CredentialID? = nil) throws -> Lease {
+        guard let lease = if let credential { self.lease(from: credential) } else { self.next() } else {
+            throw NoSlot()
+        }
         return lease
     }
 
@@ -129,7 +131,7 @@ struct PoolObservation: Hashable {
 
     private let mode: CredentialPool.Mode
     private let cursor: Int
-    private let current: Int
+    private let current: CredentialID
     private let generation: UInt64
     private let slots: [Slot]
 
@@ -138,6 +140,6 @@ struct PoolObservation: Hashable {
         self.cursor = pool.cursor
         self.current = pool.current
         self.generation = pool.generation
-        self.slots = pool.slots.map { Slot($0) }
+        self.slots = pool.slots.map(Slot.init)
     }
 }

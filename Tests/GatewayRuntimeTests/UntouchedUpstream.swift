@@ -27,6 +27,7 @@ extension Upstream {
                 stdio: StdioAccess(environment: [:], guardian: nil),
                 buffers: buffers,
                 metrics: MetricsRegistry(),
+                redactor: CurrentRedactor(),
                 logger: Logger(label: "test")
             ),
             gates: &gates

@@ -81,4 +81,13 @@ import Testing
         let asks = liveness.asks(lastByte: .zero, now: .seconds(100_000))
         #expect(!asks)
     }
+
+    @Test("Another interval counts at once, from the last byte")
+    func tuned() {
+        var liveness = Liveness(interval: nil, callTime: .seconds(300))
+        liveness.tune(interval: .seconds(10), callTime: .seconds(300))
+        let early = liveness.asks(lastByte: .seconds(5), now: .seconds(14))
+        let due = liveness.asks(lastByte: .seconds(5), now: .seconds(15))
+        #expect(!early && due)
+    }
 }

@@ -1,6 +1,7 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
+import GatewayPolicy
 import GatewaySession
 import GatewayWire
 import Testing
@@ -14,11 +15,11 @@ import Testing
 
     /// Where an answer goes, in a form that can be compared.
     static func answered(_ routing: inout SlotRouting, _ id: MessageIDValue) -> String? {
-        routing.answered(id).map { "\($0.slot): \(String(decoding: $0.literal, as: UTF8.self))" }
+        routing.answered(id).map { "\($0.slot.number): \(String(decoding: $0.literal, as: UTF8.self))" }
     }
 
     /// A question with a number as its id; the id under which the caller is asked, nil: the same.
-    static func ask(_ routing: inout SlotRouting, _ id: Int64, token: Int64? = nil, by slot: Int) -> String? {
+    static func ask(_ routing: inout SlotRouting, _ id: Int64, token: Int64? = nil, by slot: CredentialID) -> String? {
         Self.text(
             routing.asked(.integer(id), literal: Self.bytes("\(id)"), token: token.map { .integer($0) }, by: slot)
         )
@@ -27,8 +28,8 @@ import Testing
     // MARK: Home
 
     enum Event {
-        case refused(Int)
-        case accepted(Int)
+        case refused(CredentialID)
+        case accepted(CredentialID)
     }
 
     struct Case: CustomTestStringConvertible {
@@ -36,7 +37,7 @@ import Testing
         var events: [Event]
         /// For each event that is an acceptance, whether it made a new home.
         var isNew: [Bool]
-        var home: Int
+        var home: CredentialID
         var isRefused = false
         var testDescription: String { self.name }
     }
@@ -129,12 +130,58 @@ import Testing
         #expect(third)
     }
 
+    @Test("A home whose credential was removed is left with the next message, as one that was refused")
+    func removedHome() {
+        var routing = SlotRouting(home: 1)
+        routing.follow(1) { $0 != 1 }
+        #expect(routing.isHomeRefused)
+        #expect(routing.lastRefused == 1)
+        #expect(!routing.isSettled(at: 1))
+        let isNew = routing.accepted(2)
+        #expect(isNew)
+        #expect(routing.home == 2)
+        #expect(routing.isSettled(at: 1))
+        #expect(!routing.isSettled(at: 2))
+    }
+
+    @Test(
+        "Another order, or the end of another credential, leaves the home alone",
+        arguments: [[2, 1, 0], [1], [1, 3]]
+    )
+    func keptHome(list: [CredentialID]) {
+        var routing = SlotRouting(home: 1)
+        routing.follow(1) { list.contains($0) }
+        #expect(!routing.isHomeRefused)
+        let isNew = routing.accepted(3)
+        #expect(!isNew)
+        #expect(routing.home == 1)
+    }
+
+    @Test("A list is looked through once, and what was refused of it is forgotten with the credential")
+    func lookedThroughOnce() {
+        var routing = SlotRouting(home: 0)
+        routing.refused(1)
+        routing.refused(2)
+        var looks = 0
+        for _ in 0..<2 {
+            routing.follow(1) { credential in
+                looks += 1
+                return credential != 1
+            }
+        }
+        #expect(looks == 3)
+        #expect(!routing.isRefused(1))
+        #expect(routing.isRefused(2))
+    }
+
     // MARK: Calls
 
     @Test("S13: a cancellation goes where the call is, which is where it was sent last")
     func calls() {
         var routing = SlotRouting(home: 0)
-        for (id, slot) in [0, 1, 0, 1].enumerated() { routing.started(.integer(Int64(id)), at: slot) }
+        for (id, slot) in ([0, 1, 0, 1] as [CredentialID]).enumerated() {
+            routing.started(.integer(Int64(id)), at: slot)
+        }
         #expect((0..<5).map { routing.slot(ofCall: .integer($0)) } == [0, 1, 0, 1, nil])
         routing.started(.integer(1), at: 2, insteadOf: 1)
         #expect(routing.slot(ofCall: .integer(1)) == 2)
@@ -210,19 +257,19 @@ import Testing
     }
 
     @Test("No question is given a name that another has, be it the upstream's own", arguments: [0, 1, 2])
-    func takenName(slot: Int) {
+    func takenName(slot: CredentialID) {
         var routing = SlotRouting(home: 0)
         let own = Self.bytes(#""mcp-proxy-1""#)
         #expect(routing.asked(Self.string("mcp-proxy-1"), literal: own, token: nil, by: slot) == nil)
         #expect(Self.ask(&routing, 1, by: 0) == nil)
         #expect(Self.ask(&routing, 1, by: 1) == #""mcp-proxy-2""#)
-        #expect(Self.answered(&routing, Self.string("mcp-proxy-1")) == #"\#(slot): "mcp-proxy-1""#)
+        #expect(Self.answered(&routing, Self.string("mcp-proxy-1")) == #"\#(slot.number): "mcp-proxy-1""#)
         #expect(Self.answered(&routing, Self.string("mcp-proxy-2")) == "1: 1")
         #expect(Self.answered(&routing, .integer(1)) == "0: 1")
     }
 
     @Test("A question whose own id is a name that was given to another gets a name too", arguments: [0, 1, 2])
-    func lateName(slot: Int) {
+    func lateName(slot: CredentialID) {
         var routing = SlotRouting(home: 0)
         let own = Self.bytes(#""mcp-proxy-1""#)
         #expect(Self.ask(&routing, 1, by: 0) == nil)
@@ -230,7 +277,7 @@ import Testing
         let name = routing.asked(Self.string("mcp-proxy-1"), literal: own, token: nil, by: slot)
         #expect(Self.text(name) == #""mcp-proxy-2""#)
         #expect(Self.answered(&routing, Self.string("mcp-proxy-1")) == "1: 1")
-        #expect(Self.answered(&routing, Self.string("mcp-proxy-2")) == #"\#(slot): "mcp-proxy-1""#)
+        #expect(Self.answered(&routing, Self.string("mcp-proxy-2")) == #"\#(slot.number): "mcp-proxy-1""#)
     }
 
     @Test("A question that a slot repeats is one, with the token that it came with last")
@@ -245,9 +292,9 @@ import Testing
     @Test("Once a question is answered its id is free for every slot")
     func freed() {
         var routing = SlotRouting(home: 0)
-        for slot in [0, 1, 0, 2] {
+        for slot in [0, 1, 0, 2] as [CredentialID] {
             #expect(Self.ask(&routing, 1, by: slot) == nil)
-            #expect(Self.answered(&routing, .integer(1)) == "\(slot): 1")
+            #expect(Self.answered(&routing, .integer(1)) == "\(slot.number): 1")
         }
     }
 

@@ -51,6 +51,7 @@ extension CredentialPoolConfiguration {
     static var keys: [ComparedKey<CredentialPoolConfiguration>] {
         [
             ComparedKey("tokens", "options.auth.tokens", .tuned, \.tokens),
+            ComparedKey("names", "options.auth.tokens", .tuned, \.names),
             ComparedKey("mode", "options.auth.rotationMode", .tuned, \.mode),
             ComparedKey("attemptLimit", "options.auth.maxRetries", .tuned, \.attemptLimit),
             ComparedKey("retryOn", "options.auth.retryOn", .tuned, \.retryOn),

@@ -10,7 +10,8 @@ package final class LogOutput: Sendable {
     package let level: Logger.Level
     private let format: LogFormat
     private let sink: any LogSink
-    private let redactor: CurrentRedactor
+    /// Masks every text of every line.
+    package let redactor: CurrentRedactor
     private let clock: @Sendable () -> Int64
     private let sequence = Atomic<Int>(0)
 

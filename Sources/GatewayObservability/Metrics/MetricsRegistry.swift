@@ -111,6 +111,16 @@ package final class MetricsRegistry: Sendable {
         }
     }
 
+    /// Takes the series of one family out of the scrape whose first labels are these.
+    ///
+    /// Handles that somebody still holds can be moved, to no effect; asking again gives new ones that begin at 0.
+    package func removeSeries(of definition: MetricDefinition, _ labels: [String]) {
+        self.families.withLock { families in
+            guard let index = families.firstIndex(where: { $0.definition.name == definition.name }) else { return }
+            families[index].series.removeAll { $0.labels.starts(with: labels) }
+        }
+    }
+
     /// Appends everything in the Prometheus text format, version 0.0.4, in the order of names and labels.
     package func render(into output: inout [UInt8]) {
         let families = self.families.withLock { $0 }

@@ -2,7 +2,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
 package import GatewayModel
-internal import Synchronization
 
 // Every text passes here before anybody reads it. Secrets are of a type that prints as a mask, so none should get this
 // far; but a peer may send one back in an error, a child may print its environment, a library may quote a URL. A peer may
@@ -11,8 +10,7 @@ internal import Synchronization
 
 /// Masks secrets in whatever is printed (contract §5, faults S1.4).
 ///
-/// A value of fewer than eight bytes is not looked for: it would be found everywhere. Built once for a configuration;
-/// after a reload, whoever builds the next one keeps the values that calls in flight still use.
+/// A value of fewer than eight bytes is not looked for: it would be found everywhere.
 package final class Redactor: Sendable {
     /// The least length of a value that is looked for, in bytes.
     package static let leastLength = 8
@@ -100,21 +98,5 @@ package final class Redactor: Sendable {
             if safe != core { patterns.append(safe) }
         }
         return patterns
-    }
-}
-
-/// The redactor of the running configuration, replaced as a whole by a reload.
-package final class CurrentRedactor: Sendable {
-    private let redactor: Mutex<Redactor>
-
-    package init(_ redactor: Redactor = Redactor([])) {
-        self.redactor = Mutex(redactor)
-    }
-
-    package var value: Redactor { self.redactor.withLock { $0 } }
-
-    /// Lines that are being written finish with the one they began with.
-    package func replace(with redactor: Redactor) {
-        self.redactor.withLock { $0 = redactor }
     }
 }

@@ -54,6 +54,9 @@ package final class EndpointRegistry: Sendable {
     private let state: Mutex<State>
     private let duties: AsyncStream<Duty>
     private let dutiesToDo: AsyncStream<Duty>.Continuation
+    /// Whenever the last unit that was about to go is gone; for one to wait.
+    package let settlements: AsyncStream<Void>
+    private let settled: AsyncStream<Void>.Continuation
 
     init(_ snapshot: GatewaySnapshot, in surroundings: UpstreamSurroundings, _ sessions: SessionRegistry) throws {
         var workshop = Workshop()
@@ -68,6 +71,7 @@ package final class EndpointRegistry: Sendable {
         self.workshop = Mutex(workshop)
         self.state = Mutex(State(table: table))
         (self.duties, self.dutiesToDo) = AsyncStream.makeStream()
+        (self.settlements, self.settled) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
         for endpoint in endpoints {
             self.show(endpoint.upstream)
             self.dutiesToDo.yield(.begin(endpoint.upstream, isFirst: true))
@@ -81,6 +85,11 @@ package final class EndpointRegistry: Sendable {
     /// Every unit that is not gone, those that are about to go included.
     package var everyUpstream: [Upstream] {
         self.state.withLock { $0.everyUpstream }
+    }
+
+    /// The units of a name that another one took the place of, and that are not gone yet.
+    func leaving(_ name: String) -> [Upstream] {
+        self.state.withLock { state in state.leaving.filter { $0.name == name } }
     }
 
     // MARK: Life
@@ -132,7 +141,7 @@ package final class EndpointRegistry: Sendable {
     ///   nothing has changed.
     package func apply(
         _ next: GatewaySnapshot,
-        changes: [String: ServerChange],
+        changes: [String: ServerComparison.Verdict],
         drainTime: Duration
     ) async throws -> AppliedChanges {
         let (applied, duties) = try self.workshop.withLock { workshop in
@@ -154,7 +163,7 @@ package final class EndpointRegistry: Sendable {
     /// Makes what another configuration needs, and changes nothing.
     private func build(
         _ next: GatewaySnapshot,
-        _ changes: [String: ServerChange],
+        _ changes: [String: ServerComparison.Verdict],
         _ plan: inout Plan,
         _ workshop: inout Workshop
     ) throws -> Endpoints {
@@ -182,7 +191,7 @@ package final class EndpointRegistry: Sendable {
             case .tuned:
                 plan.tuned.append((upstream, configuration))
                 plan.applied.tuned.append(name)
-            case .replaced:
+            case .replaced, .added, .removed:
                 plan.replaced.append(upstream)
                 upstream = try makeUpstream(configuration)
                 plan.applied.replaced.append(name)
@@ -243,8 +252,12 @@ package final class EndpointRegistry: Sendable {
     private func forget(_ upstream: Upstream) {
         // No change is half done meanwhile, which may be about to serve the name again.
         self.workshop.withLock { _ in
-            self.state.withLock { state in state.leaving.removeAll { $0 === upstream } }
+            let isSettled = self.state.withLock { state in
+                state.leaving.removeAll { $0 === upstream }
+                return state.leaving.isEmpty
+            }
             self.forgetFigures(of: upstream.name)
+            if isSettled { self.settled.yield() }
         }
     }
 
@@ -271,14 +284,5 @@ package final class EndpointRegistry: Sendable {
         metrics.callback(.upstreamConnections, [name, "active"]) { [weak self] in
             sum(self) { max($0.metrics.openConnections.value - $0.metrics.idleConnections.value, 0) }
         }
-    }
-}
-
-extension ListenerConfiguration {
-    /// What of another configuration can be had without another listener.
-    fileprivate func tuned(by next: ListenerConfiguration) -> ListenerConfiguration {
-        var tuned = next
-        (tuned.address, tuned.baseOrigin, tuned.basePath) = (self.address, self.baseOrigin, self.basePath)
-        return tuned
     }
 }

@@ -16,7 +16,8 @@ extension Exchange {
         guard let pool = self.http.credentials else { return true }
         if self.credentials == nil { self.credentials = pool.attempts(self.choice(in: pool)) }
         guard let slot = pool.begin(&self.credentials) else {
-            self.fail(.exhausted(self.credentials?.statuses ?? []))
+            let statuses = self.credentials?.statuses ?? []
+            self.fail(statuses.isEmpty ? .noSuchSlot : .exhausted(statuses))
             return false
         }
         self.slot = slot
@@ -25,10 +26,10 @@ extension Exchange {
 
     private func choice(in pool: UpstreamCredentials) -> CredentialAttempts.Choice {
         if self.message.method == .initialize { return .home }
-        guard pool.count > 1 else { return .turn }
         let choice = self.session?.choice(for: self.message, pool)
         self.hasRouting = choice != nil
-        if let slot = pool.pinnedSlot(of: self.message) { return .pinned(slot: slot) }
+        guard pool.count > 1 else { return choice ?? .turn }
+        if let slot = pool.pinnedSlot(of: self.message) { return .pinned(slot) }
         return choice ?? (self.message.isRequest ? .turn : .idle)
     }
 
@@ -42,7 +43,9 @@ extension Exchange {
         case .none, .link, .http(nil):
             self.connect()
         case .http(let sessions?):
-            guard let upstreamSession = sessions.session(self.slot) else { return self.fail(.noSuchSlot) }
+            guard let upstreamSession = sessions.session(self.slot) else {
+                return self.movesOn() ? () : self.fail(.noSuchSlot)
+            }
             self.upstreamSession = upstreamSession
             if self.hasRouting, self.preparedSlot != self.slot {
                 self.outgoing = session.sending(self.message, to: self.slot, insteadOf: self.preparedSlot)
@@ -64,14 +67,28 @@ extension Exchange {
         switch opened {
         case .open, .kept: self.connect()
         case .refused(let status): self.refused(with: status, as: .rejected, isCounted: isFirst)
+        case .failed where self.movesOn(), .over where self.movesOn(): break
         case .failed(let error): self.fail(error)
         case .over: self.sessionOver()
         }
     }
 
+    /// Sends the message in the session of another credential, if the one of this attempt was removed before its session was open.
+    ///
+    /// Returns whether that is so; nothing of the message was sent before.
+    func movesOn() -> Bool {
+        guard let pool = self.http.credentials, !pool.contains(self.slot) else { return false }
+        pool.release(&self.credentials, as: nil)
+        if self.hasRouting { self.session?.withRouting { [slot] in $0.refused(slot) } }
+        self.attempt(isFresh: false)
+        return true
+    }
+
     /// In a session that callers share, where ids are ours.
     private func enter(_ session: CallerSession, _ caller: SharedCaller) {
-        guard let shared = caller.session(self.slot) else { return self.fail(.noSuchSlot) }
+        guard let shared = caller.session(self.slot) else {
+            return self.movesOn() ? () : self.fail(.noSuchSlot)
+        }
         if shared.isOpen { return self.enter(shared, session, caller) }
         // The one that its caller initialized could not be kept: the caller opens a new one (protocol §1.1).
         guard self.hasRouting, session.home != self.slot else { return self.sessionOver() }
@@ -84,6 +101,7 @@ extension Exchange {
                 case .open: exchange.enter(shared, session, caller)
                 case .refused(let status, let isFirst):
                     exchange.refused(with: status, as: .rejected, isCounted: isFirst)
+                case .failed where exchange.movesOn(): break
                 case .failed(let error): exchange.fail(error)
                 }
             }
@@ -178,7 +196,7 @@ extension Exchange {
         let refusal = pool.refused(&self.credentials, with: status, as: kind, isCounted: isCounted)
         if self.hasRouting { self.session?.withRouting { [slot] in $0.refused(slot) } }
         if pool.areAllRefused {
-            self.upstream.conclude(.rejected, because: .rejected(status: status, slot: self.slot))
+            self.upstream.conclude(.rejected, because: .rejected(status: status, slot: self.credentials?.position))
         } else {
             self.upstream.conclude(.usable)
         }
@@ -186,7 +204,7 @@ extension Exchange {
         case .again:
             // A kept connection may be one on which a server refused a long body without reading it.
             self.attempt(isFresh: self.outgoing.readableBytes > Self.largeBody)
-        case .rejected: self.fail(.rejected(status: status, slot: self.slot))
+        case .rejected: self.fail(.rejected(status: status, slot: self.credentials?.position))
         case .exhausted: self.fail(.exhausted(refusal.statuses))
         }
     }

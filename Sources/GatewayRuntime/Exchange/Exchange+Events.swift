@@ -182,7 +182,11 @@ extension Exchange {
     func finishListening() {
         guard case .events = self.phase, self.hasStarted, let id = self.message.idBytes else {
             self.abandonUpstream()
-            return self.fail(GatewayError(.overloaded, executed: .no, "the gateway stops", cause: "draining"))
+            return self.fail(
+                self.gateway.isDraining
+                    ? GatewayError(.overloaded, executed: .no, "the gateway stops", cause: "draining")
+                    : .upstreamIsGone(executed: .no)
+            )
         }
         self.abandonUpstream()
         self.finishEvents(with: ClientMessage.listenCompleted(id))

@@ -86,7 +86,8 @@ extension Exchange {
 
     func resume(on connection: UpstreamConnection) {
         var head = self.loop.buffer(capacity: 512)
-        guard self.http.begin(.get, target: self.redirection.target, slot: self.slot, on: connection, into: &head)
+        let credential = self.http.credential(of: self.credentials)
+        guard self.http.begin(.get, target: self.redirection.target, with: credential, on: connection, into: &head)
         else {
             connection.release()
             return self.fail(.noSuchSlot)

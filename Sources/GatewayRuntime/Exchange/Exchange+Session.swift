@@ -47,7 +47,7 @@ extension Exchange {
             HTTPUpstreamSessions(
                 id: $0,
                 home: self.slot,
-                slotCount: self.http.slotCount,
+                self.http,
                 origin: SessionOrigin(
                     revision: revision,
                     initialize: self.message.body,
@@ -55,7 +55,7 @@ extension Exchange {
                 )
             )
         }
-        let home = sessions != nil && self.http.slotCount > 1 ? self.slot : nil
+        let home = sessions != nil && self.http.credentials != nil ? self.slot : nil
         if let session {
             // A caller of the old transport has its session already.
             guard session.bind(.http(sessions), revision: revision, home: home) else {
@@ -153,6 +153,8 @@ extension Exchange {
             self.credentialRefused()
         case .refused(let status):
             self.refused(with: status, as: .rejected, isCounted: isFirst)
+        case .failed where self.movesOn(), .over where self.movesOn():
+            break
         case .failed, .over:
             self.sessionOver()
         }

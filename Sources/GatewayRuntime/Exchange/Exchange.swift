@@ -78,9 +78,9 @@ final class Exchange: CallerExchange, UpstreamReceiver {
     private var retries = 0
 
     /// Which credentials it tried; nil at an upstream without a pool.
-    var credentials: CredentialAttempts?
-    /// The slot of the attempt; 0 without a pool.
-    var slot = 0
+    var credentials: CredentialUse?
+    /// The slot of the attempt.
+    var slot = CredentialID.none
     /// Whether messages of the session have slots to choose from.
     var hasRouting = false
 
@@ -91,7 +91,7 @@ final class Exchange: CallerExchange, UpstreamReceiver {
     /// The message as the upstream gets it, made for the session of `preparedSlot`.
     var outgoing: ByteBuffer
     /// nil until it is.
-    var preparedSlot: Int?
+    var preparedSlot: CredentialID?
     private var isFresh = false
     /// The session that was opened again for the message; with another credential it comes to another one.
     var renewedSession: HTTPUpstreamSession?
@@ -134,8 +134,8 @@ final class Exchange: CallerExchange, UpstreamReceiver {
     func attempt(isFresh: Bool) {
         self.attempts += 1
         self.isFresh = isFresh
-        // One that is only repeated keeps its slot.
-        if self.credentials?.slot == nil, !self.takeSlot() { return }
+        // A retry, a redirect or a renewed session keeps its credential.
+        if self.credentials?.isUnderWay != true, !self.takeSlot() { return }
         self.enterSession()
     }
 
@@ -155,7 +155,8 @@ final class Exchange: CallerExchange, UpstreamReceiver {
         var head = self.loop.buffer(capacity: 1024)
         self.redirection.start(at: self.http.redirects.target)
         let target = self.redirection.target
-        guard self.http.begin(.post, target: target, slot: self.slot, on: connection, into: &head) else {
+        let credential = self.http.credential(of: self.credentials)
+        guard self.http.begin(.post, target: target, with: credential, on: connection, into: &head) else {
             connection.release()
             return self.fail(.noSuchSlot)
         }
@@ -314,7 +315,7 @@ final class Exchange: CallerExchange, UpstreamReceiver {
         super.done()
     }
 
-    override var usedSlot: Int? { self.credentials.map { _ in self.slot } }
+    override var usedSlot: Int? { self.credentials?.position }
 
     override var isStreaming: Bool {
         switch self.phase {
@@ -369,6 +370,7 @@ final class Exchange: CallerExchange, UpstreamReceiver {
             self.http,
             of: self.upstream,
             slot: self.slot,
+            with: self.http.credential(of: self.credentials),
             on: self.loop,
             body: body,
             session: self.sentSessionID,

@@ -16,11 +16,11 @@ extension ListenExchange {
         }
     }
 
-    private func isAccepted(_ slot: Int) -> Bool { self.session?.withRouting { !$0.isRefused(slot) } ?? true }
+    private func isAccepted(_ slot: CredentialID) -> Bool { self.session?.withRouting { !$0.isRefused(slot) } ?? true }
 
     /// A slot's session is open upstream, for the first time or again, and is not used yet: it is listened to first, so that
     /// what the upstream asks for the first call in it finds a stream.
-    func opened(_ slot: Int, id: String, _ goOn: @escaping @Sendable () -> Void) {
+    func opened(_ slot: CredentialID, id: String, _ goOn: @escaping @Sendable () -> Void) {
         guard self.isAtWork, !self.isAboutToListen(in: slot) else { return goOn() }
         self.restart(slot, id: id)
         let listening = slot == self.slot ? self.first : self.others[slot]
@@ -28,7 +28,7 @@ extension ListenExchange {
     }
 
     /// A slot whose credential was refused is accepted again.
-    func returned(_ slot: Int) {
+    func returned(_ slot: CredentialID) {
         guard self.isAtWork, slot != self.slot, let id = self.sessions?.session(slot)?.id else { return }
         self.join(slot, id: id)
     }
@@ -42,7 +42,7 @@ extension ListenExchange {
             break
         case .unavailable where listening.hasStood:
             listening.askAgain()
-        case .unavailable:
+        case .unavailable, .gone:
             self.leave(slot)
         case .refused(let status):
             self.refusedElsewhere(slot, with: status, isCounted: true)
@@ -51,11 +51,11 @@ extension ListenExchange {
         }
     }
 
-    private func refusedElsewhere(_ slot: Int, with status: Int, isCounted: Bool) {
+    private func refusedElsewhere(_ slot: CredentialID, with status: Int, isCounted: Bool) {
         self.leave(slot)
         self.session?.withRouting { $0.refused(slot) }
         guard let pool = self.http.credentials else { return }
-        var attempts: CredentialAttempts? = pool.attempts(.pinned(slot: slot))
+        var attempts: CredentialUse? = pool.attempts(.pinned(slot))
         guard pool.begin(&attempts) != nil else { return }
         _ = pool.refused(&attempts, with: status, isCounted: isCounted)
     }
@@ -75,7 +75,7 @@ extension ListenExchange {
         }
     }
 
-    private func reopened(_ slot: Int, _ opened: HTTPUpstreamSession.Opened, isFirst: Bool) {
+    private func reopened(_ slot: CredentialID, _ opened: HTTPUpstreamSession.Opened, isFirst: Bool) {
         guard self.isAtWork else { return }
         let isFirstStream = slot == self.slot
         switch opened {

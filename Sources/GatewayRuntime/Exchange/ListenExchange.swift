@@ -41,19 +41,19 @@ final class ListenExchange: StreamSource, ListeningOwner {
     /// The stream of the session as a whole; nil while there is none, and none is asked for.
     var first: UpstreamListening?
     /// The streams of other slots; of all callers together there are at most `limits.streams`.
-    var others: [Int: UpstreamListening] = [:]
+    var others: [CredentialID: UpstreamListening] = [:]
     /// Where the streams came to that ended, by slot.
-    private var positions: [Int: UpstreamListening.Position] = [:]
+    private var positions: [CredentialID: UpstreamListening.Position] = [:]
     /// Whether its caller is away, so that nobody but the gateway wants the connections, for a while.
     private var isCallerAway = false { didSet { self.first?.isOwn = self.isCallerAway } }
     /// Which credentials the attempt at a first stream tried; nil between attempts, and at an upstream without a pool.
-    private var credentials: CredentialAttempts?
+    private var credentials: CredentialUse?
     /// The slot of the first stream.
-    private(set) var slot = 0
+    private(set) var slot = CredentialID.none
     /// Whether the session of that slot is being opened for it.
     private var isEntering = false
     /// The slot that was refused last, since one was accepted.
-    private var refusedSlot: Int?
+    private var refusedSlot: CredentialID?
     private var failures = 0
     /// The next attempt.
     private var timer: Scheduled<Void>?
@@ -117,7 +117,7 @@ final class ListenExchange: StreamSource, ListeningOwner {
     }
 
     /// Whether the first stream is asked for as soon as the session of this slot is open.
-    func isAboutToListen(in slot: Int) -> Bool { self.isEntering && slot == self.slot }
+    func isAboutToListen(in slot: CredentialID) -> Bool { self.isEntering && slot == self.slot }
 
     var isAtWork: Bool {
         switch self.phase {
@@ -144,8 +144,8 @@ final class ListenExchange: StreamSource, ListeningOwner {
     private func choice(in pool: UpstreamCredentials) -> CredentialAttempts.Choice {
         if let home = self.session?.choiceOfHome(pool) { return home }
         // In turns nobody else moves on from what was refused here.
-        guard let refusedSlot, pool.rules.mode == .roundRobin else { return .idle }
-        return .session(slot: (refusedSlot + 1) % pool.count)
+        guard let refusedSlot, pool.mode == .roundRobin else { return .idle }
+        return .after(refusedSlot)
     }
 
     private func attempt() {
@@ -201,9 +201,11 @@ final class ListenExchange: StreamSource, ListeningOwner {
             return
         }
         self.endFirst()
-        if self.credentials?.slot == nil {
+        if self.credentials?.isUnderWay != true {
+            // Refused and removed: the one whose turn it is now takes its place.
+            guard pool.contains(self.slot) else { return self.connect() }
             // It stood before: what it began with was accepted.
-            self.credentials = pool.attempts(.session(slot: self.slot))
+            self.credentials = pool.attempts(.session(self.slot))
             guard pool.begin(&self.credentials) != nil else { return self.tryLater() }
         }
         self.refusedSlot = self.slot
@@ -237,7 +239,7 @@ final class ListenExchange: StreamSource, ListeningOwner {
     // MARK: The streams of all slots
 
     /// A stream of a slot that is not asked for yet.
-    func make(_ slot: Int, id: String?, isOwn: Bool) -> UpstreamListening {
+    func make(_ slot: CredentialID, id: String?, isOwn: Bool) -> UpstreamListening {
         UpstreamListening(
             self.http,
             of: self.upstream,
@@ -265,7 +267,7 @@ final class ListenExchange: StreamSource, ListeningOwner {
     }
 
     /// A session takes the place of the one that the stream of its slot was in.
-    func restart(_ slot: Int, id: String) {
+    func restart(_ slot: CredentialID, id: String) {
         if slot == self.slot {
             self.timer?.cancel()
             self.listen(in: id)
@@ -276,7 +278,7 @@ final class ListenExchange: StreamSource, ListeningOwner {
     }
 
     /// Asks for a stream of a slot beside the first one, if there is room for one more.
-    func join(_ slot: Int, id: String) {
+    func join(_ slot: CredentialID, id: String) {
         guard self.others[slot] == nil, self.gateway.capacity.takeSlotStream() else { return }
         let other = self.make(slot, id: id, isOwn: true)
         self.others[slot] = other
@@ -284,14 +286,14 @@ final class ListenExchange: StreamSource, ListeningOwner {
     }
 
     /// Ends the stream of a slot beside the first one.
-    func leave(_ slot: Int) {
+    func leave(_ slot: CredentialID) {
         guard let other = self.release(slot) else { return }
         self.positions[slot] = other.position
         other.end()
     }
 
     /// The stream of a slot beside the first one, which is none of those any more.
-    private func release(_ slot: Int) -> UpstreamListening? {
+    private func release(_ slot: CredentialID) -> UpstreamListening? {
         guard let other = self.others.removeValue(forKey: slot) else { return nil }
         self.gateway.capacity.slotStreamEnded()
         return other
@@ -316,7 +318,9 @@ final class ListenExchange: StreamSource, ListeningOwner {
     func listening(_ listening: UpstreamListening, heard message: ByteBuffer) {
         let depth = self.gateway.limits.jsonDepth
         if listening === self.first {
-            return self.send(self.session?.heard(message, by: listening.slot, depth: depth) ?? message)
+            // With one slot there is no other whose questions could have the same ids.
+            guard self.http.slotCount > 1, let session else { return self.send(message) }
+            return self.send(session.heard(message, by: listening.slot, depth: depth))
         }
         if let message = self.session?.heardAside(message, by: listening.slot, depth: depth) { self.send(message) }
     }
@@ -335,6 +339,9 @@ final class ListenExchange: StreamSource, ListeningOwner {
             self.refused(with: status, isCounted: true)
         case .lost:
             self.reopen(listening)
+        case .gone:
+            self.endFirst()
+            self.connect()
         }
     }
 

@@ -14,6 +14,8 @@ protocol LinkChannel: AnyObject {
     func send(_ message: ByteBuffer, isCallers: Bool, completion: @escaping (LinkSending) -> Void)
     /// What it shows its upstream; nil if that is nothing.
     var credential: LinkCredential? { get }
+    /// Whether the credential that it was opened with is no longer configured, so that nothing more is sent with it.
+    var isCredentialGone: Bool { get }
     /// Bytes that wait to be sent.
     var pendingBytes: Int { get }
     /// Whether it was opened only to find out what its upstream speaks, so that its owner tells of its end.

@@ -93,7 +93,7 @@ final class LinkExchange: CallerExchange {
     /// The link sends it under this number.
     func became(_ call: Int64, with credential: LinkCredential?) {
         self.call = call
-        self.slot = credential?.slot
+        self.slot = credential?.position
         // It may have been given up before it got that far.
         if case .over = self.phase { self.withdraw(reason: "cancelled") }
     }
@@ -245,7 +245,7 @@ final class LinkExchange: CallerExchange {
 
     override func drain() {
         guard self.message.isListening, let id = self.message.idBytes else { return }
-        self.withdraw(reason: "the gateway stops")
+        self.withdraw(reason: "the gateway ends the stream")
         self.beginEvents(fields: Self.eventFields)
         self.finishEvents(with: ClientMessage.listenCompleted(id))
     }

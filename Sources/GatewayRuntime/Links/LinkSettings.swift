@@ -10,7 +10,9 @@ import NIOCore
 
 /// The credential that a channel used, and whether it was refused.
 struct LinkCredential {
-    let slot: Int
+    let slot: CredentialID
+    /// Its number for people.
+    let position: Int?
     let isRefused: Bool
     /// Whether callers ever used the link.
     var wasOpen = false
@@ -64,14 +66,18 @@ struct LinkSettings {
     /// In turns nobody else moves on from what was refused here.
     private func opening(_ http: HTTPAccess, isCallers: Bool, after last: LinkCredential?) -> SSEChannel.Opening {
         guard let pool = http.credentials else { return .caller(.home) }
-        let next = last.map { ($0.slot + ($0.isRefused ? 1 : 0)) % pool.count }
         if let last, isCallers || last.wasOpen {
-            guard pool.rules.mode == .roundRobin else { return .caller(.idle) }
-            return .caller(.session(slot: next ?? last.slot))
+            guard pool.mode == .roundRobin else { return .caller(.idle) }
+            return .caller(last.isRefused ? .after(last.slot) : .session(last.slot))
         }
         guard !isCallers else { return .caller(.home) }
-        let start = next ?? pool.current
-        return .own(slots: (0..<pool.count).map { (start + $0) % pool.count })
+        var slots = pool.ids
+        // Round the ring, from the last one or the one behind it on.
+        if let last, let index = slots.firstIndex(of: last.slot) {
+            let start = (index + (last.isRefused ? 1 : 0)) % slots.count
+            slots = Array(slots[start...] + slots[..<start])
+        }
+        return .own(slots: slots)
     }
 
     /// What is said of a line, or an event, in a message about something for which it may be the reason.

@@ -31,13 +31,18 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
     private let isShared: Bool
     private let deadline: NIODeadline
     /// Which credentials the opening tried, if it is for a caller; nil at an upstream without a pool.
-    private var credentials: CredentialAttempts?
+    private var credentials: CredentialUse?
     /// The slots that an opening of our own has yet to try, of which no pool hears.
-    private var ownSlots: [Int] = []
+    private var ownSlots: [CredentialID] = []
     /// With what those were refused that it tried.
     private var ownStatuses: [Int] = []
     /// The slot that the whole session uses (credentials §2.9).
-    private(set) var slot: Int
+    private(set) var slot: CredentialID
+    /// What it puts into the head of the GET; nil: the slot is gone.
+    private var credentialOfStream: RequestCredential?
+    /// The list of credentials that was looked at last for that, and whether it was not there.
+    private var revision: UInt64 = 0
+    private var isGone = false
     private var state = State.opening
     private var hasAnswered = false
     private var connection: UpstreamConnection?
@@ -60,7 +65,7 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
     /// accepted.
     enum Opening {
         case caller(CredentialAttempts.Choice)
-        case own(slots: [Int])
+        case own(slots: [CredentialID])
     }
 
     /// `fields` are forwarded field lines of the one caller whose channel this is; `isShared`: callers share it.
@@ -75,7 +80,7 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
         on loop: LoopResources,
         delegate: any LinkChannelDelegate
     ) {
-        self.slot = 0
+        self.slot = .none
         switch opening {
         case .caller(let choice): self.credentials = http.credentials?.attempts(choice)
         case .own(let slots): self.ownSlots = slots
@@ -94,8 +99,20 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
 
     // MARK: Channel
 
+    /// The number of its slot for people; nil without a pool, and for one that is gone.
+    private var position: Int? { self.http.position(of: self.slot) }
+
     var credential: LinkCredential? {
-        self.http.credentials.map { _ in LinkCredential(slot: self.slot, isRefused: self.isRefused) }
+        self.http.credentials.map { _ in
+            LinkCredential(slot: self.slot, position: self.position, isRefused: self.isRefused)
+        }
+    }
+
+    var isCredentialGone: Bool {
+        guard let pool = self.http.credentials, pool.revision != self.revision else { return self.isGone }
+        self.revision = pool.revision
+        self.isGone = !pool.contains(self.slot)
+        return self.isGone
     }
 
     func open() {
@@ -110,8 +127,10 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
                 return self.end(.exhausted(self.credentials?.statuses ?? []))
             }
             self.slot = slot
-        } else if !self.ownSlots.isEmpty {
-            self.slot = self.ownSlots.removeFirst()
+            self.credentialOfStream = self.credentials?.credential
+        } else {
+            if !self.ownSlots.isEmpty { self.slot = self.ownSlots.removeFirst() }
+            self.credentialOfStream = self.http.credential(self.slot)
         }
         self.loop.pool(of: self.upstream)?.connect(for: self, isFresh: true)
     }
@@ -122,13 +141,14 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
         }
         self.pendingBytes += message.readableBytes
         // Each message of a caller is an attempt with the one credential that the session has.
-        var attempts = self.http.credentials?.attempts(.pinned(slot: self.slot))
+        var attempts = self.http.credentials?.attempts(.pinned(self.slot))
         if isCallers { _ = self.http.credentials?.begin(&attempts) }
         UpstreamCall.send(
             self.http,
             of: self.upstream,
             target: target,
             slot: self.slot,
+            with: attempts?.credential,
             on: self.loop,
             body: message,
             fields: self.fields,
@@ -161,7 +181,7 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
     ///
     /// A ping tells: what is refused for its content must not end what others use.
     private func verify(
-        _ attempts: CredentialAttempts?,
+        _ attempts: CredentialUse?,
         _ target: String,
         refusedWith status: Int,
         _ completion: @escaping (LinkSending) -> Void
@@ -180,7 +200,7 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
             if let self, case .success(let answer) = result, [401, 403, 404].contains(answer.status) {
                 return self.refused(attempts, with: answer.status, completion)
             }
-            guard let self, let pool, pool.rules.retries(on: status) else {
+            guard let self, let pool, pool.retries(on: status) else {
                 pool?.release(&attempts)
                 var error = GatewayError(refusedWith: status)
                 error.isOfMessageAlone = true
@@ -190,7 +210,7 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
             // those are over that this one still serves.
             _ = pool.refused(&attempts, with: status)
             self.isRefused = true
-            completion(.failed(.rejected(status: status, slot: self.slot)))
+            completion(.failed(.rejected(status: status, slot: self.position)))
             self.delegate?.channelRefused()
         }
     }
@@ -200,7 +220,7 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
 
     /// A message was refused: the next goes in a session with the next credential.
     private func refused(
-        _ attempts: CredentialAttempts?,
+        _ attempts: CredentialUse?,
         with status: Int,
         _ completion: (LinkSending) -> Void
     ) {
@@ -214,10 +234,10 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
         }
         // What is asked to find out whether the server is there counts for nothing; what a session needs that callers
         // use, counts.
-        if attempts?.slot == nil, self.credentials != nil { _ = pool.begin(&attempts) }
+        if attempts?.isUnderWay != true, self.credentials != nil { _ = pool.begin(&attempts) }
         _ = pool.refused(&attempts, with: status)
-        completion(.failed(.rejected(status: status, slot: self.slot)))
-        guard pool.rules.retries(on: status) else { return }
+        completion(.failed(.rejected(status: status, slot: self.position)))
+        guard pool.retries(on: status) else { return }
         self.isRefused = true
         self.end(Self.refused)
     }
@@ -283,7 +303,7 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
         guard case .opening = self.state else { return connection.release() }
         var head = self.loop.buffer(capacity: 512)
         let target = self.redirection.target ?? self.http.configuration.url.target
-        guard self.http.begin(.get, target: target, slot: self.slot, on: connection, into: &head) else {
+        guard self.http.begin(.get, target: target, with: self.credentialOfStream, on: connection, into: &head) else {
             connection.release()
             return self.end(.noSuchSlot)
         }
@@ -361,7 +381,7 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
             self.ownStatuses.append(answer.status)
             guard !self.ownSlots.isEmpty else {
                 guard self.ownStatuses.count == 1 else { return self.end(.exhausted(self.ownStatuses)) }
-                return self.end(.rejected(status: answer.status, slot: self.http.credentials.map { _ in self.slot }))
+                return self.end(.rejected(status: answer.status, slot: self.position))
             }
             self.connection?.cancel()
             self.connection = nil
@@ -377,7 +397,7 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
             self.connection?.cancel()
             self.connection = nil
             self.attempt()
-        case .rejected: self.end(.rejected(status: answer.status, slot: self.slot))
+        case .rejected: self.end(.rejected(status: answer.status, slot: self.position))
         case .exhausted: self.end(.exhausted(refusal.statuses))
         }
     }

@@ -86,6 +86,7 @@ final class StdioChannel: LinkChannel, StdioChildDelegate {
 
     /// A program has what its environment has.
     var credential: LinkCredential? { nil }
+    var isCredentialGone: Bool { false }
 
     var pendingBytes: Int { self.child?.pendingBytes ?? 0 }
 

@@ -25,6 +25,8 @@ extension UpstreamLink {
         _ claim: SendClaim,
         isAgain: Bool = false
     ) {
+        // As if it were refused: what is in flight ends on the channel, and this waits for the next one.
+        if self.channel?.isCredentialGone == true { self.channelRefused() }
         guard case .open = self.state, let channel else {
             return self.whenOpen { error in
                 if let error {
@@ -471,6 +473,8 @@ extension UpstreamLink: Sweepable {
     func sweep(now: NIODeadline) {
         if !self.slowCallers.isEmpty { self.resumeReading() }
         self.age(now: now)
+        let tuned = self.loop.settings(of: self.upstream)
+        self.liveness.tune(interval: tuned.pingInterval, callTime: tuned.timeout)
         guard case .open = self.state, self.owner == nil, let channel, !channel.isReadingPaused,
             self.liveness.asks(lastByte: self.time(of: channel.lastReceived), now: self.time(of: now))
         else { return }

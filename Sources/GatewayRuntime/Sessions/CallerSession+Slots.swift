@@ -9,8 +9,12 @@ import NIOCore
 
 /// One session with us, and one upstream for each credential that it used: where what goes (credentials §2.9).
 extension CallerSession {
-    /// How the slot of one of its messages is found; nil where there is one slot only.
+    /// How the slot of one of its messages is found; nil where nothing of its session goes by slots.
     func choice(for message: CallerMessage, _ credentials: UpstreamCredentials) -> CredentialAttempts.Choice? {
+        // Where there is one only, all go to it; what is asked of the session as a whole is kept for its successor.
+        if credentials.count == 1, !message.method.belongsToSession, self.isSettled(at: credentials.revision) {
+            return nil
+        }
         let body = message.body
         let bytes = body.readableBytesUInt8Span
         let envelope = message.envelope
@@ -21,7 +25,7 @@ extension CallerSession {
             case .result, .error: envelope.id?.value(in: bytes)
             }
         return self.withRouting { routing in
-            let home = routing.choiceOfHome(count: credentials.count, mode: credentials.rules.mode)
+            let home = routing.choiceOfHome(credentials)
             switch envelope.kind {
             case .request:
                 if credentials.affinity == .session || message.method.belongsToSession { return home }
@@ -31,20 +35,25 @@ extension CallerSession {
                 let slot =
                     message.method == .cancelledNotification
                     ? routing.slot(ofCall: value) : routing.slot(ofToken: value)
-                return slot.map { .pinned(slot: $0) } ?? home
+                return slot.map { .pinned($0) } ?? home
             case .result, .error:
-                return value.flatMap { routing.slot(ofQuestion: $0) }.map { .pinned(slot: $0) } ?? home
+                return value.flatMap { routing.slot(ofQuestion: $0) }.map { .pinned($0) } ?? home
             }
         }
     }
 
-    /// How what belongs to the session as a whole finds its slot; nil where there is one slot only.
+    /// Whether its home is in the list of credentials of this number, and was accepted last.
+    private func isSettled(at revision: UInt64) -> Bool {
+        self.withRouting { $0.isSettled(at: revision) } ?? true
+    }
+
+    /// How what belongs to the session as a whole finds its slot; nil where the upstream has no pool.
     func choiceOfHome(_ credentials: UpstreamCredentials) -> CredentialAttempts.Choice? {
-        self.withRouting { $0.choiceOfHome(count: credentials.count, mode: credentials.rules.mode) }
+        self.withRouting { $0.choiceOfHome(credentials) }
     }
 
     /// A message goes to a slot, after `previous` refused it, if any did; returns the bytes that the slot gets.
-    func sending(_ message: CallerMessage, to slot: Int, insteadOf previous: Int?) -> ByteBuffer {
+    func sending(_ message: CallerMessage, to slot: CredentialID, insteadOf previous: CredentialID?) -> ByteBuffer {
         let body = message.body
         let envelope = message.envelope
         guard let id = envelope.id, let value = envelope.idValue(in: body) else { return body }
@@ -60,13 +69,13 @@ extension CallerSession {
     }
 
     /// A request of its has its answer, which was sent to this slot last.
-    func ended(_ message: CallerMessage, at slot: Int) {
+    func ended(_ message: CallerMessage, at slot: CredentialID) {
         guard message.isRequest, let value = message.envelope.idValue(in: message.body) else { return }
         self.withRouting { $0.ended(value, at: slot) }
     }
 
     /// A slot's session asks the caller something; returns the question under an id that no other has.
-    private func asked(_ question: ByteBuffer, _ envelope: Envelope, by slot: Int) -> ByteBuffer {
+    private func asked(_ question: ByteBuffer, _ envelope: Envelope, by slot: CredentialID) -> ByteBuffer {
         guard let id = envelope.id, let value = envelope.idValue(in: question) else { return question }
         let literal = question.bytes(id.range)
         let token = envelope.progressToken?.value(in: question.readableBytesUInt8Span)
@@ -78,7 +87,7 @@ extension CallerSession {
     /// A message of a slot's session as its caller may see it: questions have ids that no other has.
     ///
     /// `depth` is `limits.jsonDepth`; what is deeper, or no message, stays as it is.
-    func heard(_ message: ByteBuffer, by slot: Int, depth: Int) -> ByteBuffer {
+    func heard(_ message: ByteBuffer, by slot: CredentialID, depth: Int) -> ByteBuffer {
         guard self.withRouting({ _ in true }) == true, let envelope = AnswerReader.read(message, depth: depth) else {
             return message
         }
@@ -87,7 +96,7 @@ extension CallerSession {
 
     /// A message that came on the stream of a slot other than the home as its caller may see it; nil: not at all, since it
     /// hears the same from its home, or nothing of the kind can come there.
-    func heardAside(_ message: ByteBuffer, by slot: Int, depth: Int) -> ByteBuffer? {
+    func heardAside(_ message: ByteBuffer, by slot: CredentialID, depth: Int) -> ByteBuffer? {
         guard let envelope = AnswerReader.read(message, depth: depth) else { return nil }
         let severity =
             envelope.method == .messageNotification ? AnswerReader.severity(of: envelope, in: message)?.value : nil
@@ -95,7 +104,7 @@ extension CallerSession {
         return self.heard(message, envelope, by: slot)
     }
 
-    func heard(_ message: ByteBuffer, _ envelope: Envelope, by slot: Int) -> ByteBuffer {
+    func heard(_ message: ByteBuffer, _ envelope: Envelope, by slot: CredentialID) -> ByteBuffer {
         if envelope.kind == .request { return self.asked(message, envelope, by: slot) }
         guard envelope.method == .cancelledNotification, let id = envelope.cancelledID else { return message }
         let value = id.value(in: message.readableBytesUInt8Span)
@@ -141,9 +150,9 @@ extension MCPMethod {
 }
 
 extension SlotRouting {
-    /// How what belongs home finds its slot: past a home that was refused.
-    fileprivate func choiceOfHome(count: Int, mode: CredentialPool.Mode) -> CredentialAttempts.Choice {
-        guard let refused = self.lastRefused else { return .session(slot: self.home) }
-        return mode == .roundRobin ? .session(slot: (refused + 1) % max(count, 1)) : .turn
+    /// How what belongs home finds its slot: past a home that was refused, or removed.
+    fileprivate mutating func choiceOfHome(_ credentials: UpstreamCredentials) -> CredentialAttempts.Choice {
+        self.follow(credentials.revision) { credentials.contains($0) }
+        return self.lastRefused.map { .after($0) } ?? .session(self.home)
     }
 }

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import GatewayObservability
+import GatewayPolicy
 package import GatewaySession
 package import GatewayWire
 import NIOCore
@@ -45,12 +46,12 @@ package final class CallerSession: Sendable {
         var onClose: [@Sendable () -> Void] = []
         /// Whether the gauge of sessions counts it.
         var isCounted = false
-        /// Which slot what goes to; nil where the upstream has one credential or none.
+        /// Which slot what goes to; nil where the upstream has no pool.
         var routing: SlotRouting?
         /// Opens what it listens on upstream again, in its new home.
         var onNewHome: (@Sendable () -> Void)?
         /// Listens in a slot again whose credential was refused.
-        var onSlotReturned: (@Sendable (Int) -> Void)?
+        var onSlotReturned: (@Sendable (CredentialID) -> Void)?
         /// The number of the last event on the stream of a GET that is over.
         var lastListenerEvent = 0
         /// Until when a GET is refused without asking the upstream, which just did so.
@@ -88,8 +89,8 @@ package final class CallerSession: Sendable {
 
     /// The caller initialized; false if the session ended meanwhile, or was bound before.
     ///
-    /// `home` is the slot that answered `initialize`, where there are several.
-    func bind(_ binding: Binding, revision: ProtocolRevision?, home: Int? = nil) -> Bool {
+    /// `home` is the slot that answered `initialize`, where the upstream has a pool.
+    func bind(_ binding: Binding, revision: ProtocolRevision?, home: CredentialID? = nil) -> Bool {
         self.state.withLock { state in
             guard case .none = state.binding, !state.isOver else { return false }
             state.binding = binding
@@ -113,7 +114,7 @@ package final class CallerSession: Sendable {
     /// The `initialize` of such a caller is over; if it failed, the caller may try again.
     func endedInitializing() { self.state.withLock { $0.isInitializing = false } }
 
-    /// Reads or changes which slot what goes to; nil where there is one slot only.
+    /// Reads or changes which slot what goes to; nil where the upstream has no pool.
     func withRouting<Result: Sendable>(_ body: (inout SlotRouting) -> Result) -> Result? {
         self.state.withLock { state in
             guard var routing = state.routing else { return nil }
@@ -125,7 +126,7 @@ package final class CallerSession: Sendable {
     }
 
     /// Where what belongs to the session as a whole goes.
-    var home: Int { self.state.withLock { $0.routing?.home ?? 0 } }
+    var home: CredentialID { self.state.withLock { $0.routing?.home ?? .none } }
 
     /// What is to be done when the session has a new home, in place of what was.
     func onNewHome(_ body: @escaping @Sendable () -> Void) {
@@ -136,12 +137,12 @@ package final class CallerSession: Sendable {
     func movedHome() { self.state.withLock { $0.onNewHome }?() }
 
     /// What is to be done when a slot whose credential was refused is accepted again, in place of what was.
-    func onSlotReturned(_ body: @escaping @Sendable (Int) -> Void) {
+    func onSlotReturned(_ body: @escaping @Sendable (CredentialID) -> Void) {
         self.state.withLock { if !$0.isOver { $0.onSlotReturned = body } }
     }
 
     /// A slot whose credential was refused is accepted again.
-    func slotReturned(_ slot: Int) { self.state.withLock { $0.onSlotReturned }?(slot) }
+    func slotReturned(_ slot: CredentialID) { self.state.withLock { $0.onSlotReturned }?(slot) }
 
     /// What its last list of tools was, so that it can be told of another.
     var toolsDigest: Int {

@@ -1,6 +1,7 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
+import GatewayPolicy
 import GatewaySession
 import GatewayWire
 import NIOCore
@@ -52,14 +53,14 @@ final class HTTPUpstreamSession: Sendable {
         let resume: @Sendable (Opened, Bool) -> Void
     }
 
-    let slot: Int
+    let slot: CredentialID
     let origin: SessionOrigin
     /// Who is told when it is open.
     let watch: OpeningWatch
     private let session: Mutex<UpstreamSession<Waiter>>
 
     /// `id` is nil for a session that is opened when it is wanted.
-    init(id: String?, slot: Int, origin: SessionOrigin, watch: OpeningWatch) {
+    init(id: String?, slot: CredentialID, origin: SessionOrigin, watch: OpeningWatch) {
         self.slot = slot
         self.origin = origin
         self.watch = watch
@@ -121,7 +122,7 @@ final class HTTPUpstreamSession: Sendable {
 /// client something on the stream of a GET drops the question if there is none yet.
 final class OpeningWatch: Sendable {
     /// Told the slot and the new id; calls back, anywhere, when the session may be used.
-    typealias Watcher = @Sendable (_ slot: Int, _ id: String, _ goOn: @escaping @Sendable () -> Void) -> Void
+    typealias Watcher = @Sendable (_ slot: CredentialID, _ id: String, _ goOn: @escaping @Sendable () -> Void) -> Void
 
     private let watcher = Mutex<(owner: ObjectIdentifier, body: Watcher)?>(nil)
 
@@ -137,7 +138,7 @@ final class OpeningWatch: Sendable {
         self.watcher.withLock { if $0?.owner == identity { $0 = nil } }
     }
 
-    func opened(_ slot: Int, id: String, _ goOn: @escaping @Sendable () -> Void) {
+    func opened(_ slot: CredentialID, id: String, _ goOn: @escaping @Sendable () -> Void) {
         guard let body = self.watcher.withLock({ $0?.body }) else { return goOn() }
         body(slot, id, goOn)
     }
@@ -146,22 +147,41 @@ final class OpeningWatch: Sendable {
 /// One caller's sessions at a streamable-HTTP upstream: one for each slot, opened when it is first used.
 final class HTTPUpstreamSessions: Sendable {
     let origin: SessionOrigin
-    let slots: [HTTPUpstreamSession]
     let watch: OpeningWatch
+    private let http: HTTPAccess
+    /// Those of the slots that there were at the beginning, to be found without a lock.
+    private let known: [HTTPUpstreamSession]
+    /// Those of credentials that came later.
+    private let added = Mutex<[HTTPUpstreamSession]>([])
 
     /// The session `id` was opened in `home`.
-    init(id: String, home: Int, slotCount: Int, origin: SessionOrigin) {
+    init(id: String, home: CredentialID, _ http: HTTPAccess, origin: SessionOrigin) {
         let watch = OpeningWatch()
         self.origin = origin
         self.watch = watch
-        self.slots = (0..<max(slotCount, home + 1))
-            .map {
-                HTTPUpstreamSession(id: $0 == home ? id : nil, slot: $0, origin: origin, watch: watch)
-            }
+        self.http = http
+        self.known = ([home] + http.slots.filter { $0 != home })
+            .map { HTTPUpstreamSession(id: $0 == home ? id : nil, slot: $0, origin: origin, watch: watch) }
     }
 
-    /// nil for a slot that the upstream's pool does not have: no other's session stands in for it.
-    func session(_ slot: Int) -> HTTPUpstreamSession? { self.slots.indices.contains(slot) ? self.slots[slot] : nil }
+    /// All that were made, open or not.
+    var slots: [HTTPUpstreamSession] { self.known + self.added.withLock { $0 } }
+
+    /// nil for a credential that the upstream does not have, unless its session is still there: no other's stands in for
+    /// it.
+    func session(_ slot: CredentialID) -> HTTPUpstreamSession? {
+        if let session = self.known.first(where: { $0.slot == slot }) { return session }
+        let ids = Set(self.http.slots)
+        return self.added.withLock { added in
+            if let session = added.first(where: { $0.slot == slot }) { return session }
+            guard ids.contains(slot) else { return nil }
+            // Whoever is still in one of a credential that was removed keeps it by itself.
+            added.removeAll { !ids.contains($0.slot) }
+            let session = HTTPUpstreamSession(id: nil, slot: slot, origin: self.origin, watch: self.watch)
+            added.append(session)
+            return session
+        }
+    }
 }
 
 extension ProtocolRevision {

@@ -64,7 +64,7 @@ final class SharedListening: ListeningOwner {
     func listening(_ listening: UpstreamListening, stopped stop: UpstreamListening.Stop) {
         guard !self.isOver, listening === self.listening else { return }
         switch stop {
-        case .interrupted:
+        case .interrupted, .gone:
             break
         case .unavailable:
             // A server that never had it has none; one that had may have it again.
@@ -79,7 +79,7 @@ final class SharedListening: ListeningOwner {
 
     private func refused(with status: Int, isCounted: Bool) {
         guard let pool = self.session.http.credentials else { return }
-        var attempts: CredentialAttempts? = pool.attempts(.pinned(slot: self.session.slot))
+        var attempts: CredentialUse? = pool.attempts(.pinned(self.session.slot))
         guard pool.begin(&attempts) != nil else { return }
         _ = pool.refused(&attempts, with: status, isCounted: isCounted)
     }

@@ -43,7 +43,7 @@ final class SharedSession: Sendable {
 
     let upstream: Upstream
     let http: HTTPAccess
-    let slot: Int
+    let slot: CredentialID
     /// Has the upstream session listened to before anything is sent in it.
     private let watch = OpeningWatch()
     /// Where the session is opened and its stream read.
@@ -52,7 +52,7 @@ final class SharedSession: Sendable {
     /// Reads what comes unasked; touched on the home loop only.
     private let listening: NIOLoopBoundBox<SharedListening?>
 
-    init(_ upstream: Upstream, _ http: HTTPAccess, slot: Int, home: LoopResources) {
+    init(_ upstream: Upstream, _ http: HTTPAccess, slot: CredentialID, home: LoopResources) {
         self.upstream = upstream
         self.http = http
         self.slot = slot
@@ -219,6 +219,13 @@ final class SharedSession: Sendable {
 
     /// Time passes for calls that were withdrawn and never answered.
     func grewOlder() { self.state.withLock { $0.bridge.grewOlder() } }
+
+    /// Whether calls of callers are under way in it, or it is being opened for one.
+    var isUsed: Bool {
+        self.state.withLock { state in
+            if case .opening = state.opening { true } else { state.bridge.callCount > 0 }
+        }
+    }
 
     var isOver: Bool { self.state.withLock { $0.isOver } }
 

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import GatewayModel
+import GatewayPolicy
 import GatewaySession
 import GatewayTransport
 import GatewayWire
@@ -35,6 +36,8 @@ final class UpstreamListening: UpstreamReceiver {
         case refused(status: Int)
         /// The upstream has forgotten the session; it rests.
         case lost
+        /// The credential of its slot is no longer configured; it rests.
+        case gone
     }
 
     /// Where a stream can be taken up again.
@@ -44,7 +47,7 @@ final class UpstreamListening: UpstreamReceiver {
         fileprivate let rules: StandingStream.StateMachine
     }
 
-    let slot: Int
+    let slot: CredentialID
     /// The upstream's id of the session; nil where it issues none.
     let session: String?
     /// Whether the stream stands.
@@ -82,7 +85,7 @@ final class UpstreamListening: UpstreamReceiver {
     init(
         _ http: HTTPAccess,
         of upstream: Upstream,
-        slot: Int,
+        slot: CredentialID,
         session: String?,
         fields: String,
         after position: Position?,
@@ -236,7 +239,13 @@ final class UpstreamListening: UpstreamReceiver {
         self.isConnecting = false
         guard !self.isOver, self.connection == nil else { return connection.release() }
         var head = self.loop.buffer(capacity: 512)
-        guard self.http.begin(.get, slot: self.slot, on: connection, into: &head) else { return connection.release() }
+        let credential = self.http.credential(self.slot)
+        guard self.http.begin(.get, with: credential, on: connection, into: &head) else {
+            connection.release()
+            self.tellWaiters()
+            self.owner?.listening(self, stopped: .gone)
+            return
+        }
         self.connection = connection
         self.reader.reset()
         if let session { head.writeString("Mcp-Session-Id: \(session)\r\n") }

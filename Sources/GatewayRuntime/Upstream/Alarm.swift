@@ -1,13 +1,13 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
-import NIOCore
+package import NIOCore
 import Synchronization
 
 /// A sleep that somebody can end early.
 ///
 /// One sleeper at a time.
-final class Alarm: Sendable {
+package final class Alarm: Sendable {
     private enum State {
         case idle
         /// Rung while nobody slept: the next sleep ends at once.
@@ -19,8 +19,10 @@ final class Alarm: Sendable {
     /// Tells the timer of one sleep from that of another.
     private let sleeps = Atomic<Int>(0)
 
+    package init() {}
+
     /// Ends the sleep that runs, or the next one.
-    func ring() {
+    package func ring() {
         let sleeper: CheckedContinuation<Bool, Never>? = self.state.withLock { state in
             guard case .asleep(let continuation) = state else {
                 state = .rung
@@ -33,7 +35,7 @@ final class Alarm: Sendable {
     }
 
     /// Sleeps for `delay`, without end if nil, or until the task is cancelled; false if ended early.
-    func sleep(_ delay: Duration?, on eventLoop: any EventLoop) async -> Bool {
+    package func sleep(_ delay: Duration?, on eventLoop: any EventLoop) async -> Bool {
         await withTaskCancellationHandler {
             await withCheckedContinuation { continuation in
                 let isRung = self.state.withLock { state in

@@ -31,7 +31,7 @@ struct EraProbeDriver: Sendable {
     let loop: LoopResources
     let limits: Limits
     /// The credential that it asks with.
-    private var slot = 0
+    private var slot = CredentialID.none
 
     init(upstream: Upstream, http: HTTPAccess, loop: LoopResources, limits: Limits) {
         self.upstream = upstream
@@ -52,12 +52,13 @@ struct EraProbeDriver: Sendable {
     /// Returns nil if we could not ask, which says nothing of the upstream.
     func run() async -> Finding? {
         var statuses: [Int] = []
-        for driver in self.slots {
+        let drivers = self.slots
+        for driver in drivers {
             guard let (finding, refusal) = await driver.runOnce() else { return nil }
             guard finding.conclusion.verdict == .rejected else { return finding }
             statuses.append(refusal ?? 401)
-            guard statuses.count == self.http.slotCount || Task.isCancelled else { continue }
-            let isPool = self.http.slotCount > 1
+            guard statuses.count == drivers.count || Task.isCancelled else { continue }
+            let isPool = drivers.count > 1
             return Finding(
                 conclusion: finding.conclusion,
                 failure: isPool ? .exhausted(statuses) : finding.failure
@@ -68,13 +69,11 @@ struct EraProbeDriver: Sendable {
 
     /// One for each credential, the current one first.
     private var slots: [EraProbeDriver] {
-        let first = self.http.credentials?.current ?? 0
-        return (0..<self.http.slotCount)
-            .map { index in
-                var driver = self
-                driver.slot = (first + index) % self.http.slotCount
-                return driver
-            }
+        self.http.slots.map { slot in
+            var driver = self
+            driver.slot = slot
+            return driver
+        }
     }
 
     private func runOnce() async -> (Finding, refusal: Int?)? {
@@ -136,7 +135,7 @@ struct EraProbeDriver: Sendable {
     /// not be sent.
     func ping() async -> Bool? {
         var driver = self
-        driver.slot = self.http.credentials?.current ?? 0
+        driver.slot = self.http.credentials?.current ?? .none
         return await driver.pingOnce()
     }
 
@@ -287,7 +286,7 @@ struct EraProbeDriver: Sendable {
 
     private func read(_ answer: UpstreamCall.Answer) -> Reply {
         if answer.isEndpoint { return Reply(answer: .endpoint, failure: Self.isOtherTransport) }
-        let failure = GatewayError(notAnsweredWith: answer, slot: self.http.credentials.map { _ in self.slot })
+        let failure = GatewayError(notAnsweredWith: answer, slot: self.http.position(of: self.slot))
         switch answer.status {
         case 401, 403:
             return Reply(answer: .refused, failure: failure, refusal: (answer.status, answer.refusal ?? .rejected))

@@ -12,8 +12,8 @@ extension Upstream {
     struct Parts {
         /// nil for an upstream that is a stream of messages from the start.
         var supervisor: UpstreamSupervisor?
-        /// By slot; empty where callers share none over streamable HTTP.
-        var sharedSessions: [SharedSession] = []
+        /// nil where callers share none over streamable HTTP.
+        var sharedSessions: SharedSessions?
     }
 
     func makeParts() {
@@ -23,15 +23,15 @@ extension Upstream {
                 parts.supervisor = UpstreamSupervisor(self, http, on: self.home, limits: self.limits)
             }
             guard self.isShared else { return }
-            parts.sharedSessions = (0..<http.slotCount).map { SharedSession(self, http, slot: $0, home: self.home) }
+            parts.sharedSessions = SharedSessions(self, http, home: self.home)
         }
     }
 
     /// Finds out what it speaks; nil for an upstream that is a stream of messages from the start.
     var supervisor: UpstreamSupervisor? { self.parts.withLock { $0.supervisor } }
 
-    /// The sessions that callers share at a streamable-HTTP upstream, by slot; empty if each has its own.
-    var sharedSessions: [SharedSession] { self.parts.withLock { $0.sharedSessions } }
+    /// The sessions that callers share at a streamable-HTTP upstream; nil if each has its own.
+    var sharedSessions: SharedSessions? { self.parts.withLock { $0.sharedSessions } }
 
     /// The links that callers share, made if there are none yet; asked for on the home loop.
     ///
@@ -47,7 +47,7 @@ extension Upstream {
     /// before.
     func showFigures() {
         guard case .http(let http) = self.transport else { return }
-        http.credentials?.show(in: self.surroundings.metrics)
+        http.credentials?.show()
     }
 
     /// Reaches it, and keeps what is known of it true until the unit is over or the task is cancelled; `concluded` hears the
@@ -85,11 +85,11 @@ extension Upstream {
     }
 
     private func ageSharedSessions() async {
-        let sessions = self.sharedSessions
-        while !sessions.isEmpty, !Task.isCancelled {
+        guard let sessions = self.sharedSessions else { return }
+        while !Task.isCancelled {
             // Cancelled or not, the loop condition decides.
             try? await Task.sleep(for: self.settings.timeout)
-            for session in sessions { session.grewOlder() }
+            sessions.grewOlder()
         }
     }
 

@@ -46,7 +46,7 @@ extension Upstream {
     /// Ends the sessions that callers share over streamable HTTP, within `limit`.
     func endSharedSessions(within limit: TimeAmount) async {
         await withDiscardingTaskGroup { group in
-            for shared in self.sharedSessions {
+            for shared in self.sharedSessions?.all ?? [] {
                 guard let session = shared.close() else { continue }
                 group.addTask {
                     await withCheckedContinuation { continuation in

@@ -11,78 +11,6 @@ import Logging
 import NIOCore
 import Synchronization
 
-/// How an HTTP upstream is reached.
-package final class HTTPAccess: Sendable {
-    package let configuration: HTTPUpstreamConfiguration
-    /// The pool of credentials; nil without one.
-    package let credentials: UpstreamCredentials?
-    /// The outbound proxy that it is reached through; nil: none.
-    package let proxy: OutboundProxyHealth?
-    let dialer: Dialer
-    /// Where messages go instead of the configured URL.
-    let redirects = RedirectMemory()
-    /// By slot.
-    private let heads: [RequestHeads]
-    /// The same for a proxy that takes the requests themselves; empty where none may.
-    private let forwardedHeads: [RequestHeads]
-
-    /// The slots that there are: one without a pool, which then means nothing.
-    var slotCount: Int { self.heads.count }
-
-    init(
-        _ configuration: HTTPUpstreamConfiguration,
-        credentials: UpstreamCredentials?,
-        proxy: (health: OutboundProxyHealth, gate: OutboundProxyGate)?,
-        listener: ListenerConfiguration
-    ) throws {
-        let agent = RequestHeads.agent(of: listener)
-        self.configuration = configuration
-        self.credentials = credentials
-        self.proxy = proxy?.health
-        let route = try proxy.map { health, gate in
-            try OutboundProxyRoute(
-                health.proxy,
-                to: configuration.url.origin,
-                gate: gate,
-                upstream: health.upstream,
-                agent: agent
-            ) { health.observe($0) }
-        }
-        self.dialer = try Dialer(
-            origin: configuration.url.origin,
-            tls: configuration.tls,
-            route: route,
-            timeout: listener.limits.connectTimeout
-        )
-        let tokens = configuration.credentials.map { $0.tokens.map(Optional.some) } ?? [nil]
-        self.heads = tokens.map { RequestHeads(configuration, token: $0, agent: agent) }
-        self.forwardedHeads =
-            (route?.mayForward == true ? proxy : nil)
-            .map { proxy in
-                tokens.map {
-                    RequestHeads(configuration, token: $0, agent: agent, forwardedBy: proxy.health.proxy)
-                }
-            } ?? []
-    }
-
-    /// Starts a head with what all requests to the upstream carry, and the credential of a slot.
-    ///
-    /// `target` replaces the configured one; nil: that, or where it redirects to. `connection` is what the request goes on.
-    /// Returns false, and writes nothing, for a slot that there is not: no other credential stands in for it.
-    func begin(
-        _ method: RequestHeads.Method,
-        target: String? = nil,
-        slot: Int,
-        on connection: UpstreamConnection,
-        into head: inout ByteBuffer
-    ) -> Bool {
-        let heads = connection.isForwarding ? self.forwardedHeads : self.heads
-        guard heads.indices.contains(slot) else { return false }
-        heads[slot].begin(method, target: target ?? self.redirects.target, into: &head)
-        return true
-    }
-}
-
 /// One upstream as a unit with a life of its own: how to reach it, what is known about it, how busy it is, and whatever of it
 /// callers share.
 ///
@@ -178,15 +106,16 @@ package final class Upstream: Sendable {
                 .http(
                     try HTTPAccess(
                         http,
-                        credentials: http.credentials.map {
-                            UpstreamCredentials($0, upstream: configuration.name, metrics: metrics, logger: logger)
-                        },
+                        upstream: configuration.name,
                         proxy: http.outboundProxy.map { proxy in
                             let name = configuration.name
                             let health = OutboundProxyHealth(proxy, upstream: name, metrics: metrics, logger: logger)
                             return (health, gates.gate(of: proxy))
                         },
-                        listener: listener
+                        listener: listener,
+                        metrics: metrics,
+                        redactor: surroundings.redactor,
+                        logger: logger
                     )
                 )
             case .stdio(let child): .stdio(child, surroundings.stdio)
@@ -254,6 +183,11 @@ package final class Upstream: Sendable {
             return settings
         }
         self.lanes.tune(settings)
+        if case .http(let http) = self.transport, case .http(let changed) = configuration.transport,
+            let credentials = changed.credentials
+        {
+            http.credentials?.replace(with: credentials)
+        }
         self.supervisor?.settingsChanged()
     }
 

@@ -41,7 +41,8 @@ final class UpstreamCall: UpstreamReceiver, Sweepable {
     /// The request target, if it is another than the upstream's.
     private let target: String?
     private var redirection = Redirection()
-    private let slot: Int
+    /// nil: the slot was gone before the message was to be sent.
+    private let credential: RequestCredential?
     /// The fields of this message, and its body.
     private let rest: ByteBuffer
     private let deadline: NIODeadline
@@ -62,7 +63,7 @@ final class UpstreamCall: UpstreamReceiver, Sweepable {
         of upstream: Upstream,
         _ method: RequestHeads.Method,
         target: String?,
-        slot: Int,
+        _ credential: RequestCredential?,
         _ rest: ByteBuffer,
         on loop: LoopResources,
         timeout: TimeAmount,
@@ -76,7 +77,7 @@ final class UpstreamCall: UpstreamReceiver, Sweepable {
         self.jsonDepth = upstream.jsonDepth
         self.method = method
         self.target = target
-        self.slot = slot
+        self.credential = credential
         self.rest = rest
         self.loop = loop
         self.deadline = .now() + timeout
@@ -84,13 +85,16 @@ final class UpstreamCall: UpstreamReceiver, Sweepable {
     }
 
     /// Sends a message on `loop`, where `completion` is called once.
+    ///
+    /// `credential` is what an attempt has taken for it; nil: that of the slot, if there is such a slot.
     @discardableResult
     static func send(
         _ http: HTTPAccess,
         of upstream: Upstream,
         method: RequestHeads.Method = .post,
         target: String? = nil,
-        slot: Int,
+        slot: CredentialID,
+        with credential: RequestCredential? = nil,
         on loop: LoopResources,
         body: ByteBuffer = ByteBuffer(),
         session: String? = nil,
@@ -109,7 +113,7 @@ final class UpstreamCall: UpstreamReceiver, Sweepable {
             of: upstream,
             method,
             target: target,
-            slot: slot,
+            credential ?? http.credential(slot),
             rest,
             on: loop,
             timeout: timeout,
@@ -129,7 +133,8 @@ final class UpstreamCall: UpstreamReceiver, Sweepable {
     static func notify(
         _ http: HTTPAccess,
         of upstream: Upstream,
-        slot: Int,
+        slot: CredentialID,
+        with credential: RequestCredential?,
         on loop: LoopResources,
         body: ByteBuffer,
         session: String?,
@@ -139,6 +144,7 @@ final class UpstreamCall: UpstreamReceiver, Sweepable {
             http,
             of: upstream,
             slot: slot,
+            with: credential,
             on: loop,
             body: body,
             session: session,
@@ -176,7 +182,7 @@ final class UpstreamCall: UpstreamReceiver, Sweepable {
         var head = self.loop.buffer(capacity: 1024 + self.rest.readableBytes)
         self.redirection.start(at: self.target ?? self.http.redirects.target)
         let target = self.redirection.target
-        guard self.http.begin(self.method, target: target, slot: self.slot, on: connection, into: &head) else {
+        guard self.http.begin(self.method, target: target, with: self.credential, on: connection, into: &head) else {
             connection.release()
             let text = "the token that this message belongs to is not configured"
             return self.complete(.failure(TransportError(.cancelled, text, progress: .nothing)))

@@ -14,5 +14,7 @@ struct UpstreamSurroundings: Sendable {
     /// Where everybody counts what is held for peers.
     let buffers: BufferLedger
     let metrics: MetricsRegistry
+    /// Masks whatever is a secret in what the process logs.
+    let redactor: CurrentRedactor
     let logger: Logger
 }
