@@ -1,7 +1,7 @@
 # The gateway as an image: built with Swift, run on a slim Debian by a user without rights. amd64 and arm64.
 #
 #   docker build -t mcp-proxy .
-#   docker run -p 9090:9090 -v "$PWD/config.json:/config/config.json:ro" mcp-proxy
+#   docker run -p 9090:9090 -v "$PWD/config:/config:ro" mcp-proxy
 #
 # Every step is a command of scripts/docker-build-steps, which scripts/prove-fresh-debian runs in a plain Debian tree.
 FROM swift:6.3-bookworm AS build

@@ -56,15 +56,25 @@ package enum ConfigurationLoader {
         var builder = SnapshotBuilder(environment: environment, findings: check.findings)
         var snapshot = builder.build(document)
         snapshot?.secretsFromFiles = secretFiles.values
-        let address = (document["mcpProxy"] ?? document["server"])?["addr"]
         return LoadResult(
             understood: snapshot,
             findings: builder.findings,
             sourceName: sourceName,
-            address: address.map { DocumentPlace($0) },
+            places: Self.places(in: document["mcpProxy"] ?? document["server"]),
             literalSecret: literalSecret,
             secretFiles: secretFiles,
             mentions: builder.mentions
         )
+    }
+
+    /// Where the keys of the gateway and those of its limits are written, by their names.
+    private static func places(in gateway: Node?) -> [String: DocumentPlace] {
+        var places: [String: DocumentPlace] = [:]
+        for member in gateway?.members ?? [] {
+            places[member.key] = DocumentPlace(member.value)
+            guard member.key == "limits" else { continue }
+            for limit in member.value.members ?? [] { places["limits.\(limit.key)"] = DocumentPlace(limit.value) }
+        }
+        return places
     }
 }

@@ -27,6 +27,9 @@ extension Finding {
         case secretFileKept = "secret-file-kept"
         case secretFileReadableByOthers = "secret-file-readable-by-others"
 
+        // A configuration that is read again.
+        case needsRestart = "needs-restart"
+
         // Values.
         case invalidValue = "invalid-value"
         case outOfRange = "out-of-range"
@@ -125,7 +128,7 @@ extension Finding.Code {
             .headerIgnored, .clearTextCredentials, .tlsNotVerified, .metadataAddress,
             .proxyTypeOverrides, .proxyCredentialsTwice, .proxyPathIgnored, .proxyEmptyPassword, .proxySeesToken,
             .environmentProxyDiscarded, .noProxyEntryIgnored, .fileReadableByOthers, .unusableDirectory,
-            .unusableProgram, .secretFileKept, .secretFileReadableByOthers:
+            .unusableProgram, .secretFileKept, .secretFileReadableByOthers, .needsRestart:
             .warning
         case .maxRetriesCapped, .proxyDefaultPort, .proxyLocalDNS, .foreignKey, .clientKey, .tildeNotExpanded,
             .proxyNotPassed:

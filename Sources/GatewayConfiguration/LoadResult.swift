@@ -13,8 +13,8 @@ package struct LoadResult: Sendable {
     package let findings: [Finding]
     /// The name under which findings are shown: a path or a URL without its secrets.
     package let sourceName: String
-    /// Where the address to listen on is written; nil if it is not.
-    package private(set) var address: DocumentPlace?
+    /// Where keys of `mcpProxy` and of its limits are written, by their names below it.
+    private var places: [String: DocumentPlace] = [:]
     /// The first secret that is spelt out instead of being left to a variable or a file; nil if there is none.
     package private(set) var literalSecret: DocumentPlace?
     /// What secret files gave, to be remembered if this configuration runs.
@@ -32,13 +32,13 @@ package struct LoadResult: Sendable {
         understood: GatewaySnapshot?,
         findings: FindingList,
         sourceName: String,
-        address: DocumentPlace?,
+        places: [String: DocumentPlace],
         literalSecret: DocumentPlace?,
         secretFiles: SecretFileMemory,
         mentions: Mentions
     ) {
         self.init(understood: understood, findings: findings.sorted, sourceName: sourceName)
-        self.address = address
+        self.places = places
         self.literalSecret = literalSecret
         self.secretFiles = secretFiles
         self.mentions = mentions
@@ -52,7 +52,7 @@ package struct LoadResult: Sendable {
             understood: self.understood,
             findings: list,
             sourceName: self.sourceName,
-            address: self.address,
+            places: self.places,
             literalSecret: self.literalSecret,
             secretFiles: self.secretFiles,
             mentions: self.mentions
@@ -66,6 +66,29 @@ package struct LoadResult: Sendable {
         var check = MachineCheck(machine, environment: environment)
         check.check(self.mentions)
         return check.findings.isEmpty ? self : self.with(findings: self.findings + check.findings)
+    }
+
+    /// The files with certificates, keys and authorities that it names, sorted.
+    package var certificateFiles: [String] {
+        let files = self.mentions.tls.flatMap { [$0.settings.caFile, $0.settings.certFile, $0.settings.keyFile] }
+        return Set(files.compactMap(\.self)).sorted()
+    }
+
+    /// Where the address to listen on is written; nil if it is not.
+    package var address: DocumentPlace? { self.places["addr"] }
+
+    /// A key of `mcpProxy` has another value than what runs, which counts from the next start.
+    ///
+    /// A key that the document does not have any more is found at its beginning.
+    package func needsRestart(_ key: String) -> Finding {
+        let place = self.places[key]
+        return Finding(
+            code: .needsRestart,
+            path: place?.path ?? "mcpProxy.\(key)",
+            line: place?.line ?? 1,
+            column: place?.column ?? 1,
+            message: "another value needs a restart; all else is applied"
+        )
     }
 
     /// The gravest severity found; nil without findings.

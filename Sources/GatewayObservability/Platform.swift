@@ -26,6 +26,9 @@ package enum Platform {
     /// Nanoseconds since 1970-01-01 UTC, without leap seconds.
     package static func wallClock() -> Int64 { Self.nanoseconds(of: CLOCK_REALTIME) }
 
+    /// The number of this process, as it sees it itself.
+    package static var processID: Int32 { getpid() }
+
     /// Whether a descriptor is a terminal.
     package static func isTerminal(_ descriptor: Int32) -> Bool { isatty(descriptor) == 1 }
 

@@ -17,9 +17,10 @@ package final class GatewayHandler: RequestHandler {
     private let gateway: Gateway
     private let operators: OperatorEndpoints
 
-    package init(_ gateway: Gateway) {
+    /// `configuration` is what `/_status` says of the configuration.
+    package init(_ gateway: Gateway, configuration: ConfigurationState) {
         self.gateway = gateway
-        self.operators = OperatorEndpoints(gateway)
+        self.operators = OperatorEndpoints(gateway, configuration)
     }
 
     package var isDraining: Bool { self.gateway.isDraining }

@@ -11,9 +11,11 @@ import NIOCore
 /// What operators ask: `/_healthz`, `/_readyz`, `/metrics`, `/_status` (contract §3).
 struct OperatorEndpoints: Sendable {
     private let gateway: Gateway
+    private let configuration: ConfigurationState
 
-    init(_ gateway: Gateway) {
+    init(_ gateway: Gateway, _ configuration: ConfigurationState) {
         self.gateway = gateway
+        self.configuration = configuration
     }
 
     /// Metrics and status need a token of `mcpProxy.options.authTokens`; without any they are for this machine only, and
@@ -85,6 +87,6 @@ struct OperatorEndpoints: Sendable {
     }
 
     func status(_ responder: any DownstreamResponder) {
-        responder.respond(status: 200, json: Array(StatusReport.json(self.gateway).utf8))
+        responder.respond(status: 200, json: Array(StatusReport.json(self.gateway, self.configuration).utf8))
     }
 }

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import GatewayModel
+import GatewayObservability
 import GatewayPolicy
 import GatewayRuntime
 import GatewaySession
@@ -9,10 +10,11 @@ import GatewayWire
 
 /// `/_status`: the state of everything, for people and scripts; nothing in it is secret (contract §3).
 enum StatusReport {
-    static func json(_ gateway: Gateway) -> String {
+    static func json(_ gateway: Gateway, _ configuration: ConfigurationState) -> String {
         let listener = gateway.listener
         let upstreams = gateway.endpoints.all.map(Self.endpoint).joined(separator: ",")
         return #"{"name":\#(ErrorAnswer.quoted(listener.name)),"version":\#(ErrorAnswer.quoted(listener.version))"#
+            + #","pid":\#(Platform.processID),"configuration":\#(configuration.json)"#
             + #","readiness":"\#(gateway.readiness.word.rawValue)","draining":\#(gateway.isDraining)"#
             + #","uptimeSeconds":\#(gateway.uptime.components.seconds)"#
             + #","inFlight":\#(gateway.inFlightCount),"streams":\#(gateway.streamCount)"#
@@ -82,7 +84,8 @@ enum StatusReport {
                 let probe = report.probe
                 let state = slot.condition(probed: probe).rawValue
                 let reason = report.lastRefusal.map { #""\#($0.rawValue)""# } ?? "null"
-                return #"{"slot":\#(index),"fingerprint":"\#(report.fingerprint)","state":"\#(state)""#
+                let name = report.name.map { #""name":\#(ErrorAnswer.quoted($0)),"# } ?? ""
+                return #"{"slot":\#(index),\#(name)"fingerprint":"\#(report.fingerprint)","state":"\#(state)""#
                     + #","failures":\#(slot.failures),"rejections":\#(slot.rejections),"inFlight":\#(slot.inFlight)"#
                     + #","lastSuccess":\#(time(slot.lastSuccess(probed: probe)))"#
                     + #","lastFailure":\#(time(slot.lastFailure(probed: probe)))"#

@@ -25,6 +25,7 @@ import Darwin
         "GatewayModel/ChildEnvironment.swift": "gives a child the variables that are configured for it",
         "GatewayConfiguration/Secrets/SecretFileMemory.swift": "gives the last value of a secret file to the next load",
         "GatewayConfiguration/Text/EnvironmentFile.swift": "gives the variables of --env-file to the load",
+        "mcp-proxy/Commands/ReloadCommand.swift": "shows a token of the gateway to its own /_status",
         "GatewayObservability/Redaction/LoadedSecrets.swift": "tells secret values from plain ones",
     ]
 

@@ -157,6 +157,30 @@ import Testing
         await successor.stop()
     }
 
+    @Test("A session of a replaced server is found though its endpoint passes on other headers now")
+    func otherHeaders() async throws {
+        try await Self.serving { gateway, _ in
+            var changed = gateway.server("echo")
+            changed.forwardHeaders = ["x-user"]
+            try await gateway.apply([changed], ["echo": .replaced])
+            let mine = ["X-User: me", "X-Team: us"]
+            let old = try #require(try await gateway.initialize(fields: mine))
+            changed.forwardHeaders = ["x-team"]
+            try await gateway.apply([changed], ["echo": .replaced])
+            let fields = SessionTests.fields(old)
+            expect(try await gateway.post(Message.call(), fields: fields + mine).status, is: 200)
+            let call = try #require(gateway.upstream.requests.last)
+            #expect(call["x-user"] == "me" && call["x-team"] == nil)
+            let listener = try await gateway.listen(in: old, fields: mine)
+            expect(try await gateway.post(Message.call(), fields: fields + ["X-User: you"]).status, is: 404)
+            let new = try #require(try await gateway.initialize(fields: mine))
+            expect(try await gateway.post(Message.call(), fields: SessionTests.fields(new) + mine).status, is: 200)
+            expect(try #require(gateway.upstream.requests.last)["x-team"], is: "us")
+            expect(try await gateway.request("DELETE /echo/mcp", fields: fields + mine).status, is: 204)
+            listener.close()
+        }
+    }
+
     @Test("A session that stays too long with a replaced server ends with 404, and its stream in order")
     func tooLong() async throws {
         let successor = try await ScriptedUpstream.start { $0.behave(session: "new") }

@@ -6,34 +6,20 @@
 // Validators are kept of what runs only: if those of a rejected text were kept, the answer would be 304 for ever, also
 // after a file that the text needs is there (decision 0038).
 
+package import GatewayWire
+
 /// When a configuration at a URL is asked for again, and with which validators.
 ///
 /// Times are on one monotonic clock, from any origin. `jitter` is a random number from -1 to 1 that the caller draws.
 package struct ConfigurationPoll: Sendable {
-    /// What an answer said of its text, to be sent with the next request (RFC 9110 §8.8).
-    package struct Validators: Hashable, Sendable {
-        /// What goes into `If-None-Match`.
-        package var entityTag: String?
-        /// What goes into `If-Modified-Since`.
-        package var lastModified: String?
-
-        package init(entityTag: String? = nil, lastModified: String? = nil) {
-            self.entityTag = entityTag
-            self.lastModified = lastModified
-        }
-
-        /// Whether a request would be conditional with them.
-        package var isEmpty: Bool { self.entityTag == nil && self.lastModified == nil }
-    }
-
     /// What became of a request.
     package enum Answer: Hashable, Sendable {
         /// 304.
         case notModified
         /// Another configuration, which runs now.
-        case applied(Validators)
+        case applied(HTTPValidators)
         /// Another text that means what runs already.
-        case unchanged(Validators)
+        case unchanged(HTTPValidators)
         /// A text that cannot run.
         case rejected
         /// No text: another status, no answer in time, too large, TLS.
@@ -45,61 +31,31 @@ package struct ConfigurationPoll: Sendable {
     /// The longest pause after failures.
     package static let longestPause = Duration.seconds(300)
 
-    private enum State {
-        case waiting(isForced: Bool)
-        case asking(isConditional: Bool, isForcedAgain: Bool)
-    }
-
     private let interval: Duration
-    private var validators: Validators
     private var failures = 0
-    private var state = State.waiting(isForced: false)
-    /// When ``due(now:)`` gives the next request; while one is under way this says nothing.
+    /// What to ask with: those of what runs.
+    package private(set) var validators: HTTPValidators
+    /// When to ask next.
     package private(set) var nextRequest: Duration
 
     /// Polls at this interval; `validators` are those of the text that was fetched at the start and runs.
-    package init(interval: Duration, validators: Validators, now: Duration, jitter: Double) {
+    package init(interval: Duration, validators: HTTPValidators, now: Duration, jitter: Double) {
         self.interval = interval
         self.validators = validators
         self.nextRequest = now + Self.vary(interval, jitter)
     }
 
-    /// The timer fired: the validators to ask with, none of them after a signal; nil if there is nothing to ask now.
-    package mutating func due(now: Duration) -> Validators? {
-        guard case .waiting(let isForced) = self.state, now >= self.nextRequest else { return nil }
-        let validators = isForced ? Validators() : self.validators
-        self.state = .asking(isConditional: !validators.isEmpty, isForcedAgain: false)
-        return validators
-    }
-
-    /// Somebody wants the text now, whatever the server thinks of it (SIGHUP): call ``due(now:)`` next.
-    ///
-    /// While a request is under way the next one follows its answer at once.
-    package mutating func signalled(now: Duration) {
-        switch self.state {
-        case .waiting:
-            self.nextRequest = min(now, self.nextRequest)
-            self.state = .waiting(isForced: true)
-        case .asking(let isConditional, _):
-            self.state = .asking(isConditional: isConditional, isForcedAgain: true)
-        }
-    }
-
-    /// A request is over; gives the time of the next one.
-    package mutating func answered(_ answer: Answer, now: Duration, jitter: Double) -> Duration {
-        guard case .asking(let isConditional, let isForced) = self.state else { return self.nextRequest }
-        var isFailure = false
+    /// The text was asked for, whoever wanted it, and this came of it.
+    package mutating func answered(_ answer: Answer, now: Duration, jitter: Double) {
         switch answer {
-        case .applied(let validators), .unchanged(let validators): self.validators = validators
-        // Nobody asked whether it was modified: the server says something that we cannot use.
-        case .notModified: isFailure = !isConditional
-        case .rejected, .failed: isFailure = true
+        case .applied(let validators), .unchanged(let validators):
+            self.validators = validators
+            self.failures = 0
+        case .notModified: self.failures = 0
+        case .rejected, .failed: self.failures += 1
         }
-        self.failures = isFailure ? self.failures + 1 : 0
-        let pause = isFailure ? Self.pause(after: self.failures) : self.interval
-        self.nextRequest = isForced ? now : now + Self.vary(pause, jitter)
-        self.state = .waiting(isForced: isForced)
-        return self.nextRequest
+        let pause = self.failures == 0 ? self.interval : Self.pause(after: self.failures)
+        self.nextRequest = now + Self.vary(pause, jitter)
     }
 
     /// 1 s after the first failure, then twice as long each time, up to 5 min.

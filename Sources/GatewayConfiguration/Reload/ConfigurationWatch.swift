@@ -2,13 +2,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // A file that changes is half written for a moment, and what several files say together is not there at once. So a change
-// is read when two looks that are 250 ms apart found the same; the system's hints only bring the next look forward, and
-// without any a look every 5 s finds the change. Contents are compared, never times: there are file systems on which a
-// time does not move. What changes all the time is read all the same after a minute: it is valid or it changes nothing.
-// A configuration that is missing is no configuration: it is waited for, and said once (decision 0038).
+// is found by a look every 2 s, and read when two looks that are 250 ms apart found the same. Contents are compared, never
+// times: there are file systems on which a time does not move. What changes all the time is read all the same after a
+// minute: it is valid or it changes nothing. A configuration that is missing is no configuration: it is waited for, and
+// said once (decision 0038).
 //
 //     quiet ──other──▶ settling ──the same again──▶ reading ──didRead──▶ quiet
-//       ▲                 │ as last read                    (a hint meanwhile: looked at then)
+//       ▲                 │ as last read
 //       └─────────────────┘            gone: from everywhere, and back to quiet or settling
 
 /// When the configuration is read again: a machine that is told what was seen, and says when to look and when to read.
@@ -18,8 +18,8 @@
 package struct ConfigurationWatch: Sendable {
     /// How long everything has to stay the same before it is read; looks are no closer together than this.
     package static let settleTime = Duration.milliseconds(250)
-    /// The time between looks when nothing hints at a change.
-    package static let regularTime = Duration.seconds(5)
+    /// The time between looks while nothing changes.
+    package static let regularTime = Duration.seconds(2)
     /// After this time without two equal looks what is there is read all the same.
     package static let longestSettling = Duration.seconds(60)
     /// How long the configuration has to be missing before that is said.
@@ -43,20 +43,18 @@ package struct ConfigurationWatch: Sendable {
         case settling(Look, time: Duration, start: Duration)
         /// The configuration is missing since then.
         case gone(since: Duration, isTold: Bool)
-        case reading(isHinted: Bool)
+        case reading
     }
 
     private let configuration: String
     private var read: Look
     private var state = State.quiet
-    private var lookedAt: Duration
     private var nextLook: Duration
 
     /// Watches the configuration at this path, of which `read` is what was read at the start.
     package init(configuration: String, read: Look, now: Duration) {
         self.configuration = configuration
         self.read = read
-        self.lookedAt = now
         self.nextLook = now + Self.regularTime
     }
 
@@ -68,19 +66,9 @@ package struct ConfigurationWatch: Sendable {
         if case .reading = self.state { .nothing } else { .look(at: max(now, self.nextLook)) }
     }
 
-    /// The system says that something in one of the directories moved.
-    package mutating func hinted(now: Duration) -> Action {
-        if case .reading = self.state {
-            self.state = .reading(isHinted: true)
-            return .nothing
-        }
-        return self.lookAgain(at: min(self.nextLook, max(now, self.lookedAt + Self.settleTime)))
-    }
-
     /// A look was taken, and this was found.
     package mutating func looked(_ look: Look, now: Duration) -> Action {
         if case .reading = self.state { return .nothing }
-        self.lookedAt = now
         guard !self.isMissing(in: look) else { return self.foundMissing(now: now) }
         guard look != self.read else {
             self.state = .quiet
@@ -91,7 +79,7 @@ package struct ConfigurationWatch: Sendable {
         }
         let isSettled = look == last && now - time >= Self.settleTime
         if isSettled || now - start >= Self.longestSettling {
-            self.state = .reading(isHinted: false)
+            self.state = .reading
             return .read
         }
         return look == last
@@ -104,11 +92,15 @@ package struct ConfigurationWatch: Sendable {
     /// configuration itself nothing was read, and what was read before it stays what counts.
     package mutating func didRead(_ look: Look, now: Duration) -> Action {
         guard !self.isMissing(in: look) else { return self.foundMissing(now: now) }
-        var isHinted = false
-        if case .reading(true) = self.state { isHinted = true }
         self.read = look
         self.state = .quiet
-        return self.lookAgain(at: isHinted ? max(now, self.lookedAt + Self.settleTime) : now + Self.regularTime)
+        return self.lookAgain(at: now + Self.regularTime)
+    }
+
+    /// The configuration could not be had: what changed is still to be read, when a look from this time on finds it so.
+    package mutating func didNotRead(until time: Duration) -> Action {
+        self.state = .quiet
+        return self.lookAgain(at: time)
     }
 
     private func isMissing(in look: Look) -> Bool { look.contents[self.configuration, default: .missing] == .missing }

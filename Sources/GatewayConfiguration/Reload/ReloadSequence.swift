@@ -9,11 +9,11 @@
 package struct ReloadSequence: Sendable {
     /// Who asks for it, from what reads least to what reads most.
     package enum Trigger: Int, Comparable, CaseIterable, Sendable {
-        /// A file changed.
-        case file
-        /// A URL gave another text.
+        /// A URL may have another text, which is asked for with validators: without one nothing is read.
         case poll
-        /// Somebody sent SIGHUP: everything is read, and asked for without validators.
+        /// A file changed: everything is read, and asked for without validators.
+        case file
+        /// Somebody sent SIGHUP: the same, for a person.
         case signal
 
         package static func < (one: Trigger, other: Trigger) -> Bool { one.rawValue < other.rawValue }

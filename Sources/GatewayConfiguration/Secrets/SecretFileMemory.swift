@@ -26,12 +26,14 @@ package struct SecretFileMemory: Sendable {
     }
 
     private var entries: [String: Entry] = [:]
+    /// Those that gave nothing, now or before.
+    private var unusable: Set<String> = []
 
     /// Nothing is remembered, as at a start.
     package init() {}
 
-    /// The files, sorted: all that a configuration names.
-    package var paths: [String] { self.entries.keys.sorted() }
+    /// The files, sorted: all that a configuration names, also those that give nothing.
+    package var paths: [String] { self.unusable.union(self.entries.keys).sorted() }
 
     /// How many files cannot be used now and keep their last value (`config_secret_file_errors`).
     package var faultCount: Int { self.entries.values.count { $0.fault != nil } }
@@ -54,7 +56,10 @@ package struct SecretFileMemory: Sendable {
         case .fault(let found):
             fault = found
         }
-        guard var entry = last.entries[path] else { return .unusable(fault) }
+        guard var entry = last.entries[path] else {
+            self.unusable.insert(path)
+            return .unusable(fault)
+        }
         entry.fault = fault
         self.entries[path] = entry
         return .kept(entry.value.reveal(), fault)

@@ -29,16 +29,16 @@ package struct SnapshotComparison: Hashable, Sendable {
         self.servers = present + gone
         let changed = ListenerConfiguration.keys.filter { !$0.isSame(old.listener, new.listener) }
         let limits = Limits.keys(differingBetween: old.listener.limits, and: new.listener.limits)
-        let restart = limits.filter { $0 == "limits.connections" }
-        self.gatewayKeys =
-            (changed.filter { $0.weight == .tuned }.map(\.name) + limits.filter { !restart.contains($0) })
-            .sorted()
-        self.restartKeys = Set(changed.filter { $0.weight == .replaced }.map(\.name) + restart).sorted()
+        self.gatewayKeys = changed.filter { $0.weight == .tuned }.map(\.name).sorted()
+        self.restartKeys = Set(changed.filter { $0.weight == .replaced }.map(\.name) + limits).sorted()
     }
 
     /// Whether there is nothing to apply, now or at the next start.
-    package var isSame: Bool {
-        self.gatewayKeys.isEmpty && self.restartKeys.isEmpty && self.servers.allSatisfy { $0.verdict == .same }
+    package var isSame: Bool { !self.changesAnything && self.restartKeys.isEmpty }
+
+    /// Whether there is something to apply now.
+    package var changesAnything: Bool {
+        !self.gatewayKeys.isEmpty || !self.servers.allSatisfy { $0.verdict == .same }
     }
 
     /// The names of the servers with this verdict, in the order of ``servers``.

@@ -118,6 +118,13 @@ extension MetricDefinition {
         labels: ["result"]
     )
 
+    /// Files of secrets that cannot be used now, so that their last value stays.
+    package static let configSecretFileErrors = MetricDefinition(
+        "mcp_proxy_config_secret_file_errors",
+        .gauge,
+        help: "Secret files that cannot be used now, so that their last value stays."
+    )
+
     /// Bytes of messages that are held in memory now.
     package static let bufferedBytes = MetricDefinition(
         "mcp_proxy_buffered_bytes",
@@ -168,7 +175,8 @@ extension MetricDefinition {
     package static let all: [MetricDefinition] = [
         .requests, .requestDuration, .upstreamFailures, .credentialRequests, .credentialFailures, .credentialRotations,
         .credentialsExhausted, .outboundProxyFailures, .upstreamConnections, .sessions, .streams, .childRestarts,
-        .inboundRejected, .configReloads, .bufferedBytes, .logDropped, .processResidentMemory, .processOpenFDs,
+        .inboundRejected, .configReloads, .configSecretFileErrors, .bufferedBytes, .logDropped, .processResidentMemory,
+        .processOpenFDs,
         .processCPU, .processStartTime, .buildInfo,
     ]
 }

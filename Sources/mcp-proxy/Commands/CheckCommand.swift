@@ -22,7 +22,7 @@ struct CheckCommand: AsyncParsableCommand {
 
     static func run(_ options: ConfigurationOptions, isStrict: Bool) async throws {
         let environment = try options.environment()
-        let result = try await options.loadForThisMachine(environment)
+        let result = try await options.loadForThisMachine(environment).result
         if let snapshot = result.understood {
             Output.print(ConfigurationSummary(snapshot, environment: environment).text)
         }

@@ -20,7 +20,8 @@ struct CommandLineTool: AsyncParsableCommand {
             """,
         version: "mcp-proxy \(Version.current)",
         subcommands: [
-            ServeCommand.self, CheckCommand.self, DoctorCommand.self, ExplainCommand.self, SchemaCommand.self,
+            ServeCommand.self, CheckCommand.self, ReloadCommand.self, DoctorCommand.self, ExplainCommand.self,
+            SchemaCommand.self,
             DemoCommand.self,
         ],
         defaultSubcommand: ServeCommand.self

@@ -4,6 +4,8 @@
 import ArgumentParser
 import GatewayConfiguration
 import GatewayModel
+import GatewayTransport
+import GatewayWire
 import Logging
 
 /// Where the configuration is and how it is read.
@@ -30,10 +32,17 @@ struct ConfigurationOptions: ParsableArguments {
     ///
     /// The file is read anew at each call. Programs get none of it: they inherit from the process alone.
     ///
+    /// `isAgain`: the process runs, and nothing may hold it up.
+    ///
     /// - Throws: `CommandEnd` if the file cannot be read.
-    func environment() throws(CommandEnd) -> [String: String] {
+    func environment(isAgain: Bool = false) throws(CommandEnd) -> [String: String] {
         guard let envFile else { return ProcessSetup.environment }
-        let bytes = try ConfigurationSource.readFile(envFile, option: "--env-file", limit: EnvironmentFile.sizeLimit)
+        let bytes = try ConfigurationSource.readFile(
+            envFile,
+            option: "--env-file",
+            limit: EnvironmentFile.sizeLimit,
+            isAgain: isAgain
+        )
         do {
             return try EnvironmentFile(bytes).merged(below: ProcessSetup.environment)
         } catch {
@@ -46,26 +55,81 @@ struct ConfigurationOptions: ParsableArguments {
     /// `environment` is ``environment()``.
     ///
     /// - Throws: `CommandEnd` if there is nothing to read.
-    func loadForThisMachine(_ environment: [String: String]) async throws -> LoadResult {
-        // What programs inherit is looked at here, and that is the environment of the process.
-        try await self.load(environment).checked(on: ThisMachine(), environment: ProcessSetup.environment)
+    func loadForThisMachine(_ environment: [String: String]) async throws(CommandEnd) -> LoadedConfiguration {
+        let source = try ConfigurationSource(self, environment: environment)
+        guard let loaded = try await self.load(source, environment, after: EarlierLoad(), isAgain: false) else {
+            throw .wrongConfiguration("\(source.name): the server sent nothing")
+        }
+        return loaded
     }
 
-    /// Reads and validates; the result may have errors in it.
+    /// The same while the process runs; nil if the server of a configuration URL says that nothing changed since.
+    func loadAgain(after last: EarlierLoad) async throws(CommandEnd) -> LoadedConfiguration? {
+        let environment = try self.environment(isAgain: true)
+        let source = try ConfigurationSource(self, environment: environment)
+        return try await self.load(source, environment, after: last, isAgain: true)
+    }
+
+    private func load(
+        _ source: ConfigurationSource,
+        _ environment: [String: String],
+        after last: EarlierLoad,
+        isAgain: Bool
+    ) async throws(CommandEnd) -> LoadedConfiguration? {
+        // What changes after this is another change.
+        let before = await self.contents(of: last.files)
+        let answer = try await source.read(unlessStill: last.validators, isAgain: isAgain)
+        guard case .version(let bytes, let validators) = answer else { return nil }
+        // What programs inherit is looked at here, and that is the environment of the process.
+        let result = self.load(bytes, source, environment, remembering: last.secretFiles)
+            .checked(on: ThisMachine(), environment: ProcessSetup.environment)
+        let named = Set(result.secretFiles.paths + result.certificateFiles + self.ownFiles)
+        let files = await self.contents(of: named.subtracting(before.keys).sorted())
+            .merging(before.filter { named.contains($0.key) || $0.key == self.config }) { _, earlier in earlier }
+        return LoadedConfiguration(result: result, validators: validators, files: files)
+    }
+
+    /// Reads and validates, whatever there is on this machine; the result may have errors in it.
     ///
     /// `environment` is ``environment()``.
     ///
     /// - Throws: `CommandEnd` if there is nothing to read.
-    func load(_ environment: [String: String]) async throws -> LoadResult {
+    func load(_ environment: [String: String]) async throws(CommandEnd) -> LoadResult {
         let source = try ConfigurationSource(self, environment: environment)
-        let bytes = try await source.read()
+        guard case .version(let bytes, _) = try await source.read() else {
+            throw .wrongConfiguration("\(source.name): the server sent nothing")
+        }
+        return self.load(bytes, source, environment, remembering: SecretFileMemory())
+    }
+
+    /// Whether the configuration is fetched.
+    var isURL: Bool { ["http://", "https://"].contains { self.config.hasPrefix($0) } }
+
+    /// The files that the command line names.
+    private var ownFiles: [String] { (self.isURL ? [] : [self.config]) + (self.envFile.map { [$0] } ?? []) }
+
+    /// What stands at these paths, and in the files that the command line names.
+    ///
+    /// A URL has no path: whether there is another configuration is for its server to say.
+    func contents(of paths: [String]) async -> [String: ConfigurationWatch.Content] {
+        var contents = await WatchedFiles.contents(of: paths.filter { $0 != self.config } + self.ownFiles)
+        if self.isURL { contents[self.config] = ConfigurationWatch.Content(bytes: []) }
+        return contents
+    }
+
+    private func load(
+        _ bytes: [UInt8],
+        _ source: ConfigurationSource,
+        _ environment: [String: String],
+        remembering memory: SecretFileMemory
+    ) -> LoadResult {
         let result = ConfigurationLoader.load(
             bytes: bytes,
             sourceName: source.name,
             environment: environment,
             options: LoadOptions(
                 expandsEnvironment: self.expandEnv,
-                secretFiles: SecretFiles(directory: source.directory, reader: SecretFilesOnDisk())
+                secretFiles: SecretFiles(directory: source.directory, reader: SecretFilesOnDisk(), memory: memory)
             )
         )
         // What the environment says wrongly may concern the source and servers.
@@ -76,6 +140,32 @@ struct ConfigurationOptions: ParsableArguments {
             findings: source.findings + others + (secret.map { [.fileReadableByOthers(secret: $0)] } ?? [])
         )
     }
+}
+
+/// A configuration as it was read.
+struct LoadedConfiguration: Sendable {
+    /// What is to run, or why it cannot.
+    let result: LoadResult
+    /// What the server of a configuration URL said of this version.
+    let validators: HTTPValidators
+    /// What stood where it was read from, by path: in the configuration itself, and in the files that it names.
+    let files: [String: ConfigurationWatch.Content]
+
+    /// What stood in the files with certificates, keys and authorities.
+    var certificates: [String: ConfigurationWatch.Content] {
+        let names = Set(self.result.certificateFiles)
+        return self.files.filter { names.contains($0.key) }
+    }
+}
+
+/// What a load goes by that is not the first.
+struct EarlierLoad: Sendable {
+    /// The files that the configuration was read from.
+    var files: [String] = []
+    /// What secret files gave to the configuration that runs.
+    var secretFiles = SecretFileMemory()
+    /// None: the configuration is wanted whatever its server thinks of it.
+    var validators = HTTPValidators()
 }
 
 /// How much is logged, and in which form.

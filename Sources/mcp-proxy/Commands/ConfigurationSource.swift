@@ -12,7 +12,7 @@ import Glibc
 import Darwin
 #endif
 
-/// Where a configuration comes from: a file, or a URL that is fetched once.
+/// Where a configuration comes from: a file, or a URL.
 struct ConfigurationSource {
     /// What findings call it: never with the user, password or query of a URL.
     let name: String
@@ -67,15 +67,26 @@ struct ConfigurationSource {
         self.findings += selection.notices.map(\.finding)
     }
 
-    func read() async throws(CommandEnd) -> [UInt8] {
+    /// Reads the text, or asks for it.
+    ///
+    /// `last` is what the server of a URL said of the version that is known.
+    /// `isAgain`: the process runs, so that only a file can be read, and nothing that may hold it up.
+    func read(
+        unlessStill last: HTTPValidators = HTTPValidators(),
+        isAgain: Bool = false
+    ) async throws(CommandEnd) -> ConfigurationFetch.Answer {
         switch self.place {
         case .file(let path):
-            return try Self.readFile(path, option: "--config", limit: Self.sizeLimit)
+            return .version(
+                try Self.readFile(path, option: "--config", limit: Self.sizeLimit, isAgain: isAgain),
+                HTTPValidators()
+            )
         case .url(let url, let headers, let timeout, let isInsecure, let proxy):
             do {
                 return try await ConfigurationFetch.get(
                     url,
                     headers: headers,
+                    unlessStill: last,
                     tls: TLSClientConfiguration(isInsecure: isInsecure),
                     proxy: proxy,
                     timeout: timeout,
@@ -89,11 +100,17 @@ struct ConfigurationSource {
 
     /// The bytes of the file that an option names.
     ///
+    /// At the start it may be a pipe, which is waited for.
+    ///
     /// - Throws: `CommandEnd` if it cannot be read, or has more than `limit` bytes, which are whole MiB.
-    static func readFile(_ path: String, option: String, limit: Int) throws(CommandEnd) -> [UInt8] {
-        let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+    static func readFile(_ path: String, option: String, limit: Int, isAgain: Bool) throws(CommandEnd) -> [UInt8] {
+        let descriptor = open(path, O_RDONLY | O_CLOEXEC | (isAgain ? O_NONBLOCK : 0))
         guard descriptor >= 0 else { throw .wrongConfiguration("\(path): \(Self.reason(errno, option))") }
         defer { close(descriptor) }
+        var status = stat()
+        if isAgain, fstat(descriptor, &status) == 0, status.st_mode & S_IFMT != S_IFREG {
+            throw .wrongConfiguration("\(path): is no regular file; a running gateway reads nothing else again")
+        }
         var bytes: [UInt8] = []
         var piece = [UInt8](repeating: 0, count: 64 * 1024)
         while true {

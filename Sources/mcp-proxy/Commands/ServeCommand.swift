@@ -7,6 +7,7 @@ import GatewayModel
 import GatewayObservability
 import Logging
 import NIOCore
+import UnixSignals
 
 /// `mcp-proxy serve`, and `mcp-proxy` without a command.
 struct ServeCommand: AsyncParsableCommand {
@@ -27,14 +28,30 @@ struct ServeCommand: AsyncParsableCommand {
     @Option(name: .long, help: "Event loop threads; by default one per core.")
     var threads: Int?
 
+    @Option(
+        name: .long,
+        help:
+            "Whether changes of the configuration are looked for: auto (files), off, or how often a URL is asked (60s)."
+    )
+    var watch = "auto"
+
     func validate() throws {
         if let threads, !(1...1024).contains(threads) { throw ValidationError("--threads takes 1 to 1024") }
+        guard let watch = WatchSetting(self.watch) else {
+            throw ValidationError("--watch takes \(WatchSetting.accepted)")
+        }
+        if case .every = watch, !self.options.isURL {
+            throw ValidationError("--watch \(self.watch): a file is looked at without an interval; use --watch auto")
+        }
     }
 
     func run() async throws {
         if self.checkConfig { return try await CheckCommand.run(self.options, isStrict: false) }
         if self.doctor { throw CommandEnd.cannotRun("doctor: not built yet; use check") }
-        let result = try await self.options.loadForThisMachine(self.options.environment())
+        // From here on SIGHUP waits to be looked at, whatever the start takes.
+        let hangups = await UnixSignalsSequence(trapping: .sighup)
+        let loaded = try await self.options.loadForThisMachine(self.options.environment())
+        let result = loaded.result
         guard let snapshot = result.snapshot else {
             for finding in result.findings { Output.error(finding.rendered(sourceName: result.sourceName)) }
             throw CommandEnd.wrongConfiguration
@@ -49,6 +66,13 @@ struct ServeCommand: AsyncParsableCommand {
             threads: self.threads ?? System.coreCount
         )
         process.log(result.findings, of: result.sourceName)
-        try await process.run()
+        try await process.run(
+            GatewayProcess.Reloading(
+                options: self.options,
+                loaded: loaded,
+                watch: WatchSetting(self.watch) ?? .automatic,
+                hangups: hangups
+            )
+        )
     }
 }

@@ -13,6 +13,7 @@ import Logging
 import NIOCore
 import NIOPosix
 import ServiceLifecycle
+import UnixSignals
 
 /// A gateway with everything around it: logs, metrics, event loops, signals.
 ///
@@ -46,30 +47,33 @@ struct GatewayProcess {
         self.threads = threads
         self.format = format
         self.sink = DescriptorLogSink()
-        let redactor = CurrentRedactor(Redactor(LoadedSecrets.values(of: snapshot)))
+        let redactor = CurrentRedactor(LoadedSecrets.values(of: snapshot))
         self.output = LogOutput(format: format, sink: self.sink, redactor: redactor, level: level)
         self.logger = self.output.makeLogger()
     }
 
     /// What there is to say about the configuration goes to the log.
-    func log(_ findings: [Finding], of sourceName: String) {
-        for finding in findings {
-            var metadata: Logger.Metadata = [
-                "code": "\(finding.code.rawValue)", "file": "\(sourceName)", "path": "\(finding.path)",
-                "line": "\(finding.line)", "column": "\(finding.column)", "detail": "\(finding.message)",
-            ]
-            if let suggestion = finding.suggestion { metadata["suggestion"] = "\(suggestion)" }
-            let level: Logger.Level = finding.severity == .info ? .info : .warning
-            self.logger.log(level: level, "configuration", metadata: metadata)
-        }
+    func log(_ findings: [Finding], of sourceName: String) { self.logger.log(findings, of: sourceName) }
+
+    /// How the configuration is read again.
+    struct Reloading {
+        let options: ConfigurationOptions
+        /// What the process begins with.
+        let loaded: LoadedConfiguration
+        let watch: WatchSetting
+        /// Each SIGHUP.
+        let hangups: UnixSignalsSequence
     }
 
     /// Serves until a signal ends it.
     ///
-    /// `ready` hears where it listens.
+    /// `reloading` is nil where there is no configuration to read again; `ready` hears where it listens.
     ///
     /// - Throws: `CommandEnd` if it cannot run.
-    func run(ready: @escaping @Sendable (SocketAddress) -> Void = { _ in }) async throws {
+    func run(
+        _ reloading: Reloading? = nil,
+        ready: @escaping @Sendable (SocketAddress) -> Void = { _ in }
+    ) async throws {
         defer { _ = self.sink.flush(timeout: .seconds(2)) }
         CrashLog.start(self.format)
         var snapshot = self.snapshot
@@ -80,6 +84,7 @@ struct GatewayProcess {
         ProcessMetrics.register(in: metrics)
         metrics.callback(.buildInfo, [Version.current]) { 1 }
         metrics.callback(.logDropped) { [sink] in Double(sink.droppedLines) }
+        let state = ConfigurationState(source: reloading?.loaded.result.sourceName ?? "")
         let gateway: Gateway
         let handler: GatewayHandler
         do {
@@ -90,12 +95,12 @@ struct GatewayProcess {
                 metrics: metrics,
                 log: self.output
             )
-            handler = GatewayHandler(gateway)
+            handler = GatewayHandler(gateway, configuration: state)
         } catch {
             throw CommandEnd.wrongConfiguration(Self.text(setUpError: error))
         }
         // Before anybody can know that it runs, so that a signal always means a stop in order.
-        let signals = await SignalWatch(self.logger)
+        let signals = await SignalWatch()
         let listener: Listener
         do {
             listener = try await Listener.bind(
@@ -113,7 +118,21 @@ struct GatewayProcess {
             self.announce(address, gateway)
             ready(address)
         }
-        try await self.serve(gateway, listener, signals)
+        let reload = reloading.map { reloading in
+            ConfigurationReload(
+                reloading,
+                self.snapshot,
+                in: ConfigurationReload.Surroundings(
+                    options: reloading.options,
+                    gateway: gateway,
+                    redactor: self.output.redactor,
+                    state: state,
+                    eventLoop: group.next(),
+                    logger: self.logger
+                )
+            )
+        }
+        try await self.serve(gateway, listener, signals, reload)
         #if DEBUG
         // The loops end last, and with them everything that anybody holds for a peer; but a call whose caller has left may
         // still run, since it holds no stop up.
@@ -124,7 +143,7 @@ struct GatewayProcess {
     }
 
     /// What keeps the gateway from being set up, in words; the files were looked at before, but may have changed since.
-    private static func text(setUpError error: any Error) -> String {
+    static func text(setUpError error: any Error) -> String {
         switch error {
         case let error as TLSFileError: "tls.\(error.key.rawValue): \(error.file) \(error.reason)"
         case let collision as RouteTable.Collision:
@@ -144,7 +163,12 @@ struct GatewayProcess {
         return guardian
     }
 
-    private func serve(_ gateway: Gateway, _ listener: Listener, _ watch: SignalWatch) async throws {
+    private func serve(
+        _ gateway: Gateway,
+        _ listener: Listener,
+        _ watch: SignalWatch,
+        _ reload: ConfigurationReload?
+    ) async throws {
         let failure = StartFailure()
         let services = ServiceGroup(
             configuration: ServiceGroupConfiguration(
@@ -153,6 +177,7 @@ struct GatewayProcess {
                         service: GatewayService(
                             gateway: gateway,
                             listener: listener,
+                            reload: reload,
                             failure: failure,
                             logger: self.logger
                         ),
@@ -183,23 +208,11 @@ struct GatewayProcess {
     }
 
     private func announce(_ address: SocketAddress, _ gateway: Gateway) {
-        let listener = gateway.listener
         self.logger.info(
             "listening",
             metadata: ["address": "\(Self.text(address))", "version": "\(Version.current)"]
         )
-        // Every server has both; the one that `type` names comes first.
-        let isSSE = listener.advertisedTransport == .sse
-        for endpoint in gateway.endpoints.all {
-            let route = "\(listener.baseOrigin)\(listener.basePath)/\(endpoint.route)"
-            self.logger.info(
-                "serving",
-                metadata: [
-                    "upstream": "\(endpoint.name)", "url": "\(route)/\(isSSE ? "sse" : "mcp")",
-                    "also": "\(route)/\(isSSE ? "mcp" : "sse")",
-                ]
-            )
-        }
+        self.logger.announce(gateway.endpoints)
     }
 
     static func text(_ address: SocketAddress) -> String {

@@ -13,6 +13,8 @@ import Synchronization
 struct GatewayService: Service {
     let gateway: Gateway
     let listener: Listener
+    /// nil: there is no configuration to read again.
+    let reload: ConfigurationReload?
     let failure: StartFailure
     let logger: Logger
 
@@ -28,10 +30,12 @@ struct GatewayService: Service {
                     self.failure.record(upstream.name)
                 }
             }
+            if let reload { group.addTask { await reload.run() } }
             group.addTask { await self.failure.wait() }
             group.addTask { try? await gracefulShutdown() }
-            // A failed start ends it, and so does a signal; the probes never end by themselves.
+            // A failed start ends it, and so does a signal; the probes and the reloads never end by themselves.
             await group.next()
+            await self.reload?.stop()
             self.gateway.beginDraining()
             self.logger.info("stopping", metadata: ["connections": "\(self.listener.connectionCount)"])
             await self.listener.drain(within: Self.drainTime)

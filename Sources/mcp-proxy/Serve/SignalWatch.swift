@@ -1,7 +1,6 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
-import Logging
 import UnixSignals
 
 #if canImport(Glibc)
@@ -10,24 +9,18 @@ import Glibc
 import Darwin
 #endif
 
-/// What signals do: the first stops in order, the second at once, SIGHUP reloads once that is built (contract §1).
+/// What signals do that end the process: the first in order, the second at once (contract §1).
 struct SignalWatch: Sendable {
     private let signals: UnixSignalsSequence
-    private let logger: Logger
 
     /// From here on signals wait to be looked at.
-    init(_ logger: Logger) async {
-        self.signals = await UnixSignalsSequence(trapping: .sigterm, .sigint, .sighup)
-        self.logger = logger
+    init() async {
+        self.signals = await UnixSignalsSequence(trapping: .sigterm, .sigint)
     }
 
     func run(stop: @Sendable () async -> Void) async {
         var isStopping = false
-        for await signal in self.signals {
-            if signal == .sighup {
-                self.logger.notice("SIGHUP: reload is not built yet; restart to read the configuration again")
-                continue
-            }
+        for await _ in self.signals {
             // Nothing is waited for any more, not even the log.
             if isStopping { _exit(1) }
             isStopping = true

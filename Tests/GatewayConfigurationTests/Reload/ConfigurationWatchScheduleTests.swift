@@ -8,12 +8,10 @@ import Testing
 
 /// A driver of the watch among files that change at random, by a clock of its own.
 ///
-/// Hints are lost, late or for nothing; timers are late or early; readings take time, find each file at another moment, and
-/// are asked for by signals, too.
+/// Timers are late or early; readings take time, find each file at another moment, and are asked for by signals, too.
 private struct Simulation {
     private enum Event {
         case change
-        case hint
         case timer
         case signal
         case readingEnds
@@ -23,7 +21,6 @@ private struct Simulation {
     private static let paths = [Self.configuration, "/s/a", "/s/b"]
 
     private var random: SplitMix
-    private let hintShare: Int
     /// Whether there are no pauses, so that nothing ever settles.
     let isRestless: Bool
     private var watch: ConfigurationWatch
@@ -46,7 +43,6 @@ private struct Simulation {
 
     init(seed: UInt64) {
         self.random = SplitMix(seed: seed)
-        self.hintShare = [0, 50, 100][self.random.below(3)]
         self.isRestless = seed % 8 == 0
         for path in Self.paths { self.files[path] = .init(bytes: [0]) }
         self.read = ConfigurationWatch.Look(self.files)
@@ -61,7 +57,6 @@ private struct Simulation {
             self.now = max(self.now, time)
             switch event {
             case .change: self.change()
-            case .hint: self.perform(self.watch.hinted(now: self.now))
             case .timer: self.perform(self.watch.due(now: self.now))
             case .signal: self.perform(self.sequence.requested(.signal))
             case .readingEnds: self.endReading()
@@ -85,15 +80,14 @@ private struct Simulation {
         while time < .seconds(250) {
             let isLong = !self.isRestless && self.random.below(3) == 0
             time += .milliseconds(
-                isLong ? 6_000 + self.random.below(6_000) : self.random.below(self.isRestless ? 80 : 800)
+                isLong ? 3_000 + self.random.below(6_000) : self.random.below(self.isRestless ? 80 : 800)
             )
             for _ in 0...self.random.below(10) {
                 time += .milliseconds(self.random.below(120))
                 events.append((time, .change))
             }
-            for event in [Event.signal, .hint] where self.random.below(self.isRestless ? 500 : 5) == 0 {
-                events.append((time + .milliseconds(self.random.below(4_000)), event))
-            }
+            guard self.random.below(self.isRestless ? 500 : 5) == 0 else { continue }
+            events.append((time + .milliseconds(self.random.below(4_000)), .signal))
         }
         self.plan = events.sorted { $0.time < $1.time }[...]
     }
@@ -108,14 +102,12 @@ private struct Simulation {
             self.isRestless
             ? .unreadable(code: Int32(self.random.below(1 << 30))) : contents[self.random.below(contents.count)]
         self.changedAt = self.now
-        guard self.random.below(100) < self.hintShare else { return }
-        self.events.append((self.now + .milliseconds(self.random.below(20)), .hint))
     }
 
-    /// What has been stable for 6 s was read.
+    /// What has been stable for 3 s was read: 2.25 s until it is, two readings, and timers that are late.
     private mutating func checkStable() {
         let isThere = self.files[Self.configuration] != .missing
-        guard self.now - self.changedAt >= .seconds(6), isThere else { return }
+        guard self.now - self.changedAt >= .seconds(3), isThere else { return }
         self.checkCount += 1
         guard self.read.contents != self.files else { return }
         self.faults.append("at \(self.now): what stands since \(self.changedAt) was not read")
@@ -185,7 +177,7 @@ private struct Simulation {
 
 @Suite("Watching a configuration, at random") struct ConfigurationWatchScheduleTests {
     @Test(
-        "Nothing is read that is not settled, and what is stable is read within 6 s",
+        "Nothing is read that is not settled, and what is stable is read within 3 s",
         arguments: 0..<96 as Range<UInt64>
     )
     func schedules(seed: UInt64) {
@@ -207,14 +199,13 @@ private struct Simulation {
     ]
 
     @Test(
-        "However a file is replaced, it is read once, whole, and within 6 s, with hints and without",
+        "However a file is replaced, it is read once, whole, and within 2.25 s, whenever that begins",
         arguments: Self.stories.indices,
-        [true, false]
+        [2_000, 2_001, 2_345, 3_200, 3_999]
     )
-    func replaced(index: Int, isHinted: Bool) throws {
+    func replaced(index: Int, start: Int) throws {
         let path = "/c/config.json"
         let changes = Self.stories[index].changes
-        let start = 2_345
         var current = ConfigurationWatch.Look([path: .init(bytes: Array("old".utf8))])
         var watch = ConfigurationWatch(configuration: path, read: current, now: .zero)
         var action = watch.due(now: .zero)
@@ -223,7 +214,6 @@ private struct Simulation {
             let now = Duration.milliseconds(time)
             for change in changes where start + change.after == time {
                 current = ConfigurationWatch.Look([path: change.text.map { .init(bytes: Array($0.utf8)) } ?? .missing])
-                if isHinted { action = watch.hinted(now: now) }
             }
             switch action {
             case .look(let next) where next <= now, .tellMissing(let next) where next <= now:
@@ -238,6 +228,6 @@ private struct Simulation {
         let read = try #require(reads.first)
         #expect(reads.count == 1)
         #expect(read.look == current)
-        #expect((250...6_000).contains(read.time - start - last.after))
+        #expect((250...2_250).contains(read.time - start - last.after))
     }
 }

@@ -31,14 +31,6 @@ import Testing
         ("gone", { Self.watch([(100, Self.missing)]) }),
         ("gone and told", { Self.watch([(94, Self.missing), (100, Self.missing)]) }),
         ("reading", { Self.watch([(99, Self.other), (100, Self.other)]) }),
-        (
-            "reading, hinted",
-            {
-                var watch = Self.watch([(99, Self.other), (100, Self.other)])
-                _ = watch.hinted(now: Self.at(100))
-                return watch
-            }
-        ),
     ]
 
     private static func watch(_ looks: [(Double, ConfigurationWatch.Look)]) -> ConfigurationWatch {
@@ -54,8 +46,7 @@ import Testing
     @Test(
         "The timer leads to the look that is due, and to none while the configuration is read",
         arguments: [
-            ("quiet", 105), ("settling", 100.25), ("gone", 100.25), ("gone and told", 105), ("reading", nil),
-            ("reading, hinted", nil),
+            ("quiet", 102), ("settling", 100.25), ("gone", 100.25), ("gone and told", 102), ("reading", nil),
         ] as [(String, Double?)]
     )
     func due(state: String, next: Double?) throws {
@@ -64,36 +55,20 @@ import Testing
         #expect(watch.due(now: Self.at(200)) == next.map { _ in .look(at: Self.at(200)) } ?? .nothing)
     }
 
-    @Test(
-        "A hint leads to a look at once, but never to two within 250 ms; while the configuration is read it is remembered",
-        arguments: [
-            ("quiet", 103, 103), ("quiet", 100.1, 100.25), ("settling", 100.1, 100.25), ("settling", 100.5, 100.25),
-            ("gone", 100.1, 100.25), ("gone and told", 102, 102), ("gone and told", 100.1, 100.25),
-            ("reading", 101, nil), ("reading, hinted", 101, nil),
-        ] as [(String, Double, Double?)]
-    )
-    func hinted(state: String, now: Double, next: Double?) throws {
-        var watch = try self.watch(state)
-        #expect(watch.hinted(now: Self.at(now)) == next.map { .look(at: Self.at($0)) } ?? .nothing)
-        // However many there are, and the timer agrees.
-        #expect(watch.hinted(now: Self.at(now)) == next.map { .look(at: Self.at($0)) } ?? .nothing)
-        #expect(watch.due(now: Self.at(100)) == next.map { .look(at: Self.at($0)) } ?? .nothing)
-    }
-
     /// State, what the look at 101 s finds, and what follows.
     private static let table: [(state: String, look: ConfigurationWatch.Look, action: ConfigurationWatch.Action)] = [
-        ("quiet", Self.read, .look(at: Self.at(106))), ("quiet", Self.other, .look(at: Self.at(101.25))),
+        ("quiet", Self.read, .look(at: Self.at(103))), ("quiet", Self.other, .look(at: Self.at(101.25))),
         ("quiet", Self.missing, .look(at: Self.at(101.25))),
-        ("settling", Self.read, .look(at: Self.at(106))), ("settling", Self.other, .read),
+        ("settling", Self.read, .look(at: Self.at(103))), ("settling", Self.other, .read),
         ("settling", Self.look(2), .look(at: Self.at(101.25))),
         ("settling", Self.missing, .look(at: Self.at(101.25))),
-        ("gone", Self.read, .look(at: Self.at(106))), ("gone", Self.other, .look(at: Self.at(101.25))),
+        ("gone", Self.read, .look(at: Self.at(103))), ("gone", Self.other, .look(at: Self.at(101.25))),
         ("gone", Self.missing, .look(at: Self.at(101.25))),
-        ("gone and told", Self.read, .look(at: Self.at(106))),
+        ("gone and told", Self.read, .look(at: Self.at(103))),
         ("gone and told", Self.other, .look(at: Self.at(101.25))),
-        ("gone and told", Self.missing, .look(at: Self.at(106))),
-        ("reading", Self.read, .nothing), ("reading", Self.look(2), .nothing), ("reading", Self.missing, .nothing),
-        ("reading, hinted", Self.look(2), .nothing),
+        ("gone and told", Self.missing, .look(at: Self.at(103))),
+        ("reading", Self.read, .nothing), ("reading", Self.other, .nothing), ("reading", Self.look(2), .nothing),
+        ("reading", Self.missing, .nothing),
     ]
 
     @Test("A look leads to what the table of decision 0038 says", arguments: Self.table.indices)
@@ -103,32 +78,32 @@ import Testing
         #expect(watch.looked(row.look, now: Self.at(101)) == row.action, "\(row.state)")
     }
 
-    @Test(
-        "What was read is what counts, whoever asked for it; a hint that came meanwhile leads to a look at once",
-        arguments: Self.states.map(\.name)
-    )
+    @Test("What was read is what counts, whoever asked for it", arguments: Self.states.map(\.name))
     func didRead(state: String) throws {
         var watch = try self.watch(state)
-        let next = state == "reading, hinted" ? 101 : 106.0
-        #expect(watch.didRead(Self.look(2), now: Self.at(101)) == .look(at: Self.at(next)))
-        #expect(watch.looked(Self.look(2), now: Self.at(102)) == .look(at: Self.at(107)))
-        #expect(watch.looked(Self.read, now: Self.at(107)) == .look(at: Self.at(107.25)))
-        #expect(watch.looked(Self.read, now: Self.at(107.25)) == .read)
-    }
-
-    @Test("A hint during a short reading leads to a look 250 ms after the one before")
-    func shortReading() throws {
-        var watch = try self.watch("reading, hinted")
-        #expect(watch.didRead(Self.other, now: Self.at(100.01)) == .look(at: Self.at(100.25)))
+        #expect(watch.didRead(Self.look(2), now: Self.at(101)) == .look(at: Self.at(103)))
+        #expect(watch.due(now: Self.at(101)) == .look(at: Self.at(103)))
+        #expect(watch.looked(Self.look(2), now: Self.at(103)) == .look(at: Self.at(105)))
+        #expect(watch.looked(Self.read, now: Self.at(105)) == .look(at: Self.at(105.25)))
+        #expect(watch.looked(Self.read, now: Self.at(105.25)) == .read)
     }
 
     @Test("A reading that did not find the configuration read nothing", arguments: Self.states.map(\.name))
     func didReadNothing(state: String) throws {
         var watch = try self.watch(state)
         let isTold = state == "gone and told"
-        #expect(watch.didRead(Self.missing, now: Self.at(101)) == .look(at: Self.at(isTold ? 106 : 101.25)))
+        #expect(watch.didRead(Self.missing, now: Self.at(101)) == .look(at: Self.at(isTold ? 103 : 101.25)))
         // What was read before still counts.
-        #expect(watch.looked(Self.read, now: Self.at(102)) == .look(at: Self.at(107)))
+        #expect(watch.looked(Self.read, now: Self.at(102)) == .look(at: Self.at(104)))
+    }
+
+    @Test("What could not be had is tried again from the given time on", arguments: Self.states.map(\.name))
+    func didNotRead(state: String) throws {
+        var watch = try self.watch(state)
+        #expect(watch.didNotRead(until: Self.at(131)) == .look(at: Self.at(131)))
+        #expect(watch.due(now: Self.at(101)) == .look(at: Self.at(131)))
+        #expect(watch.looked(Self.other, now: Self.at(131)) == .look(at: Self.at(131.25)))
+        #expect(watch.looked(Self.other, now: Self.at(131.25)) == .read)
     }
 
     @Test("Two looks that are the same and less than 250 ms apart are not enough")
@@ -142,8 +117,8 @@ import Testing
     @Test("A file that changes back is not read")
     func back() {
         var watch = Self.watch([(100, Self.other), (100.25, Self.look(2))])
-        #expect(watch.looked(Self.read, now: Self.at(100.5)) == .look(at: Self.at(105.5)))
-        #expect(watch.looked(Self.look(2), now: Self.at(105.5)) == .look(at: Self.at(105.75)))
+        #expect(watch.looked(Self.read, now: Self.at(100.5)) == .look(at: Self.at(102.5)))
+        #expect(watch.looked(Self.look(2), now: Self.at(102.5)) == .look(at: Self.at(102.75)))
     }
 
     @Test("What does not settle for 60 s is read all the same, and the next 60 s count anew")
@@ -171,10 +146,10 @@ import Testing
                 #expect(watch.looked(Self.missing, now: Self.at(now)) == .look(at: Self.at(now + 0.25)))
                 now += 0.25
             }
-            #expect(watch.looked(Self.missing, now: Self.at(now)) == .tellMissing(lookAt: Self.at(now + 5)))
-            #expect(watch.due(now: Self.at(now)) == .look(at: Self.at(now + 5)))
-            #expect(watch.looked(Self.missing, now: Self.at(now + 5)) == .look(at: Self.at(now + 10)))
-            #expect(watch.looked(Self.read, now: Self.at(now + 10)) == .look(at: Self.at(now + 15)))
+            #expect(watch.looked(Self.missing, now: Self.at(now)) == .tellMissing(lookAt: Self.at(now + 2)))
+            #expect(watch.due(now: Self.at(now)) == .look(at: Self.at(now + 2)))
+            #expect(watch.looked(Self.missing, now: Self.at(now + 2)) == .look(at: Self.at(now + 4)))
+            #expect(watch.looked(Self.read, now: Self.at(now + 4)) == .look(at: Self.at(now + 6)))
         }
     }
 
@@ -182,7 +157,7 @@ import Testing
     func unmentioned() {
         var watch = ConfigurationWatch(configuration: Self.path, read: Self.read, now: .zero)
         #expect(watch.looked(Look([:]), now: Self.at(5)) == .look(at: Self.at(5.25)))
-        #expect(watch.looked(Look([:]), now: Self.at(10)) == .tellMissing(lookAt: Self.at(15)))
+        #expect(watch.looked(Look([:]), now: Self.at(10)) == .tellMissing(lookAt: Self.at(12)))
     }
 
     @Test("A secret that is missing settles as any other change does, and so does one that cannot be read")

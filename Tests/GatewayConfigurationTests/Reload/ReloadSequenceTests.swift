@@ -96,7 +96,7 @@ import Testing
     )
     func strongest(one: ReloadSequence.Trigger, other: ReloadSequence.Trigger) throws {
         let strongest: ReloadSequence.Trigger =
-            [one, other].contains(.signal) ? .signal : [one, other].contains(.poll) ? .poll : .file
+            [one, other].contains(.signal) ? .signal : [one, other].contains(.file) ? .file : .poll
         var starting = ReloadSequence()
         _ = starting.requested(one)
         _ = starting.requested(other)

@@ -24,7 +24,7 @@ extension TestGateway {
     @discardableResult
     func apply(
         _ servers: [UpstreamConfiguration],
-        _ changes: [String: ServerChange] = [:],
+        _ changes: [String: ServerComparison.Verdict] = [:],
         drainTime: Duration = .seconds(20)
     ) async throws -> AppliedChanges {
         var next = self.snapshot

@@ -58,6 +58,7 @@ struct TestGateway: Sendable {
     let listener: Listener
     let upstream: ScriptedUpstream
     let log: InMemoryLogSink
+    let redactor: CurrentRedactor
     let loops: [LoopResources]
     /// The configuration that it started with.
     let snapshot: GatewaySnapshot
@@ -160,10 +161,11 @@ func withGateway(
     let group = MultiThreadedEventLoopGroup(numberOfThreads: setup.threads)
     let loops = LoopResources.all(of: group)
     let log = InMemoryLogSink()
+    let redactor = CurrentRedactor(LoadedSecrets.values(of: snapshot))
     let output = LogOutput(
         format: .json,
         sink: log,
-        redactor: CurrentRedactor(Redactor(LoadedSecrets.values(of: snapshot))),
+        redactor: redactor,
         level: .debug
     )
     let gateway = try Gateway(
@@ -178,13 +180,14 @@ func withGateway(
         group: group,
         loops: loops,
         limits: setup.limits,
-        handler: GatewayHandler(gateway)
+        handler: GatewayHandler(gateway, configuration: ConfigurationState(source: "test"))
     )
     let fixture = TestGateway(
         gateway: gateway,
         listener: listener,
         upstream: upstream,
         log: log,
+        redactor: redactor,
         loops: loops,
         snapshot: snapshot
     )
