@@ -200,6 +200,19 @@ def gateway_of(tmp_path: Path) -> Iterator[Any]:
 
 
 @pytest.fixture
+def unwatched(gateway_of: Any) -> Any:
+    """Starts gateways that read their configuration again when they are told to, and not by themselves."""
+
+    def start(servers: dict[str, dict[str, Any]], options: dict[str, Any] | None = None, **more: Any) -> Gateway:
+        quiet = {"pingInterval": 0, **(options or {})}
+        gateway = gateway_of(servers, options=quiet, arguments=("--watch", "off"), **more)
+        gateway.wait_until_ready()
+        return gateway
+
+    return start
+
+
+@pytest.fixture
 def child(tmp_path: Path) -> Iterator[FaultChild]:
     """A program that works, for the entry of a server; afterwards nothing of its process group is left."""
     made = FaultChild(tmp_path, "ok")

@@ -3,7 +3,7 @@
 """Every HTTP upstream of the storm in one process: does with each call what its plan says (plans.py), and writes the
 call's number to the ledger first. What no plan decides comes from the seed.
 
-usage: upstream.py LEDGER SEED        (the first line on stdout is {"port": N})
+usage: upstream.py LEDGER SEED [--calm]      (the first line on stdout is {"port": N}; --calm: no plan, no fault)
 
     /sessions /shared   handshake with session ids; GET streams, which break and can be resumed
     /plain              handshake without sessions, no GET
@@ -35,6 +35,13 @@ FIRST = "CANARY-pool0"
 SESSION_PATHS = ("/sessions", "/shared", "/pool")
 
 
+class Calm(random.Random):
+    """Nothing happens that happens now and then only."""
+
+    def random(self):
+        return 0.999
+
+
 class Closed(Exception):
     """Nothing more happens on this connection."""
 
@@ -61,9 +68,9 @@ class Session:
 
 
 class Upstream:
-    def __init__(self, ledger, seed):
+    def __init__(self, ledger, seed, is_calm=False):
         self.ledger = os.open(ledger, os.O_WRONLY | os.O_APPEND)
-        self.random = random.Random(f"{seed} upstream")
+        self.random = Calm() if is_calm else random.Random(f"{seed} upstream")
         self.sessions = collections.OrderedDict()
         self.attempts = collections.OrderedDict()
         self.calls = collections.OrderedDict()
@@ -506,7 +513,7 @@ async def main():
     listener = socket.socket(proto=socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(("127.0.0.1", 0))
-    upstream = Upstream(sys.argv[1], sys.argv[2])
+    upstream = Upstream(sys.argv[1], sys.argv[2], "--calm" in sys.argv)
     await asyncio.start_server(upstream.serve, sock=listener, backlog=2048, limit=16 * 1024 * 1024)
     print(json.dumps({"port": listener.getsockname()[1]}), flush=True)
     await asyncio.Event().wait()

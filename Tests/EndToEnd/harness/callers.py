@@ -41,10 +41,16 @@ class Caller:
 
     @classmethod
     async def open(
-        cls, gateway: Any, name: str, *, capabilities: dict[str, Any] | None = None, version: str = HANDSHAKE
+        cls,
+        gateway: Any,
+        name: str,
+        *,
+        capabilities: dict[str, Any] | None = None,
+        version: str = HANDSHAKE,
+        token: str | None = None,
     ) -> "Caller":
         """A session with this server of the gateway; `capabilities` are none unless said."""
-        caller = cls(gateway.url(name), gateway.token, gateway.seen, version)
+        caller = cls(gateway.url(name), gateway.token if token is None else token, gateway.seen, version)
         params = {"protocolVersion": version, "capabilities": capabilities or {}, "clientInfo": CLIENT}
         answer = await caller.post(message("initialize", params, id=0))
         reply = answer.reply(0)

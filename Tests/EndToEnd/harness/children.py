@@ -48,6 +48,10 @@ class FaultChild:
         """The process that was started last."""
         return self.journal("start")[-1]["pid"]
 
+    def with_arguments(self, *arguments: str, **more: Any) -> dict[str, Any]:
+        """Its entry with more arguments, which make another program of it and nothing else."""
+        return {**self.entry, "args": [*self.entry["args"], *arguments], **more}
+
     def groups(self) -> set[int]:
         return {entry["group"] for entry in self.journal("start")}
 

@@ -11,7 +11,7 @@ import urllib.error
 import urllib.request
 import weakref
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, Callable, ClassVar
 
 from .canaries import Canaries
 from .processes import ROOT, Child, children_of, environment, poll
@@ -36,12 +36,31 @@ def binary() -> Path:
     return max(found, key=lambda build: build.stat().st_mtime)
 
 
+def in_place_of(path: Path) -> Callable[[str], Path]:
+    """Writes a text as most editors do, and everybody who is careful: beside the file, and then in its place."""
+
+    def write(text: str) -> Path:
+        beside = path.with_suffix(".new")
+        beside.write_text(text)
+        beside.chmod(0o600)
+        beside.replace(path)
+        return path
+
+    return write
+
+
+def _changed(whole: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """With these changes; a key that is given `None` is not there."""
+    return {key: value for key, value in {**whole, **changes}.items() if value is not None}
+
+
 class Gateway:
     """A running mcp-proxy on a port of its own choice.
 
     `servers` maps names to `mcpServers` entries. Unless they say otherwise those with a `url` get `transportType` (none
     if it is `None`), a secret header, an `Authorization` header with a secret (unless they have a pool, or say
     `None`) and a secret query value, and those with a `command` secrets in `env`; callers need the inbound token, another secret.
+    The configuration is a file that each change puts another in the place of; `write` puts it elsewhere, and gives where that is.
     """
 
     _started: ClassVar["weakref.WeakSet[Gateway]"] = weakref.WeakSet()
@@ -57,6 +76,7 @@ class Gateway:
         log_level: str = "trace",
         open_to_all: bool = False,
         env: dict[str, str] | None = None,
+        write: Callable[[str], Any] | None = None,
         **top: Any,
     ) -> None:
         self.canaries = Canaries()
@@ -77,13 +97,13 @@ class Gateway:
             },
             "mcpServers": {name: self._with_secrets(entry) for name, entry in servers.items()},
         }
-        path = directory / f"config-{id(self)}.json"
-        path.write_text(json.dumps(self.configuration, indent=2))
-        path.chmod(0o600)
+        self._write = write or in_place_of(directory / f"config-{id(self)}.json")
+        self.source: Any = self._write(self.text)
+        """What `--config` names."""
         self.child = Child(
             binary(),
             "--config",
-            path,
+            self.source,
             "--log-format",
             "json",
             "--log-level",
@@ -106,6 +126,94 @@ class Gateway:
         """Those that were started and have not ended, whoever holds them."""
         return [gateway for gateway in cls._started if gateway.child.process.poll() is None]
 
+    # The configuration, while it runs.
+
+    @property
+    def text(self) -> str:
+        """The configuration, as it is written."""
+        return json.dumps(self.configuration, indent=2)
+
+    def change(
+        self,
+        servers: dict[str, dict[str, Any] | None] | None = None,
+        *,
+        options: dict[str, Any] | None = None,
+        limits: dict[str, Any] | None = None,
+        **top: Any,
+    ) -> None:
+        """Changes what it says, and writes nothing: these servers are as given now, or gone where that is `None`, and so are
+        these keys of `mcpProxy`, of its `options` and of its `limits`."""
+        proxy = self.configuration["mcpProxy"]
+        entries = {name: None if entry is None else self._with_secrets(entry) for name, entry in (servers or {}).items()}
+        for token in (options or {}).get("authTokens", []):
+            self.canaries.add("inbound", token)
+        self.configuration["mcpServers"] = _changed(self.configuration["mcpServers"], entries)
+        proxy = _changed(proxy, top)
+        proxy["options"] = _changed(proxy["options"], options or {})
+        if limits is not None:
+            proxy["limits"] = _changed(proxy.get("limits", {}), limits)
+        self.configuration["mcpProxy"] = proxy
+
+    def reconfigure(self, servers: dict[str, dict[str, Any] | None] | None = None, **changes: Any) -> None:
+        """As `change`, and writes it. Nobody is told."""
+        self.change(servers, **changes)
+        self.write()
+
+    def write(self, text: str | None = None) -> None:
+        """Writes the configuration, or something else in its place."""
+        self._write(self.text if text is None else text)
+
+    def signal_reload(self) -> None:
+        """SIGHUP, without a look at what becomes of it."""
+        self.child.process.send_signal(signal.SIGHUP)
+
+    def reload(self, *expected: str, deadline: float = 10) -> dict[str, Any]:
+        """SIGHUP, and what was said of it when it was done: `applied`, unless something else is expected."""
+        before = self.reloads()
+        self.signal_reload()
+        return self.reloaded(before, *expected, deadline=deadline)
+
+    def reloads(self) -> int:
+        """How often the configuration was read again."""
+        return self.status()["configuration"]["reloads"]
+
+    def reloaded(self, before: int, *expected: str, deadline: float = 10) -> dict[str, Any]:
+        """What was said of a reload that comes after so many, when it is done."""
+        said: dict[str, Any] = {}
+
+        def is_done() -> bool:
+            said.update(self.status()["configuration"])
+            return said["reloads"] > before
+
+        poll(f"a reload after {before}", is_done, deadline)
+        last = said["lastReload"]
+        assert last["result"] in (expected or ("applied",)), f"{last}\n{self.child.tail()}"
+        return last
+
+    def status(self) -> dict[str, Any]:
+        """What /_status says."""
+        status, body = self.get("/_status")
+        assert status == 200, (status, body)
+        return json.loads(body)
+
+    def generation(self) -> int:
+        """Which of its configurations runs, from 1."""
+        return self.status()["configuration"]["generation"]
+
+    def sockets(self) -> set[str]:
+        """Its sockets and pipes, by what the system calls each, but for connections of callers that are over."""
+        return {name for name in self.open_files() if name.startswith(("socket:", "pipe:"))}
+
+    def open_files(self) -> list[str]:
+        """What its descriptors are."""
+        names = []
+        for descriptor in os.listdir(f"/proc/{self.pid}/fd"):
+            try:
+                names.append(os.readlink(f"/proc/{self.pid}/fd/{descriptor}"))
+            except OSError:
+                pass  # closed meanwhile
+        return sorted(names)
+
     def _with_secrets(self, entry: dict[str, Any]) -> dict[str, Any]:
         if "command" in entry:
             secret = {"E2E_SECRET": self.canaries.make("child"), "E2E_EXPANDED": "${E2E_CANARY}"}
@@ -118,7 +226,8 @@ class Gateway:
         options = entry.get("options", {})
         tokens = options.get("auth", {}).get("tokens", [])
         for token in [*tokens, *options.get("authTokens", [])]:
-            self.canaries.add("pool", token)
+            if not token.startswith("${"):  # where the secret is, and not the secret
+                self.canaries.add("pool", token)
         headers = {
             **({} if tokens else {"Authorization": "Bearer " + self.canaries.make("upstream")}),
             "X-Canary": self.canaries.make("header"),
@@ -226,8 +335,7 @@ class Gateway:
         try:
             poll("as few descriptors as at the start", lambda: self.child.descriptors() <= allowed, deadline)
         except AssertionError as error:
-            held = [os.readlink(f"/proc/{self.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{self.pid}/fd")]
-            raise AssertionError(f"{error}: {self.child.descriptors()} > {allowed}: {sorted(held)}") from None
+            raise AssertionError(f"{error}: {self.child.descriptors()} > {allowed}: {self.open_files()}") from None
 
     def held(self) -> dict[str, int]:
         """What the gateway says that it holds for callers and upstreams: `held` of /_status.
