@@ -100,7 +100,7 @@ package final class Gateway: Sendable {
 
     private func expireSessions() async {
         let interval = min(max(self.limits.sessionIdle / 4, .milliseconds(250)), .seconds(15))
-        var memory = MemoryRelease(resident: ProcessMetrics.residentBytes ?? 0)
+        var memory = MemoryRelease(resident: ProcessMetrics.residentBytes ?? 0, now: self.uptime)
         while !Task.isCancelled {
             // Cancelled or not, the loop condition decides.
             try? await Task.sleep(for: interval)
@@ -121,10 +121,10 @@ package final class Gateway: Sendable {
             return self.buffers.bytes + underWay * Self.bytesOfCall
         }
         guard let resident = ProcessMetrics.residentBytes else { return }
-        let isDue = memory.isDue(resident: resident, load: load())
+        let isDue = memory.isDue(resident: resident, load: load(), now: self.uptime)
         guard isDue || isOver else { return }
         gateway_release_free_memory()
-        memory.released(resident: ProcessMetrics.residentBytes ?? resident, load: load())
+        memory.released(resident: ProcessMetrics.residentBytes ?? resident, load: load(), now: self.uptime)
     }
 
     /// What a call or a stream needs beside what is counted, about.
