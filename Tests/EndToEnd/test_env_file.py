@@ -89,7 +89,7 @@ def test_files_that_cannot_be_read(tmp_path):
     (tmp_path / "config.json").chmod(0o600)
     (tmp_path / "directory").mkdir()
     (tmp_path / "large").write_bytes(b"#" * (1024 * 1024 + 1))
-    for name, reason in (("gone", "no such file"), ("directory", "Is a directory"), ("large", "larger than 1 MiB")):
+    for name, reason in (("gone", "no such file"), ("directory", "is a directory"), ("large", "larger than 1 MiB")):
         for command in ([], ["check"]):
             argv = [str(binary().resolve()), *command, "--env-file", name]
             done = subprocess.run(

@@ -368,7 +368,11 @@ async def test_drain_time(unwatched, tokens, path):
     await works(caller)
     await wire.rest(stream, 5)
     assert not stream.cut and 0.9 < time.monotonic() - began < 6
-    assert (await caller.call("echo")).status == 404
+
+    async def is_unknown():
+        return (await caller.call("echo")).status == 404
+
+    await until("its session is unknown", is_unknown, 2)
     await works(await Caller.open(gateway, "s"))
     if path == "/sessions":
         await until("it ends at the upstream", lambda: tokens.journal("DELETE"))

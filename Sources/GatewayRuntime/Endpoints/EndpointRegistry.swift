@@ -87,6 +87,9 @@ package final class EndpointRegistry: Sendable {
         self.state.withLock { $0.everyUpstream }
     }
 
+    /// Whether no unit is about to go.
+    package var isSettled: Bool { self.state.withLock { $0.leaving.isEmpty } }
+
     /// The units of a name that another one took the place of, and that are not gone yet.
     func leaving(_ name: String) -> [Upstream] {
         self.state.withLock { state in state.leaving.filter { $0.name == name } }

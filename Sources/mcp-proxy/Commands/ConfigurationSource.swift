@@ -104,28 +104,22 @@ struct ConfigurationSource {
     ///
     /// - Throws: `CommandEnd` if it cannot be read, or has more than `limit` bytes, which are whole MiB.
     static func readFile(_ path: String, option: String, limit: Int, isAgain: Bool) throws(CommandEnd) -> [UInt8] {
-        let descriptor = open(path, O_RDONLY | O_CLOEXEC | (isAgain ? O_NONBLOCK : 0))
-        guard descriptor >= 0 else { throw .wrongConfiguration("\(path): \(Self.reason(errno, option))") }
-        defer { close(descriptor) }
-        var status = stat()
-        if isAgain, fstat(descriptor, &status) == 0, status.st_mode & S_IFMT != S_IFREG {
-            throw .wrongConfiguration("\(path): is no regular file; a running gateway reads nothing else again")
-        }
-        var bytes: [UInt8] = []
-        var piece = [UInt8](repeating: 0, count: 64 * 1024)
-        while true {
-            let count = Glibc.read(descriptor, &piece, piece.count)
-            guard count >= 0 else { throw .wrongConfiguration("\(path): \(Self.reason(errno, option))") }
-            if count == 0 { return bytes }
-            bytes += piece[..<count]
-            guard bytes.count <= limit else {
-                throw .wrongConfiguration("\(path): larger than \(limit / (1024 * 1024)) MiB")
+        let file: LocalFile
+        do {
+            file = try LocalFile(path, limit: limit, mayWait: !isAgain)
+        } catch {
+            switch error {
+            case .system where error.isMissing:
+                throw .wrongConfiguration("\(path): no such file; \(option) names another")
+            case .noRegularFile:
+                throw .wrongConfiguration("\(path): \(error.reason); a running gateway reads nothing else again")
+            case .system, .directory: throw .wrongConfiguration("\(path): \(error.reason)")
             }
         }
-    }
-
-    private static func reason(_ code: Int32, _ option: String) -> String {
-        code == ENOENT ? "no such file; \(option) names another" : String(cString: strerror(code))
+        guard file.bytes.count <= limit else {
+            throw .wrongConfiguration("\(path): larger than \(limit / (1024 * 1024)) MiB")
+        }
+        return file.bytes
     }
 
     private static func isReadableByOthers(_ path: String) -> Bool {

@@ -68,20 +68,21 @@ extension ConfigurationReload {
         next.listener = before.snapshot.listener.tuned(by: snapshot.listener)
         var changes = AppliedChanges()
         if comparison.changesAnything {
-            // New secrets are masked before anybody can use them, and old ones until nobody does.
-            let old = LoadedSecrets.values(of: before.snapshot)
-            self.surroundings.redactor.configure(old + LoadedSecrets.values(of: next))
+            self.maskSecrets(of: next)
+            defer {
+                self.isApplying = false
+                self.maskSecrets()
+            }
             do {
                 changes = try await self.surroundings.gateway.registry.apply(
                     next,
                     changes: Dictionary(comparison.servers.map { ($0.name, $0.verdict) }) { first, _ in first },
                     drainTime: next.listener.drainTimeout
                 )
+                self.running.snapshot = next
             } catch is CancellationError {
-                self.surroundings.redactor.configure(old)
                 return self.tellStopping()
             } catch {
-                self.surroundings.redactor.configure(old)
                 self.answered(.rejected)
                 return self.refused(trigger, [GatewayProcess.text(setUpError: error)])
             }

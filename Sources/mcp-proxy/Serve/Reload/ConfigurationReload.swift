@@ -38,6 +38,8 @@ actor ConfigurationReload {
 
     let surroundings: Surroundings
     let results: CounterFamily<ConfigurationState.Result>
+    /// Secrets of configurations that ran before, while upstreams of those are not gone yet.
+    var formerSecrets: Set<Secret> = []
     let secretFileErrors: Gauge
     var running: Running
     var history: FindingHistory
@@ -45,6 +47,8 @@ actor ConfigurationReload {
     var watch: ConfigurationWatch?
     /// nil: nobody asks a URL for another configuration.
     var poll: ConfigurationPoll?
+    /// Whether a configuration is about to take the place of the one that runs.
+    var isApplying = false
     private var sequence = ReloadSequence()
     private let triggers: AsyncStream<ReloadSequence.Trigger>
     private let wanted: AsyncStream<ReloadSequence.Trigger>.Continuation
@@ -134,11 +138,23 @@ actor ConfigurationReload {
         self.surroundings.logger.notice("the configuration is not read again: the gateway stops")
     }
 
-    /// A secret of an upstream that went is forgotten when it is gone.
+    /// The secrets of an upstream that went are forgotten when it is gone.
     private func forgetSecrets() async {
-        for await _ in self.surroundings.gateway.registry.settlements {
-            self.surroundings.redactor.configure(LoadedSecrets.values(of: self.running.snapshot))
+        for await _ in self.surroundings.gateway.registry.settlements { self.maskSecrets() }
+    }
+
+    /// Has those secrets masked that anybody can use: of what runs, of what is about to go, and of `next`, which may run soon.
+    func maskSecrets(of next: GatewaySnapshot? = nil) {
+        if let next {
+            self.formerSecrets.formUnion(LoadedSecrets.values(of: self.running.snapshot))
+            self.formerSecrets.formUnion(LoadedSecrets.values(of: next))
+            self.isApplying = true
+        } else if !self.isApplying, self.surroundings.gateway.registry.isSettled {
+            self.formerSecrets = []
         }
+        self.surroundings.redactor.configure(
+            self.formerSecrets.union(LoadedSecrets.values(of: self.running.snapshot))
+        )
     }
 
     // MARK: When

@@ -24,26 +24,14 @@ enum WatchedFiles {
     }
 
     private static func content(of path: String) -> ConfigurationWatch.Content {
-        // A pipe without a writer would hold us up.
-        let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
-        guard descriptor >= 0 else { return Self.fault(errno) }
-        defer { close(descriptor) }
-        var status = stat()
-        guard fstat(descriptor, &status) == 0 else { return Self.fault(errno) }
-        // What is no file does not change as one does: reading it would take from it what another reader wants.
-        guard status.st_mode & S_IFMT == S_IFREG else { return .unreadable(code: EINVAL) }
-        var bytes: [UInt8] = []
-        var piece = [UInt8](repeating: 0, count: 64 * 1024)
-        while true {
-            let count = read(descriptor, &piece, piece.count)
-            guard count >= 0 else { return Self.fault(errno) }
-            if count == 0 { return ConfigurationWatch.Content(bytes: bytes) }
-            bytes += piece[..<count]
-            guard bytes.count <= Self.sizeLimit else { return .unreadable(code: EFBIG) }
+        do {
+            let file = try LocalFile(path, limit: Self.sizeLimit)
+            return file.bytes.count > Self.sizeLimit
+                ? .unreadable(code: EFBIG) : ConfigurationWatch.Content(bytes: file.bytes)
+        } catch {
+            // What is no file does not change as one does: reading it would take from it what another reader wants.
+            guard case .system(let code) = error else { return .unreadable(code: EINVAL) }
+            return error.isMissing ? .missing : .unreadable(code: code)
         }
-    }
-
-    private static func fault(_ code: Int32) -> ConfigurationWatch.Content {
-        code == ENOENT || code == ENOTDIR ? .missing : .unreadable(code: code)
     }
 }
