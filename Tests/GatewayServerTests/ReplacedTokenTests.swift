@@ -11,7 +11,7 @@ import NIOCore
 import Synchronization
 import Testing
 
-@Suite("Tokens that are replaced while calls run", .timeLimit(.minutes(1))) struct ReplacedTokenTests {
+@Suite("Tokens that are replaced while calls run", .timeLimit(.minutes(3))) struct ReplacedTokenTests {
     static func pool(
         _ tokens: [String],
         names: [String?] = [],
