@@ -400,3 +400,15 @@ def test_demo():
         assert demo.wait(31) == 0
     finally:
         demo.kill()
+
+
+def test_configuration_from_a_pipe(command, tmp_path):
+    """The configuration may be a pipe, as a shell makes one: it is opened once, so that its writer finds its reader."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for _ in range(8):
+        writer = threading.Thread(target=pipe.write_text, args=(json.dumps(FINE),))
+        writer.start()
+        result = command("check", "--config", pipe, deadline=10)
+        writer.join()
+        assert result.code == 0, result

@@ -30,17 +30,15 @@ package struct LocalFile: Sendable {
     ///
     /// - Throws: `Fault` if it is not there, or cannot be read.
     package init(_ path: String, limit: Int, mayWait: Bool = false) throws(Fault) {
-        // A pipe without a writer would hold us up.
+        var status = stat()
+        // Whoever opens a pipe lets its writer go on, who then finds no reader: what is no file is not even opened.
+        if !mayWait, stat(path, &status) == 0, let fault = Self.fault(of: status) { throw fault }
+        // Another may have come in its place: a pipe without a writer would hold us up.
         let descriptor = open(path, O_RDONLY | O_CLOEXEC | (mayWait ? 0 : O_NONBLOCK))
         guard descriptor >= 0 else { throw .system(code: errno) }
         defer { close(descriptor) }
-        var status = stat()
         guard fstat(descriptor, &status) == 0 else { throw .system(code: errno) }
-        switch status.st_mode & S_IFMT {
-        case S_IFREG: break
-        case S_IFDIR: throw .directory
-        default: if !mayWait { throw .noRegularFile }
-        }
+        if let fault = Self.fault(of: status), fault == .directory || !mayWait { throw fault }
         var bytes: [UInt8] = []
         var piece = [UInt8](repeating: 0, count: min(limit + 1, 64 * 1024))
         while bytes.count <= limit {
@@ -51,6 +49,14 @@ package struct LocalFile: Sendable {
         }
         self.bytes = bytes
         self.isReadableByOthers = status.st_mode & 0o004 != 0
+    }
+
+    private static func fault(of status: stat) -> Fault? {
+        switch status.st_mode & S_IFMT {
+        case S_IFREG: nil
+        case S_IFDIR: .directory
+        default: .noRegularFile
+        }
     }
 
     /// The call of the system, whose name is that of a member here.

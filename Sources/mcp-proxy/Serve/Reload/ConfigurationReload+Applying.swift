@@ -68,11 +68,8 @@ extension ConfigurationReload {
         next.listener = before.snapshot.listener.tuned(by: snapshot.listener)
         var changes = AppliedChanges()
         if comparison.changesAnything {
-            self.maskSecrets(of: next)
-            defer {
-                self.isApplying = false
-                self.maskSecrets()
-            }
+            self.beginApplying(next)
+            defer { self.endApplying() }
             do {
                 changes = try await self.surroundings.gateway.registry.apply(
                     next,

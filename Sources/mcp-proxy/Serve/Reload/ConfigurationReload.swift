@@ -38,8 +38,8 @@ actor ConfigurationReload {
 
     let surroundings: Surroundings
     let results: CounterFamily<ConfigurationState.Result>
-    /// Secrets of configurations that ran before, while upstreams of those are not gone yet.
-    var formerSecrets: Set<Secret> = []
+    /// Secrets of configurations that ran before, while upstreams of those are not gone yet, and of one that may run soon.
+    private var otherSecrets: Set<Secret> = []
     let secretFileErrors: Gauge
     var running: Running
     var history: FindingHistory
@@ -48,7 +48,7 @@ actor ConfigurationReload {
     /// nil: nobody asks a URL for another configuration.
     var poll: ConfigurationPoll?
     /// Whether a configuration is about to take the place of the one that runs.
-    var isApplying = false
+    private var isApplying = false
     private var sequence = ReloadSequence()
     private let triggers: AsyncStream<ReloadSequence.Trigger>
     private let wanted: AsyncStream<ReloadSequence.Trigger>.Continuation
@@ -143,18 +143,25 @@ actor ConfigurationReload {
         for await _ in self.surroundings.gateway.registry.settlements { self.maskSecrets() }
     }
 
-    /// Has those secrets masked that anybody can use: of what runs, of what is about to go, and of `next`, which may run soon.
-    func maskSecrets(of next: GatewaySnapshot? = nil) {
-        if let next {
-            self.formerSecrets.formUnion(LoadedSecrets.values(of: self.running.snapshot))
-            self.formerSecrets.formUnion(LoadedSecrets.values(of: next))
-            self.isApplying = true
-        } else if !self.isApplying, self.surroundings.gateway.registry.isSettled {
-            self.formerSecrets = []
-        }
-        self.surroundings.redactor.configure(
-            self.formerSecrets.union(LoadedSecrets.values(of: self.running.snapshot))
-        )
+    /// Has the secrets of `next` masked, which may run soon, and keeps those of what runs for as long as anybody can use them.
+    func beginApplying(_ next: GatewaySnapshot) {
+        self.isApplying = true
+        self.otherSecrets.formUnion(LoadedSecrets.values(of: self.running.snapshot))
+        self.otherSecrets.formUnion(LoadedSecrets.values(of: next))
+        self.maskSecrets()
+    }
+
+    /// It runs, or it does not.
+    func endApplying() {
+        self.isApplying = false
+        self.maskSecrets()
+    }
+
+    /// Has those secrets masked that anybody can use.
+    private func maskSecrets() {
+        if !self.isApplying, self.surroundings.gateway.registry.isSettled { self.otherSecrets = [] }
+        let configured = LoadedSecrets.values(of: self.running.snapshot)
+        self.surroundings.redactor.configure(self.otherSecrets.union(configured))
     }
 
     // MARK: When
