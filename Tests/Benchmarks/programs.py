@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
 PROXY_CORE, LOAD_CORE = 0, 1
@@ -79,9 +80,13 @@ class Program:
         self.errors.close()
 
 
-def json_answer(size):
-    """A tools/call result for id 1 of exactly this many bytes: what comes before its filler, and after."""
-    head = '{"jsonrpc":"2.0","id":1,"result":{"content":[{"type":"text","text":"'
+def json_answer(size, opens=False):
+    """A tools/call result for id 1 of exactly this many bytes: what comes before its filler, and after.
+
+    `opens`: it is one of `initialize` as well.
+    """
+    initialized = f'"protocolVersion":"{VERSION["handshake"]}","capabilities":{{}},"serverInfo":{{"name":"bench","version":"1"}},'
+    head = '{"jsonrpc":"2.0","id":1,"result":{' + (initialized if opens else "") + '"content":[{"type":"text","text":"'
     tail = '"}],"isError":false}}'
     return head, tail, size - len(head) - len(tail)
 
@@ -107,8 +112,24 @@ def run_gateway(name, binary, configuration, port, directory, arguments=(), befo
     return Program(name, PROXY_CORE, argv, port, directory, env)
 
 
-def request_of(scenario):
-    """Header fields and body of the call that is sent over and over."""
+def session_of(url):
+    """The id of a session at this place, which is opened once."""
+    if url not in _sessions:
+        params = {"protocolVersion": VERSION["handshake"], "capabilities": {}, "clientInfo": {"name": "bench", "version": "1"}}
+        body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params}).encode()
+        fields = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(urllib.request.Request(url, body, fields), timeout=10) as answer:
+            answer.read()
+            _sessions[url] = answer.headers["Mcp-Session-Id"]
+    return _sessions[url]
+
+
+_sessions: dict[str, str] = {}
+
+
+def request_of(scenario, url=""):
+    """Header fields and body of the call that is sent there over and over."""
     era = "stateless" if scenario == "stateless" else "handshake"
     params = {"name": "echo", "arguments": {"text": "hello there, how are you today?"}}
     fields = {
@@ -122,5 +143,7 @@ def request_of(scenario):
             "io.modelcontextprotocol/clientCapabilities": {},
         }
         fields |= {"Mcp-Method": "tools/call", "Mcp-Name": "echo"}
+    if scenario.startswith("session"):
+        fields["Mcp-Session-Id"] = session_of(url)
     body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}, separators=(",", ":"))
     return fields, body
