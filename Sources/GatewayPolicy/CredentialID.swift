@@ -4,8 +4,8 @@
 /// The identity of one credential in the pool of one upstream.
 ///
 /// The pool mints one for each value that it is given, and never the same twice: what was made with a credential cannot
-/// be mistaken for something of another, however often the list changes. The number of a slot is a position in the list
-/// of today, for people, logs and metrics only.
+/// be mistaken for something of another, however often the list changes, nor for something of another pool. The number of
+/// a slot is a position in the list of today, for people, logs and metrics only.
 package struct CredentialID: Hashable, Sendable {
     private let number: UInt64
 

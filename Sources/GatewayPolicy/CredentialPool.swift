@@ -98,11 +98,14 @@ package struct CredentialPool: Sendable {
     private var nextNumber: UInt64
 
     /// A pool of `count` credentials, at least one.
-    package init(count: Int, mode: Mode) {
+    ///
+    /// Pools with different numbers never have credentials with the same identity.
+    package init(count: Int, mode: Mode, number: UInt32 = 0) {
         let count = max(count, 1)
+        let first = UInt64(number) << 32
         self.rotation = mode
-        self.slots = (0..<count).map { Slot(CredentialID(number: UInt64($0))) }
-        self.nextNumber = UInt64(count)
+        self.slots = (0..<count).map { Slot(CredentialID(number: first + UInt64($0))) }
+        self.nextNumber = first + UInt64(count)
     }
 
     /// `static` as long as there is one slot.

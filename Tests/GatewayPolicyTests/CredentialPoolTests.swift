@@ -18,6 +18,17 @@ import Testing
         #expect(ScriptedRequest.letters(Self.leases(6, in: &pool).map(\.position)) == "ABCABC")
     }
 
+    @Test("Pools with different numbers never have a credential of the same identity")
+    func numbers() {
+        var pools = (0..<3).map { CredentialPool(count: 2, mode: .roundRobin, number: $0) }
+        var seen: Set<CredentialID> = [.none]
+        for index in pools.indices {
+            let first = pools[index].slots.map(\.id)
+            let next = pools[index].replace(with: [nil, nil, first[1]])
+            for id in first + next.prefix(2) { #expect(seen.insert(id).inserted) }
+        }
+    }
+
     @Test(
         "R05, R06: slots get even shares of a thousand requests that are in flight at once",
         arguments: [(10, Array(repeating: 100, count: 10)), (3, [334, 333, 333]), (1, [1_000])]

@@ -13,6 +13,9 @@ import Synchronization
 ///
 /// What it gives out names a credential by its identity; the tokens themselves stand in ``RequestCredential``.
 package final class UpstreamCredentials: Sendable {
+    /// How many there were so far: a session that comes to another upstream must not find its old credentials there.
+    private static let pools = Atomic<UInt32>(0)
+
     /// What a request is told that was refused.
     struct Refusal {
         let verdict: CredentialAttempts.Verdict
@@ -94,7 +97,11 @@ package final class UpstreamCredentials: Sendable {
         redactor: CurrentRedactor,
         logger: Logger
     ) {
-        let pool = CredentialPool(count: configuration.tokens.count, mode: configuration.mode)
+        let pool = CredentialPool(
+            count: configuration.tokens.count,
+            mode: configuration.mode,
+            number: Self.pools.add(1, ordering: .relaxed).oldValue
+        )
         let members = zip(pool.slots, configuration.tokens).enumerated()
             .map { position, entry in
                 let label = configuration.label(of: position)
