@@ -39,7 +39,7 @@ package struct SessionTable<Principal: SessionPrincipal, Place: Hashable & Senda
     private struct Entry: Sendable {
         let id: SessionID
         let principal: Principal
-        let place: Place
+        var place: Place
         let payload: Payload
     }
 
@@ -97,7 +97,8 @@ package struct SessionTable<Principal: SessionPrincipal, Place: Hashable & Senda
             evicted = owned.flatMap { self.idleOfOwner.first(of: $0.list) }.flatMap { self.remove(number: $0) }
             guard evicted != nil else { return .refused }
         }
-        let (ownerList, placeList) = self.join(principal.owner, at: place)
+        let ownerList = self.join(principal.owner)
+        let placeList = self.join(principal.owner, at: place)
         let number = self.takeNumber()
         self.numbers[id] = number
         self.entries[number] = Entry(id: id, principal: principal, place: place, payload: payload)
@@ -125,6 +126,19 @@ package struct SessionTable<Principal: SessionPrincipal, Place: Hashable & Senda
         self.use[number].count -= 1
         self.use[number].lastUsed = now
         if self.use[number].count == 0 { self.becameIdle(number) }
+    }
+
+    /// A session is at another place from now on, whatever runs on it; nothing happens if it is not there.
+    ///
+    /// If nobody uses it, it is the one there that became idle last.
+    package mutating func move(_ id: SessionID, to place: Place) {
+        guard let number = self.numbers[id], let entry = self.entries[number], entry.place != place else { return }
+        let owner = entry.principal.owner
+        self.idleInPlace.remove(number)
+        self.leave(owner, at: entry.place)
+        self.entries[number]?.place = place
+        self.use[number].placeList = self.join(owner, at: place)
+        if self.use[number].count == 0 { self.idleInPlace.append(number, to: self.use[number].placeList) }
     }
 
     /// Whether a call or stream runs on a session.
@@ -205,25 +219,31 @@ package struct SessionTable<Principal: SessionPrincipal, Place: Hashable & Senda
         return self.entries.count - 1
     }
 
-    /// Counts one more session of `owner`; returns the lists that it is in when it is idle.
-    private mutating func join(_ owner: Principal.Owner, at place: Place) -> (ownerList: Int, placeList: Int) {
+    /// Counts one more session of `owner`; returns the list that it is in when it is idle.
+    private mutating func join(_ owner: Principal.Owner) -> Int {
         var owned = self.owners[owner] ?? Group(list: self.idleOfOwner.makeList())
         owned.count += 1
         self.owners[owner] = owned
+        return owned.list
+    }
+
+    /// The same for those of `owner` that are at one place.
+    private mutating func join(_ owner: Principal.Owner, at place: Place) -> Int {
         var here = self.places[place]?[owner] ?? Group(list: self.idleInPlace.makeList())
         here.count += 1
         self.places[place, default: [:]][owner] = here
-        return (owned.list, here.list)
+        return here.list
+    }
+
+    private mutating func leave(_ owner: Principal.Owner) {
+        guard let owned = self.owners[owner] else { return }
+        self.owners[owner]?.count -= 1
+        guard owned.count == 1 else { return }
+        self.owners[owner] = nil
+        self.idleOfOwner.removeList(owned.list)
     }
 
     private mutating func leave(_ owner: Principal.Owner, at place: Place) {
-        if let owned = self.owners[owner] {
-            self.owners[owner]?.count -= 1
-            if owned.count == 1 {
-                self.owners[owner] = nil
-                self.idleOfOwner.removeList(owned.list)
-            }
-        }
         guard let here = self.places[place]?[owner] else { return }
         self.places[place]?[owner]?.count -= 1
         guard here.count == 1 else { return }
@@ -238,6 +258,7 @@ package struct SessionTable<Principal: SessionPrincipal, Place: Hashable & Senda
         self.entries[number] = nil
         self.numbers[entry.id] = nil
         self.free.append(number)
+        self.leave(entry.principal.owner)
         self.leave(entry.principal.owner, at: entry.place)
         return Ended(id: entry.id, payload: entry.payload)
     }
@@ -274,7 +295,7 @@ package struct SessionTable<Principal: SessionPrincipal, Place: Hashable & Senda
 private struct SessionUse: Sendable {
     /// The list of its owner, and that of its owner in its place.
     let ownerList: Int
-    let placeList: Int
+    var placeList: Int
     /// Calls and streams that run.
     var count = 0
     /// Whether there ever was one.

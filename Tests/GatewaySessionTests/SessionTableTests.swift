@@ -315,7 +315,10 @@ import Testing
 
     /// What should be known of a session.
     private struct ModelSession {
-        var principal: Principal
+        let principal: Principal
+        var place: Int
+        /// The step in which it was used last, or came to its place.
+        var since: Int
         var uses = 0
         var wasUsed = false
         var lastUsed: Duration
@@ -327,10 +330,17 @@ import Testing
         var table = Table(capacity: 20, idleLimit: .seconds(70))
         var model: [SessionID: ModelSession] = [:]
         var now = Duration.zero
-        func idlest(_ isMeant: (Principal) -> Bool) -> SessionID? {
-            model.filter { $0.value.uses == 0 && isMeant($0.value.principal) }
-                .min { $0.value.lastUsed < $1.value.lastUsed }?
-                .key
+        func idlest(_ isMeant: (ModelSession) -> Bool) -> SessionID? {
+            model.filter { $0.value.uses == 0 && isMeant($0.value) }.min { $0.value.lastUsed < $1.value.lastUsed }?.key
+        }
+        /// Of each owner at a place the one that is there, or idle there, for longest; of these the one that was used first.
+        func idlest(at place: Int, of owners: Set<String>) -> SessionID? {
+            owners.compactMap { owner in
+                model.filter { $0.value.uses == 0 && $0.value.place == place && $0.value.principal.owner == owner }
+                    .min { $0.value.since < $1.value.since }
+            }
+            .min { $0.value.lastUsed < $1.value.lastUsed }?
+            .key
         }
         for step in 0..<4_000 {
             now += .milliseconds(Int.random(in: 1...2_000, using: &random))
@@ -341,17 +351,17 @@ import Testing
                 variant: Int.random(in: 0..<3, using: &random),
                 at: Int.random(in: 0..<2, using: &random)
             )
-            switch Int.random(in: 0..<8, using: &random) {
+            switch Int.random(in: 0..<9, using: &random) {
             case 0...2:
                 let id = self.id()
                 let own = model.values.filter { $0.principal.owner == owner }.count
                 let isFull = model.count >= 20 || own >= 10
-                let expected = isFull ? idlest { $0.owner == owner } : nil
+                let expected = isFull ? idlest { $0.principal.owner == owner } : nil
                 switch table.open(id, principal: asking, ownerLimit: 10, payload: step, now: now) {
                 case .opened(let evicted):
                     #expect(evicted?.id == expected && (expected != nil) == isFull)
                     if let expected { model[expected] = nil }
-                    model[id] = ModelSession(principal: asking, lastUsed: now)
+                    model[id] = ModelSession(principal: asking, place: asking.place, since: step, lastUsed: now)
                 case .refused:
                     #expect(isFull && expected == nil)
                 }
@@ -370,11 +380,18 @@ import Testing
                 for _ in 0..<known.value.uses { table.end(known.key, now: now) }
                 model[known.key]?.uses = 0
                 model[known.key]?.lastUsed = now
+                model[known.key]?.since = step
             case 6:
                 guard let known, Int.random(in: 0..<8, using: &random) == 0 else { continue }
                 #expect(table.remove(known.key)?.id == known.key)
                 #expect(table.remove(known.key)?.id == nil)
                 model[known.key] = nil
+            case 7:
+                guard let known, Int.random(in: 0..<4, using: &random) == 0 else { continue }
+                table.move(known.key, to: asking.place)
+                guard known.value.place != asking.place else { continue }
+                model[known.key]?.place = asking.place
+                model[known.key]?.since = step
             default:
                 if Bool.random(using: &random) {
                     let due = model.filter { _, session in
@@ -383,21 +400,23 @@ import Testing
                     #expect(Set(table.expire(now: now).map(\.id)) == Set(due.keys))
                     for id in due.keys { model[id] = nil }
                 } else {
-                    let here = model.values.filter { $0.principal.place == asking.place }
+                    let here = model.values.filter { $0.place == asking.place }
                     let counts = here.reduce(into: [:]) { $0[$1.principal.owner, default: 0] += 1 }
                     let rich = counts.filter { entry in
                         entry.value >= counts[owner, default: 0] + 2
-                            && idlest { $0.owner == entry.key && $0.place == asking.place } != nil
+                            && idlest(at: asking.place, of: [entry.key]) != nil
                     }
-                    let most = rich.filter { $0.value == rich.values.max() }.keys
-                    let expected = idlest {
-                        $0.place == asking.place && (rich.isEmpty ? $0.owner == owner : most.contains($0.owner))
-                    }
+                    let most = Set(rich.filter { $0.value == rich.values.max() }.keys)
+                    let expected = idlest(at: asking.place, of: rich.isEmpty ? [owner] : most)
                     #expect(table.makeRoom(for: asking)?.id == expected)
                     if let expected { model[expected] = nil }
                 }
             }
             #expect(table.count == model.count)
+            for place in 0..<2 {
+                let here = model.values.filter { $0.place == place }.count
+                #expect(table.sessions(at: place).count == here && table.hasSessions(at: place) == (here > 0))
+            }
         }
         #expect(Set(table.removeAll().map(\.id)) == Set(model.keys))
         #expect(table.count == 0)
