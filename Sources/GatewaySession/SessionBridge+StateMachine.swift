@@ -8,6 +8,8 @@ extension SessionBridge {
         private struct Caller {
             var capabilities: Set<Capability>
             var severity: LogSeverity?
+            /// Whether another upstream session serves it, so that it has nothing here but what had begun.
+            var hasMoved = false
             /// Its calls in flight, oldest first.
             var calls: [Int64] = []
             /// What it was asked and has not answered.
@@ -102,6 +104,56 @@ extension SessionBridge {
             self.callers[caller] = nil
             departure.unsubscribed = self.subscriptions.removeAll(of: caller)
             return departure
+        }
+
+        // MARK: Succession
+
+        /// The number that was given out last, to a call or a question.
+        package var lastNumber: Int64 { self.next - 1 }
+
+        /// This session takes the place of one whose last number is known: no question here has a number that one there has, since
+        /// callers answer by number, whichever session asked.
+        package mutating func follows(_ number: Int64) {
+            // No bridge lives as long as to get there.
+            guard number < .max / 2 else { return }
+            self.next = max(self.next, number + SessionBridge.successionDistance + 1)
+        }
+
+        /// What a caller can be asked; nothing if it is not known.
+        package func capabilities(of caller: Int) -> Set<Capability> { self.callers[caller]?.capabilities ?? [] }
+
+        /// Another upstream session serves a caller from now on; returns what it asked of this one.
+        ///
+        /// Its calls here go on, and so does what it was asked. What this upstream says unasked is for it no longer.
+        package mutating func moved(_ caller: Int) -> Wishes {
+            var wishes = Wishes()
+            guard let known = self.callers[caller] else { return wishes }
+            wishes.capabilities = known.capabilities
+            wishes.severity = known.severity
+            wishes.subscriptions = self.subscriptions.uris(of: caller)
+            self.callers[caller]?.hasMoved = true
+            self.callers[caller]?.severity = nil
+            _ = self.subscriptions.removeAll(of: caller)
+            return wishes
+        }
+
+        /// A caller that came from another upstream session asks for the same here; returns what the upstream has to hear of it:
+        /// the resources that nobody subscribed to so far, and the level if it is another one now.
+        ///
+        /// What is above the bounds is left out.
+        package mutating func came(
+            _ caller: Int,
+            with wishes: Wishes
+        ) -> (resources: [[UInt8]], severity: LogSeverity?) {
+            guard self.callers[caller] != nil else { return ([], nil) }
+            let resources = wishes.subscriptions.filter { uri in
+                let isNew = !self.subscriptions.contains(uri)
+                return self.subscriptions.insert(uri, of: caller) && isNew
+            }
+            guard let severity = wishes.severity, self.callers[caller]?.severity == nil else { return (resources, nil) }
+            let before = self.severity
+            let lowest = self.leveled(caller, severity)
+            return (resources, lowest == before ? nil : lowest)
         }
 
         // MARK: What callers send
@@ -334,7 +386,8 @@ extension SessionBridge {
 
         /// A list changed.
         package var listChanged: Audience {
-            self.sharing == .exclusive ? self.owner : .callers(self.callers.keys.sorted())
+            guard self.sharing != .exclusive else { return self.owner }
+            return .callers(self.callers.compactMap { $0.value.hasMoved ? nil : $0.key }.sorted())
         }
 
         /// A resource changed.

@@ -59,6 +59,10 @@ package enum SessionBridge {
     /// Calls that were withdrawn and not answered are remembered up to this number.
     package static let withdrawnLimit = 10_000
 
+    /// A session that takes the place of another one gives out numbers that are this much above those of the other: what the
+    /// calls that go on there still need is far less.
+    package static let successionDistance: Int64 = 1_000_000
+
     /// A caller that has not answered as many questions as this is asked no more.
     package static let questionLimit = 1_000
 
@@ -94,6 +98,19 @@ package enum SessionBridge {
         case callers([Int])
         /// Nobody; `isLogged`: it is written to our log.
         case nobody(isLogged: Bool)
+    }
+
+    /// What a caller asked of an upstream session as a whole, and can be asked by it: what a session that takes the place of
+    /// the first has to know.
+    package struct Wishes: Hashable, Sendable {
+        /// What it declared that it can be asked.
+        package var capabilities: Set<Capability> = []
+        /// The URIs of the resources that it subscribes to, as bytes, in order.
+        package var subscriptions: [[UInt8]] = []
+        /// The least severe log messages that it wants; nil if it did not say.
+        package var severity: LogSeverity?
+
+        package init() {}
     }
 
     /// What a caller leaves behind.

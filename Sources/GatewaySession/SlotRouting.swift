@@ -69,6 +69,14 @@ package struct SlotRouting: Sendable {
         self.refusedSlots.insert(slot)
     }
 
+    /// Another upstream with credentials of its own serves the session, of which this one is the home.
+    package mutating func settled(at slot: CredentialID) {
+        self.home = slot
+        self.lastRefused = nil
+        self.refusedSlots = []
+        self.revision = 0
+    }
+
     /// The list of credentials may be another than when this was asked last; `isKnown` says whether one is in it.
     ///
     /// `revision` is the number of the list, from 0. What belongs to a home whose credential was removed goes on as if that
@@ -217,6 +225,9 @@ package struct SlotRouting: Sendable {
 
     /// Where the question came from that has this id for the caller; nil if there is none.
     package func slot(ofQuestion id: MessageIDValue) -> CredentialID? { self.questions[id]?.slot }
+
+    /// The id that a question has where it came from, which has this id for the caller, as JSON text; nil if there is none.
+    package func literal(ofQuestion id: MessageIDValue) -> [UInt8]? { self.questions[id]?.literal }
 
     /// The caller answers a question: where it came from, and the id that it has there; nil if nobody asked.
     package mutating func answered(_ id: MessageIDValue) -> (slot: CredentialID, literal: [UInt8])? {

@@ -39,6 +39,11 @@ struct Subscriptions {
     /// Whether somebody subscribes to a URI.
     func contains(_ uri: [UInt8]) -> Bool { self.subscribers[uri] != nil }
 
+    /// What a caller subscribes to, in order.
+    func uris(of caller: Int) -> [[UInt8]] {
+        self.callers[caller].map { $0.uris.sorted { $0.lexicographicallyPrecedes($1) } } ?? []
+    }
+
     /// Who subscribes to a URI.
     func callers(of uri: [UInt8]) -> [Int] { self.subscribers[uri].map { $0.sorted() } ?? [] }
 
