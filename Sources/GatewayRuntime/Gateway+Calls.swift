@@ -17,6 +17,8 @@ extension Gateway {
         let endpoint: Endpoint
         /// Who works on it: that of its session, else the one of the endpoint.
         let upstream: Upstream
+        /// What carries messages of its session there.
+        let binding: CallerSession.Binding
         let principal: Principal
         /// The session in which it came; it was taken into use, and whoever ends the call gives it back, after the answer: a
         /// session without calls may end.
@@ -32,7 +34,9 @@ extension Gateway {
             self.message = message
             self.request = request
             self.endpoint = endpoint
-            self.upstream = session?.upstream ?? endpoint.upstream
+            let station = session?.station
+            self.upstream = station?.upstream ?? endpoint.upstream
+            self.binding = station?.binding ?? .none
             self.principal = session?.principal ?? principal
             self.session = session
         }

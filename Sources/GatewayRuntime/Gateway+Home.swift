@@ -11,9 +11,11 @@ import NIOCore
 extension Gateway {
     /// A slot's credential was accepted to a session.
     func accepted(_ slot: CredentialID, by session: CallerSession, _ http: HTTPAccess, on loop: LoopResources) {
+        let upstream = session.upstream
+        // What came of a call of a unit that was replaced says nothing of the one that serves the session now.
+        guard case .http(let current) = upstream.transport, current === http else { return }
         let (isNewHome, isBack) = session.withRouting { ($0.accepted(slot), $0.returned(slot)) } ?? (false, false)
         guard isNewHome else { return isBack ? session.slotReturned(slot) : () }
-        let upstream = session.upstream
         let position = http.position(of: slot).map(String.init) ?? ""
         self.logger.info("session moved", metadata: ["upstream": "\(upstream.name)", "to": "\(position)"])
         let wishes = session.withRouting { ($0.subscriptions, $0.severity) }
@@ -70,7 +72,7 @@ extension Gateway {
             of: upstream,
             slot: slot,
             on: loop,
-            body: ClientMessage.toolsList(id: Self.homeID),
+            body: ClientMessage.list(.tools, id: Self.homeID),
             session: upstreamSession?.id,
             fields: upstreamSession?.origin.fields ?? "",
             timeout: .seconds(30)
@@ -79,7 +81,7 @@ extension Gateway {
                 let digest = AnswerReader.resultDigest(of: answer.body, depth: upstream.jsonDepth), digest != known
             else { return }
             session.toolsDigest = digest
-            session.deliver(ClientMessage.toolsListChanged)
+            session.deliver(ClientMessage.listChanged(.tools))
         }
     }
 }

@@ -48,7 +48,7 @@ extension Gateway {
     ) -> (any DownstreamExchange)? {
         guard let exchange = self.waiting(call, responder) else { return nil }
         let bound = exchange.bound
-        self.open(shared, http, http.credentials?.attempts(.home)) { result in
+        shared.open { result in
             bound.execute { exchange in
                 switch result {
                 case .failure(let error):
@@ -56,10 +56,10 @@ extension Gateway {
                 case .success(let home):
                     exchange.become { call, responder in
                         let capabilities = AnswerReader.capabilities(of: call.message.envelope, in: call.message.body)
-                        let slot = http.credentials.map { _ in home.slot }
+                        let slot = http.credentials.map { _ in home.session.slot }
                         self.establish(call, home.result, responder, home: slot) { session in
                             let caller = SharedCaller(shared, capabilities: capabilities)
-                            if let own = caller.session(home.slot) { _ = caller.number(in: own, of: session) }
+                            _ = caller.number(in: home.session, of: session)
                             return .shared(caller)
                         }
                         return nil
@@ -68,58 +68,6 @@ extension Gateway {
             }
         }
         return exchange
-    }
-
-    /// A session that callers share and that is open.
-    private struct SharedHome: Sendable {
-        let slot: CredentialID
-        let result: InitializeResult
-    }
-
-    /// Opens the shared session of the slot whose turn it is, or of those after it; `completion` is called anywhere.
-    private func open(
-        _ shared: SharedSessions,
-        _ http: HTTPAccess,
-        _ attempts: CredentialUse?,
-        _ completion: @escaping @Sendable (Result<SharedHome, GatewayError>) -> Void
-    ) {
-        let pool = http.credentials
-        var attempts = attempts
-        guard let slot = pool.map({ $0.begin(&attempts) }) ?? CredentialID.none else {
-            return completion(.failure(.exhausted(attempts?.statuses ?? [])))
-        }
-        guard let session = shared.session(slot) else { return self.open(shared, http, attempts, completion) }
-        session
-            .whenOpen { [attempts] opened in
-                guard let pool else { return completion(Self.home(slot, opened)) }
-                var attempts = attempts
-                switch opened {
-                case .open(_, let isFirst):
-                    // Of a session that was open before nothing new is known.
-                    if isFirst { pool.succeeded(&attempts) } else { pool.release(&attempts, as: nil) }
-                    completion(Self.home(slot, opened))
-                case .failed:
-                    pool.release(&attempts)
-                    // A credential that was removed meanwhile opens nothing: the next one does.
-                    guard pool.contains(slot) else { return self.open(shared, http, attempts, completion) }
-                    completion(Self.home(slot, opened))
-                case .refused(let status, let isFirst):
-                    let refusal = pool.refused(&attempts, with: status, isCounted: isFirst)
-                    switch refusal.verdict {
-                    case .again: self.open(shared, http, attempts, completion)
-                    case .rejected: completion(.failure(.rejected(status: status, slot: attempts?.position)))
-                    case .exhausted: completion(.failure(.exhausted(refusal.statuses)))
-                    }
-                }
-            }
-    }
-
-    private static func home(_ slot: CredentialID, _ opened: SharedSession.Opened) -> Result<SharedHome, GatewayError> {
-        switch opened {
-        case .open(let result, _): .success(SharedHome(slot: slot, result: result))
-        case .refused(let status, _): .failure(.rejected(status: status, slot: nil))
-        case .failed(let error): .failure(error)
-        }
     }
 
     /// In a session that callers share over a stream of messages.

@@ -158,7 +158,13 @@ extension Gateway {
     /// Gives a message of a session to what its session is bound to.
     func start(_ call: Call, _ responder: any DownstreamResponder) -> (any DownstreamExchange)? {
         guard let session = call.session else { return nil }
-        switch session.binding {
+        if !call.message.isRequest, session.toldFormer(call.message) {
+            defer { self.sessions.end(session) }
+            call.upstream.metrics.requests.increment(call.message.method, .ok)
+            responder.respond(status: 202, body: nil) { _ in }
+            return nil
+        }
+        switch call.binding {
         case .http, .shared:
             guard case .http(let http) = call.upstream.transport else { return nil }
             return self.start(call, http, responder)

@@ -32,7 +32,7 @@ package final class Endpoint: Sendable {
     let isLogEnabled: Bool
     /// Its one member: who works for whoever begins something here.
     ///
-    /// A session that began before a reload stays with the upstream that it began with.
+    /// A session that began before a reload stays with the upstream that it began with, unless another one takes it over.
     package let upstream: Upstream
 
     package init(id: EndpointID, _ configuration: UpstreamConfiguration, upstream: Upstream) {
@@ -43,6 +43,18 @@ package final class Endpoint: Sendable {
         self.isLogEnabled = configuration.isLogEnabled
         self.upstream = upstream
     }
+
+    private init(_ endpoint: Endpoint, upstream: Upstream) {
+        self.id = endpoint.id
+        self.name = endpoint.name
+        self.route = endpoint.route
+        self.tokens = endpoint.tokens
+        self.isLogEnabled = endpoint.isLogEnabled
+        self.upstream = upstream
+    }
+
+    /// The same endpoint with another upstream.
+    func served(by upstream: Upstream) -> Endpoint { Endpoint(self, upstream: upstream) }
 
     /// Whether a caller who once came in here would not be let in now.
     func revokes(_ principal: Principal) -> Bool {

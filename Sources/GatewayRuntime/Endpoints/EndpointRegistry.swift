@@ -6,6 +6,7 @@ import GatewayObservability
 import GatewaySession
 import GatewayTransport
 import GatewayWire
+import Logging
 import NIOCore
 import Synchronization
 
@@ -17,18 +18,32 @@ package final class EndpointRegistry: Sendable {
     private enum Duty: Sendable {
         /// `isFirst`: the process began with it.
         case begin(Upstream, isFirst: Bool)
+        case succeed(Succession, within: Duration)
         case drain(Upstream, within: Duration)
         case revoke(EndpointID, within: Duration)
     }
 
+    /// A unit that takes the place of another one as soon as it is up, which serves until then.
+    private struct Succession: Sendable {
+        let endpoint: EndpointID
+        let former: Upstream
+        let successor: Upstream
+    }
+
     private struct State {
         var table: Endpoints
+        /// Those that have not happened yet.
+        var successions: [Succession] = []
         /// Units that go and are not gone yet.
         var leaving: [Upstream] = []
         /// Whether every unit was told to end, so that none may come.
         var isStopped = false
 
-        var everyUpstream: [Upstream] { self.table.all.map(\.upstream) + self.leaving }
+        var everyUpstream: [Upstream] {
+            self.table.all.map(\.upstream) + self.successions.map(\.successor) + self.leaving
+        }
+        /// Whether no unit is about to go.
+        var isSettled: Bool { self.successions.isEmpty && self.leaving.isEmpty }
     }
 
     /// What only a change needs; changes come one after the other.
@@ -43,6 +58,8 @@ package final class EndpointRegistry: Sendable {
         var came: [Upstream] = []
         /// Those that another unit takes the place of.
         var replaced: [Upstream] = []
+        /// What happens when a unit is up, those that were waited for before included.
+        var successions: [Succession] = []
         var tuned: [(Upstream, UpstreamConfiguration)] = []
         /// Endpoints that let not everybody in any more whom they let in before.
         var stricter: [EndpointID] = []
@@ -88,7 +105,7 @@ package final class EndpointRegistry: Sendable {
     }
 
     /// Whether no unit is about to go.
-    package var isSettled: Bool { self.state.withLock { $0.leaving.isEmpty } }
+    package var isSettled: Bool { self.state.withLock { $0.isSettled } }
 
     /// The units of a name that another one took the place of, and that are not gone yet.
     func leaving(_ name: String) -> [Upstream] {
@@ -107,9 +124,10 @@ package final class EndpointRegistry: Sendable {
                     switch duty {
                     case .begin(let upstream, let isFirst):
                         await upstream.run { verdict in if isFirst { concluded(upstream, verdict) } }
+                    case .succeed(let succession, let limit):
+                        await self.succeed(succession, within: limit)
                     case .drain(let upstream, let limit):
-                        await upstream.drain(within: limit, self.sessions)
-                        if upstream.isOver { self.forget(upstream) }
+                        await self.drain(upstream, within: limit)
                     case .revoke(let endpoint, let limit):
                         await self.revoke(endpoint, within: limit)
                     }
@@ -127,6 +145,72 @@ package final class EndpointRegistry: Sendable {
         await withDiscardingTaskGroup { group in
             for upstream in upstreams {
                 group.addTask { await upstream.stop(within: limit, .last, self.sessions) }
+            }
+        }
+    }
+
+    /// `endpoint`: whose upstream takes over the sessions of the unit, if it can.
+    private func drain(_ upstream: Upstream, within limit: Duration, endpoint: EndpointID? = nil) async {
+        await upstream.drain(within: limit, self.sessions) {
+            let heir = self.endpoints.all.first { $0.id == endpoint }?.upstream
+            return heir.flatMap { $0.canSucceed(upstream) ? $0 : nil }
+        }
+        if upstream.isOver { self.forget(upstream) }
+    }
+
+    // MARK: Successions
+
+    /// Waits for a unit to be up, at most for `limit`, leads callers to it, and drains the one before.
+    ///
+    /// One that never came up takes the place all the same when the time is over, and the one before ends.
+    private func succeed(_ succession: Succession, within limit: Duration) async {
+        let (former, successor) = (succession.former, succession.successor)
+        let end = ContinuousClock.now + limit
+        var isTold = false
+        while successor.currentVerdict != .usable, ContinuousClock.now < end {
+            // Cancelled means that the process ends. Another change may have taken the unit out.
+            guard (try? await Task.sleep(for: .milliseconds(20))) != nil, self.isPending(succession) else { return }
+            guard successor.currentVerdict.isFailure, !isTold else { continue }
+            isTold = true
+            self.surroundings.logger.warning(
+                "what replaces the server does not come up; the one before serves on",
+                metadata: [
+                    "upstream": "\(successor.name)", "cause": "\(successor.cause?.code.rawValue ?? "")",
+                    "detail": "\(successor.cause?.detail ?? "")", "until": "\(limit)",
+                ]
+            )
+        }
+        let isUp = successor.currentVerdict == .usable
+        let changed = isUp ? await successor.lists(unlike: former) : []
+        guard self.carryOut(succession) else { return }
+        for loop in self.surroundings.loops { await loop.asked { $0.endpoints = self.endpoints } }
+        guard isUp else { return await self.drain(former, within: .zero) }
+        let moving = self.sessions.sessions(at: former)
+        await successor.takeSessions(of: former, self.sessions)
+        for session in moving where session.upstream === successor {
+            for list in changed { session.deliver(ClientMessage.listChanged(list)) }
+        }
+        await former.endStreams()
+        await self.drain(former, within: limit, endpoint: succession.endpoint)
+    }
+
+    private func isPending(_ succession: Succession) -> Bool {
+        self.state.withLock { $0.successions.contains { $0.successor === succession.successor } }
+    }
+
+    /// Leads callers from one unit to the other from now on; false if another change came before.
+    private func carryOut(_ succession: Succession) -> Bool {
+        // No change is half done meanwhile, which goes by who serves the endpoint.
+        self.workshop.withLock { _ in
+            self.state.withLock { state in
+                guard let index = state.successions.firstIndex(where: { $0.successor === succession.successor }),
+                    !state.isStopped
+                else { return false }
+                state.successions.remove(at: index)
+                state.table = state.table.leading(succession.endpoint, to: succession.successor)
+                state.leaving.append(succession.former)
+                succession.former.departure.replace()
+                return true
             }
         }
     }
@@ -170,7 +254,7 @@ package final class EndpointRegistry: Sendable {
         _ plan: inout Plan,
         _ workshop: inout Workshop
     ) throws -> Endpoints {
-        let before = self.endpoints
+        let (before, waiting) = self.state.withLock { ($0.table, $0.successions) }
         let known = Dictionary(before.all.map { ($0.name, $0) }) { first, _ in first }
         var surroundings = self.surroundings
         surroundings.listener = before.listener.tuned(by: next.listener)
@@ -188,15 +272,25 @@ package final class EndpointRegistry: Sendable {
                 continue
             }
             var upstream = endpoint.upstream
+            // The one that the configuration means that is compared with, whether or not it is up yet.
+            let succession = waiting.first { $0.endpoint == endpoint.id }
             switch changes[name] ?? .replaced {
             case .same:
+                plan.successions += [succession].compactMap(\.self)
                 plan.applied.same.append(name)
             case .tuned:
-                plan.tuned.append((upstream, configuration))
+                plan.successions += [succession].compactMap(\.self)
+                plan.tuned.append((succession?.successor ?? upstream, configuration))
                 plan.applied.tuned.append(name)
             case .replaced, .added, .removed:
-                plan.replaced.append(upstream)
-                upstream = try makeUpstream(configuration)
+                plan.replaced += [succession?.successor].compactMap(\.self)
+                let successor = try makeUpstream(configuration)
+                if successor.canSucceed(upstream) {
+                    plan.successions.append(.init(endpoint: endpoint.id, former: upstream, successor: successor))
+                } else {
+                    plan.replaced.append(upstream)
+                    upstream = successor
+                }
                 plan.applied.replaced.append(name)
             }
             let successor = Endpoint(id: endpoint.id, configuration, upstream: upstream)
@@ -210,12 +304,15 @@ package final class EndpointRegistry: Sendable {
     private func carryOut(_ plan: Plan, _ table: Endpoints, _ drainTime: Duration) throws -> (AppliedChanges, [Duty]) {
         let names = Set(table.all.map(\.name))
         var applied = plan.applied
+        let came = Set(plan.came.map(\.id))
         let went = try self.state.withLock { state in
             guard !state.isStopped else { throw CancellationError() }
             let removed = state.table.all.filter { !names.contains($0.name) }
             applied.removed = removed.map(\.name)
-            let went = plan.replaced + removed.map(\.upstream)
+            let unneeded = state.successions.map(\.successor).filter { !names.contains($0.name) }
+            let went = plan.replaced + removed.map(\.upstream) + unneeded
             state.table = table
+            state.successions = plan.successions
             state.leaving += went
             for upstream in plan.replaced { upstream.departure.replace() }
             // Of a name that is gone the units that were replaced before are of no more use either.
@@ -226,6 +323,7 @@ package final class EndpointRegistry: Sendable {
         for upstream in plan.came { self.show(upstream) }
         let duties =
             plan.came.map { Duty.begin($0, isFirst: false) } + went.map { .drain($0, within: drainTime) }
+            + plan.successions.filter { came.contains($0.successor.id) }.map { .succeed($0, within: drainTime) }
             + plan.stricter.map { .revoke($0, within: drainTime) }
         return (applied, duties)
     }
@@ -257,8 +355,9 @@ package final class EndpointRegistry: Sendable {
         self.workshop.withLock { _ in
             let isSettled = self.state.withLock { state in
                 state.leaving.removeAll { $0 === upstream }
-                return state.leaving.isEmpty
+                return state.isSettled
             }
+            self.sessions.forgetFormer()
             self.forgetFigures(of: upstream.name)
             if isSettled { self.settled.yield() }
         }

@@ -61,6 +61,20 @@ package final class Endpoints: Sendable {
         )
     }
 
+    private init(_ table: Endpoints, _ endpoints: [Endpoint]) {
+        self.listener = table.listener
+        self.all = endpoints
+        self.requestGuard = table.requestGuard
+        self.statusTokens = table.statusTokens
+        self.isAnyLogEnabled = table.isAnyLogEnabled
+        self.routes = table.routes
+    }
+
+    /// The same table with another upstream for one endpoint.
+    func leading(_ id: EndpointID, to upstream: Upstream) -> Endpoints {
+        Endpoints(self, self.all.map { $0.id == id ? $0.served(by: upstream) : $0 })
+    }
+
     /// Where a path leads as it stands in a request target, without the query; nil: nowhere.
     package func destination(_ path: Span<UInt8>) -> Destination? {
         switch self.routes.route(path) {

@@ -25,6 +25,8 @@ class CallerExchange: DownstreamExchange, Sweepable, StreamSource {
     /// Where the answer goes; nil once the caller has left.
     final var responder: (any DownstreamResponder)?
     final var session: CallerSession?
+    /// What carries messages of the session upstream, whatever does by now.
+    final let binding: CallerSession.Binding
     final let principal: Principal
 
     final var deadline: NIODeadline
@@ -63,6 +65,7 @@ class CallerExchange: DownstreamExchange, Sweepable, StreamSource {
         self.loop = responder.loop
         self.principal = call.principal
         self.session = call.session
+        self.binding = call.binding
         self.responder = responder
         self.startedAt = call.request.receivedAt
         self.lastSent = call.request.receivedAt

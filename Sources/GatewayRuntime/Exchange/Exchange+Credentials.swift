@@ -39,7 +39,7 @@ extension Exchange {
     func enterSession() {
         guard let session else { return self.connect() }
         if self.hasRouting, session.subscribesTooMuch(self.message) { return self.fail(.tooManySubscriptions) }
-        switch session.binding {
+        switch self.binding {
         case .none, .link, .http(nil):
             self.connect()
         case .http(let sessions?):

@@ -117,7 +117,7 @@ extension Exchange {
         self.phase = .waiting
         self.isSessionInDoubt = !isCertain
         let exchange = NIOLoopBound(self, eventLoop: self.loop.eventLoop)
-        let binding = self.session?.binding
+        let binding = self.binding
         SessionOpening.reopen(
             upstreamSession,
             lost: lostID,
@@ -126,7 +126,7 @@ extension Exchange {
             of: self.upstream,
             on: self.loop
         ) { opened, isFirst in
-            if isFirst, case .open = opened, case .shared(let caller)? = binding {
+            if isFirst, case .open = opened, case .shared(let caller) = binding {
                 caller.session(upstreamSession.slot)?.renewed()
             }
             exchange.value.sessionReopened(opened, isFirst: isFirst)
@@ -162,8 +162,10 @@ extension Exchange {
 
     /// The caller's session ends; told so, the caller opens a new one (protocol §1.1).
     func sessionOver() {
+        // Another unit may serve the session by now, to which this means nothing.
+        if let session, session.upstream !== self.upstream { return self.fail(.upstreamIsGone(executed: .no)) }
         if let session {
-            if case .shared(let caller) = session.binding { caller.session(self.slot)?.lost(self.upstreamSession) }
+            if case .shared(let caller) = self.binding { caller.session(self.slot)?.lost(self.upstreamSession) }
             if !session.isLegacy { self.gateway.sessions.close(session, on: self.loop) }
         }
         self.refuse(status: 404, code: -32_600, "session not found: initialize again", outcome: .sessionLost)

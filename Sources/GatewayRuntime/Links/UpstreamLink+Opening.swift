@@ -250,14 +250,24 @@ extension UpstreamLink {
     /// The upstream session that all share was opened anew: what callers asked it for is asked for again.
     private func restoreSubscriptions() {
         guard self.sharing == .shared else { return }
-        for uri in self.bridge.resources {
+        self.ask(for: self.bridge.resources, self.bridge.severity)
+    }
+
+    /// A caller came from another unit with what it asked that for; a link that is not open yet asks for it when it opens.
+    func came(_ caller: Int, with wishes: SessionBridge.Wishes) {
+        let news = self.bridge.came(caller, with: wishes)
+        if case .open = self.state { self.ask(for: news.resources, news.severity) }
+    }
+
+    private func ask(for resources: some Sequence<[UInt8]>, _ severity: LogSeverity?) {
+        for uri in resources {
             // swift-format-ignore: OnlyOneTrailingClosureArgument
             self.send(own: { ClientMessage.subscription(.resourcesSubscribe, id: $0, uri: uri) }, timeout: .seconds(30))
             {
                 _ in
             }
         }
-        guard let severity = self.bridge.severity else { return }
+        guard let severity else { return }
         // swift-format-ignore: OnlyOneTrailingClosureArgument
         self.send(own: { ClientMessage.setLevel(severity, id: $0) }, timeout: .seconds(30)) { _ in }
     }

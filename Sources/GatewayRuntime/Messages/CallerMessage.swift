@@ -15,6 +15,15 @@ struct CallerMessage {
     /// Whether an answer is owed.
     var isRequest: Bool { self.envelope.kind == .request }
 
+    /// Whether it is about a call or a question that is under way: an answer, a cancellation, or progress.
+    var isAboutWork: Bool {
+        switch self.envelope.kind {
+        case .request: false
+        case .result, .error: true
+        case .notification: self.method == .cancelledNotification || self.method == .progressNotification
+        }
+    }
+
     /// What is at stake if the message runs twice (faults §4.2).
     var messageClass: RetryRules.MessageClass {
         guard self.isRequest else { return .oneWay }

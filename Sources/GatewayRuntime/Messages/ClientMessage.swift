@@ -13,6 +13,13 @@ package struct GatewayIdentity: Sendable {
     var json: String { #"{"name":\#(JSONText.quoted(self.name)),"version":\#(JSONText.quoted(self.version))}"# }
 }
 
+/// What a server has lists of, and tells of changes to.
+enum ServerList: String, CaseIterable {
+    case tools
+    case prompts
+    case resources
+}
+
 /// Messages that the gateway itself sends; ids are given as JSON text.
 enum ClientMessage {
     /// `server/discover`, with the envelope that the stateless era asks for (2026-07-28, `basic/index`).
@@ -50,13 +57,14 @@ enum ClientMessage {
         return body
     }
 
-    static func toolsList(id: String) -> ByteBuffer {
-        ByteBuffer(string: #"{"jsonrpc":"2.0","id":\#(id),"method":"tools/list"}"#)
+    /// A request for the first page of a list.
+    static func list(_ list: ServerList, id: String) -> ByteBuffer {
+        ByteBuffer(string: #"{"jsonrpc":"2.0","id":\#(id),"method":"\#(list.rawValue)/list"}"#)
     }
 
-    static let toolsListChanged = ByteBuffer(
-        staticString: #"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#
-    )
+    static func listChanged(_ list: ServerList) -> ByteBuffer {
+        ByteBuffer(string: #"{"jsonrpc":"2.0","method":"notifications/\#(list.rawValue)/list_changed"}"#)
+    }
 
     /// `resources/subscribe` or `resources/unsubscribe`; `uri` is decoded.
     static func subscription(_ method: MCPMethod, id: String, uri: [UInt8]) -> ByteBuffer {

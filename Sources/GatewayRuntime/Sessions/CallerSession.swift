@@ -22,6 +22,12 @@ package final class CallerSession: Sendable {
         case link(LinkHandle, caller: Int)
     }
 
+    /// Who works for a session, and what carries its messages there.
+    struct Station: Sendable {
+        let upstream: Upstream
+        var binding = Binding.none
+    }
+
     /// The stream of a GET.
     struct Listener: Sendable {
         let stream: NIOLoopBound<CallerStream>
@@ -30,7 +36,9 @@ package final class CallerSession: Sendable {
     }
 
     private struct State: Sendable {
-        var binding = Binding.none
+        var station: Station
+        /// Where it was before and may have calls, oldest first.
+        var former: [Station] = []
         var revision: ProtocolRevision?
         var isOver = false
         var isInitializing = false
@@ -62,8 +70,6 @@ package final class CallerSession: Sendable {
 
     package let id: SessionID
     let principal: Principal
-    /// Who works for it, from its beginning to its end, whoever works for new ones meanwhile.
-    let upstream: Upstream
     /// Whether its caller came over the transport of 2024-11-05, whose one stream is all that it has.
     let isLegacy: Bool
     private let state: Mutex<State>
@@ -75,15 +81,19 @@ package final class CallerSession: Sendable {
     init(id: SessionID, principal: Principal, upstream: Upstream, isLegacy: Bool = false, buffers: BufferLedger) {
         self.id = id
         self.principal = principal
-        self.upstream = upstream
         self.isLegacy = isLegacy
-        self.state = Mutex(State())
+        self.state = Mutex(State(station: Station(upstream: upstream)))
         self.share = ReplayShare(in: buffers)
     }
 
     // MARK: Upstream
 
-    var binding: Binding { self.state.withLock { $0.binding } }
+    /// Who works for it, and what carries its messages there.
+    ///
+    /// A call looks once: with the next look it may be another.
+    var station: Station { self.state.withLock { $0.station } }
+    var upstream: Upstream { self.station.upstream }
+    var binding: Binding { self.station.binding }
     /// What was negotiated with the caller; nil if that is a version that we do not know, or nothing was yet.
     package var revision: ProtocolRevision? { self.state.withLock { $0.revision } }
 
@@ -92,8 +102,8 @@ package final class CallerSession: Sendable {
     /// `home` is the slot that answered `initialize`, where the upstream has a pool.
     func bind(_ binding: Binding, revision: ProtocolRevision?, home: CredentialID? = nil) -> Bool {
         self.state.withLock { state in
-            guard case .none = state.binding, !state.isOver else { return false }
-            state.binding = binding
+            guard case .none = state.station.binding, !state.isOver else { return false }
+            state.station.binding = binding
             state.revision = revision
             state.routing = home.map { SlotRouting(home: $0) }
             return true
@@ -105,7 +115,7 @@ package final class CallerSession: Sendable {
     /// False if it did so before, and that one was answered or is still under way.
     func beginInitializing() -> Bool {
         self.state.withLock { state in
-            guard case .none = state.binding, !state.isOver, !state.isInitializing else { return false }
+            guard case .none = state.station.binding, !state.isOver, !state.isInitializing else { return false }
             state.isInitializing = true
             return true
         }
@@ -127,6 +137,35 @@ package final class CallerSession: Sendable {
 
     /// Where what belongs to the session as a whole goes.
     var home: CredentialID { self.state.withLock { $0.routing?.home ?? .none } }
+
+    // MARK: Succession
+
+    /// Another unit works for the session from now on, in place of `former`; false if that does not work for it any more, if
+    /// the session is over, or about to be initialized there.
+    ///
+    /// `home` is the slot of a pool that what belongs to the session as a whole goes to.
+    func move(from former: Upstream, to station: Station, home: CredentialID? = nil) -> Bool {
+        self.state.withLock { state in
+            guard state.station.upstream === former, !state.isOver, !state.isInitializing else { return false }
+            if case .none = state.station.binding {} else { state.former.append(state.station) }
+            state.station = station
+            if let home {
+                if state.routing == nil { state.routing = SlotRouting(home: home) }
+                state.routing?.settled(at: home)
+            } else {
+                state.routing = nil
+            }
+            return true
+        }
+    }
+
+    /// Where it was before and may have calls.
+    var former: [Station] { self.state.withLock { $0.former } }
+
+    /// Those of the units where it was before that are over are of no more use.
+    func forgetFormer() { self.state.withLock { $0.former.removeAll { $0.upstream.isOver } } }
+
+    // MARK: Slots
 
     /// What is to be done when the session has a new home, in place of what was.
     func onNewHome(_ body: @escaping @Sendable () -> Void) {
@@ -161,17 +200,17 @@ package final class CallerSession: Sendable {
     }
 
     /// Ends the session and its streams; returns what it used upstream, the first time.
-    func close() -> Binding {
+    func close() -> [Station] {
         let before = self.state.withLock { state in
-            defer { state = State(isOver: true) }
+            defer { state = State(station: Station(upstream: state.station.upstream), isOver: true) }
             return state
         }
         before.listener?.stream.execute { $0.sessionEnded() }
         before.listener?.end()
         for stream in before.streams.values { stream.execute { $0.sessionEnded() } }
         for body in before.onClose { body() }
-        if before.isCounted { self.upstream.metrics.sessions.subtract(1) }
-        return before.binding
+        if before.isCounted { before.station.upstream.metrics.sessions.subtract(1) }
+        return before.former + [before.station]
     }
 
     /// Ends the stream that it listens on, and what fills that; its calls go on.

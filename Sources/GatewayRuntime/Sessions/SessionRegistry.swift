@@ -66,7 +66,7 @@ package final class SessionRegistry: Sendable {
     func close(_ session: CallerSession, on loop: LoopResources) {
         // It may have been taken out before.
         _ = self.table.withLock { $0.remove(session.id) }
-        session.upstream.end(session.close(), on: loop)
+        for station in session.close() { station.upstream.end(station.binding, on: loop) }
     }
 
     /// A caller that shut down its side before it was told of its session may be gone for good: unless it uses the session
@@ -107,6 +107,16 @@ package final class SessionRegistry: Sendable {
     /// Whether any session stays with an upstream.
     func hasSessions(at upstream: Upstream) -> Bool { self.table.withLock { $0.hasSessions(at: upstream.id) } }
 
+    /// A session that another unit works for from now on counts there.
+    func moved(_ session: CallerSession, to upstream: Upstream) {
+        self.table.withLock { $0.move(session.id, to: upstream.id) }
+    }
+
+    /// No session holds on to units any more that are over.
+    func forgetFormer() {
+        for session in self.table.withLock({ $0.sessions { _ in true } }) { session.forgetFormer() }
+    }
+
     /// The sessions whose callers an endpoint does not let in any more.
     func sessions(revokedBy endpoint: Endpoint) -> [CallerSession] {
         self.table.withLock { $0.sessions { endpoint.revokes($0) } }
@@ -132,10 +142,12 @@ package final class SessionRegistry: Sendable {
         await withTaskGroup(of: Void.self) { group in
             for (index, session) in sessions.enumerated() {
                 _ = self.table.withLock { $0.remove(session.id) }
-                let binding = session.close()
+                let stations = session.close()
                 guard index < limits.count else { continue }
                 if index >= limits.atATime { await group.next() }
-                group.addTask { await session.upstream.end(binding, within: time) }
+                group.addTask {
+                    for station in stations { await station.upstream.end(station.binding, within: time) }
+                }
             }
         }
     }

@@ -35,6 +35,40 @@ final class SharedCaller: Sendable {
         }
     }
 
+    // MARK: Succession
+
+    /// What a unit that takes the place of this one has to know before it serves the caller.
+    var standing: CallerSession.Standing {
+        let last = self.used.map { shared, _ in shared.lastNumber }.max() ?? 0
+        return CallerSession.Standing(capabilities: self.capabilities, lastNumber: last)
+    }
+
+    /// Another unit serves the caller from now on; returns what it asked of the sessions of this one.
+    func moved() -> SessionBridge.Wishes {
+        var wishes = SessionBridge.Wishes()
+        wishes.capabilities = self.capabilities
+        for (shared, number) in self.used {
+            let own = shared.moved(number)
+            wishes.subscriptions += own.subscriptions.filter { !wishes.subscriptions.contains($0) }
+            wishes.severity = [wishes.severity, own.severity].compactMap(\.self).min()
+        }
+        return wishes
+    }
+
+    /// What the caller says to another unit; returns whether it was about something that is under way here.
+    func heard(_ message: CallerMessage) -> Bool {
+        var isTaken = false
+        for (shared, number) in self.used where shared.heard(message, of: number) { isTaken = true }
+        return isTaken
+    }
+
+    /// The sessions that it used, and its number in each.
+    private var used: [(SharedSession, Int)] {
+        self.numbers.withLock { $0 }.compactMap { slot, number in self.session(slot).map { ($0, number) } }
+    }
+
+    // MARK: The end
+
     /// The caller's session is over.
     func leave() {
         let numbers = self.numbers.withLock { numbers in

@@ -299,6 +299,34 @@ final class SharedSession: Sendable {
         if let lowest { self.send(ClientMessage.setLevel(lowest, id: #""gateway""#)) }
     }
 
+    /// The number that a call or a question got last.
+    var lastNumber: Int64 { self.state.withLock { $0.bridge.lastNumber } }
+
+    /// A caller comes from another unit, whose last number this was.
+    func follows(_ number: Int64) { self.state.withLock { $0.bridge.follows(number) } }
+
+    /// Another unit serves a caller from now on; returns what it asked of this one.
+    func moved(_ caller: Int) -> SessionBridge.Wishes { self.state.withLock { $0.bridge.moved(caller) } }
+
+    /// What a caller says to another unit; returns whether it was about something that is under way here, and is sent.
+    func heard(_ message: CallerMessage, of caller: Int) -> Bool {
+        switch self.admit(message, of: caller) {
+        case .plain, .call: self.send(message.body)
+        case .edited(let body): self.send(body)
+        case .answered, .taken, .refused: return false
+        }
+        return true
+    }
+
+    /// Asks the upstream for something of our own; nil if it does not answer in time.
+    func ask(_ message: ByteBuffer, timeout: TimeAmount) async -> ByteBuffer? {
+        await withCheckedContinuation { continuation in
+            self.home.eventLoop.execute {
+                self.send(now: message, timeout: timeout) { continuation.resume(returning: (try? $0.get())?.body) }
+            }
+        }
+    }
+
     /// Subscribes to each of these, or unsubscribes from it, as long as callers want that.
     private func say(_ method: MCPMethod, of uris: [[UInt8]]) {
         guard !uris.isEmpty else { return }
@@ -306,16 +334,20 @@ final class SharedSession: Sendable {
             PacedSending.run(uris, on: self.home) { uri, next in
                 let isWanted = self.state.withLock { $0.bridge.isSubscribed(uri) }
                 guard isWanted == (method == .resourcesSubscribe) else { return next() }
-                self.send(now: ClientMessage.subscription(method, id: #""gateway""#, uri: uri), next)
+                self.send(now: ClientMessage.subscription(method, id: #""gateway""#, uri: uri)) { _ in next() }
             }
         }
     }
 
     /// Sends a message of the gateway whose fate changes nothing.
-    private func send(_ message: ByteBuffer) { self.home.eventLoop.execute { self.send(now: message) {} } }
+    private func send(_ message: ByteBuffer) { self.home.eventLoop.execute { self.send(now: message) { _ in } } }
 
-    /// The same on the home loop; `completion` hears when it is over.
-    private func send(now message: ByteBuffer, _ completion: @escaping () -> Void) {
+    /// The same on the home loop; `completion` hears what comes of it.
+    private func send(
+        now message: ByteBuffer,
+        timeout: TimeAmount = .seconds(10),
+        _ completion: @escaping UpstreamCall.Completion
+    ) {
         let session = self.session
         UpstreamCall.send(
             self.http,
@@ -325,8 +357,9 @@ final class SharedSession: Sendable {
             body: message,
             session: session?.id,
             fields: session?.origin.revision?.headerLine ?? "",
-            timeout: .seconds(10)
-        ) { _ in completion() }
+            timeout: timeout,
+            completion: completion
+        )
     }
 
     // MARK: Calls

@@ -14,7 +14,7 @@ final class SharedSessions: Sendable {
     }
 
     private let upstream: Upstream
-    private let http: HTTPAccess
+    let http: HTTPAccess
     private let home: LoopResources
     private let state: Mutex<State>
 

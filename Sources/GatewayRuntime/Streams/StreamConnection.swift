@@ -12,7 +12,9 @@ import NIOCore
 final class StreamConnection: DownstreamExchange, StreamOutlet, Sweepable {
     var sweepIndex = -1
     private let gateway: Gateway
-    let upstream: Upstream
+    /// That of its session, which may be another one with time.
+    var upstream: Upstream { self.session?.upstream ?? self.ownUpstream }
+    private let ownUpstream: Upstream
     let principal: Principal
     private let session: CallerSession?
     private let loop: LoopResources
@@ -34,7 +36,7 @@ final class StreamConnection: DownstreamExchange, StreamOutlet, Sweepable {
         responder: any DownstreamResponder
     ) {
         self.gateway = gateway
-        self.upstream = upstream
+        self.ownUpstream = upstream
         self.principal = principal
         self.session = session
         self.responder = responder
@@ -255,5 +257,10 @@ extension NIOLoopBound {
     func execute(_ body: @escaping @Sendable (Value) -> Void) {
         if self.eventLoop.inEventLoop { return body(self.value) }
         self.eventLoop.execute { body(self.value) }
+    }
+
+    /// Runs on the value's event loop, and gives back what came of it.
+    func asked<Answer: Sendable>(_ body: @escaping @Sendable (Value) -> Answer) async -> Answer {
+        await withCheckedContinuation { continuation in self.execute { continuation.resume(returning: body($0)) } }
     }
 }

@@ -101,10 +101,18 @@ extension Upstream {
     /// Lets what is under way finish, and ends the unit when nobody needs it any more, at the latest after `limit`.
     ///
     /// Nothing new comes to it: the table of endpoints leads elsewhere. One that was replaced serves the sessions that it
-    /// has; of one that was removed nobody can use the sessions, so that it waits for calls alone.
-    func drain(within limit: Duration, _ sessions: SessionRegistry) async {
+    /// has, unless a unit that `heir` names takes them; of one that was removed nobody can use the sessions, so that it waits
+    /// for calls alone.
+    func drain(
+        within limit: Duration,
+        _ sessions: SessionRegistry,
+        heir: @Sendable () -> Upstream? = { nil }
+    ) async {
         let end = ContinuousClock.now + limit
-        while ContinuousClock.now < end, await self.isNeeded(sessions) {
+        while ContinuousClock.now < end {
+            // Those, too, that were about to begin here.
+            await heir()?.takeSessions(of: self, sessions)
+            guard await self.isNeeded(sessions) else { break }
             // Cancelled means that the process ends, which ends every unit.
             guard (try? await Task.sleep(for: .milliseconds(50))) != nil else { return }
         }
@@ -126,6 +134,13 @@ extension Upstream {
             if isNeeded { return true }
         }
         return false
+    }
+
+    /// Ends the streams under way whose callers another unit serves with their next one.
+    func endStreams() async {
+        for loop in self.surroundings.loops {
+            await loop.asked { loop in loop.eachUse(of: self) { if $0.isStream { $0.drain() } } }
+        }
     }
 
     /// Ends what is under way: streams in order, calls with an error.

@@ -344,6 +344,9 @@ package enum UpstreamVerdict: UInt8, Sendable {
     /// Its process ended, or could not be started.
     case exited
 
+    /// Whether the last contact went wrong.
+    var isFailure: Bool { self != .none && self != .usable }
+
     init(_ verdict: EraProbe.Verdict) {
         self =
             switch verdict {
