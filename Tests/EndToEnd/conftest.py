@@ -221,6 +221,21 @@ def child(tmp_path: Path) -> Iterator[FaultChild]:
 
 
 @pytest.fixture
+def program_of(tmp_path: Path) -> Iterator[Any]:
+    """Programs, those that misbehave too, for entries of servers: `program_of(mode, **entry)`; afterwards nothing of them is
+    left."""
+    made: list[FaultChild] = []
+
+    def make(mode: str = "ok", **more: Any) -> FaultChild:
+        made.append(FaultChild(tmp_path, mode, **more))
+        return made[-1]
+
+    yield make
+    for child in made:
+        child.sweep()
+
+
+@pytest.fixture
 def child_of(tmp_path: Path, gateway_of: Any) -> Iterator[Any]:
     """Starts a gateway with one misbehaving program as `child`: `child_of(mode, *arguments, **entry)`.
 

@@ -9,48 +9,12 @@ import time
 
 import pytest
 from harness.callers import Caller, SSECaller, call_of, messages_of, text_of, works
-from harness.children import FaultChild
 from harness.errors import gateway_error
 from harness.processes import members_of, until
-from harness.wire import Wire, headers_of, message, post, split
+from harness.reload import CHANGES, DRAINED, at, changes, process_of, stateless
+from harness.wire import Wire, headers_of, message, split
 
 pytestmark = pytest.mark.gateway_only
-
-CHANGES = ("added", "removed", "replaced", "tuned")
-DRAINED = 5
-"""Seconds after its last call in which what was replaced or removed is gone, also on a slow machine."""
-
-
-@pytest.fixture
-def child_of(tmp_path):
-    """Programs of the test's own, of which afterwards nothing is left."""
-    made = []
-
-    def make(mode="ok", **more):
-        made.append(FaultChild(tmp_path, mode, **more))
-        return made[-1]
-
-    yield make
-    for child in made:
-        child.sweep()
-
-
-def at(tokens, path, **more):
-    """A server of the configuration at this path of the upstream, with one token as a header."""
-    kind = "sse" if path == "/sse" else "streamable-http"
-    return {"url": f"http://127.0.0.1:{tokens.port}{path}", "transportType": kind, **more}
-
-
-def changes(last):
-    """What a reload did, without what it did not."""
-    return {kind: sorted(last[kind]) for kind in CHANGES if last[kind]}
-
-
-async def stateless(gateway, name, tool="echo", **arguments):
-    """The text that a call of 2026-07-28 gives."""
-    body = message("tools/call", {"name": tool, "arguments": arguments}, era="stateless")
-    answer = await post(gateway.url(name), body, era="stateless", token=gateway.token, seen=gateway.seen)
-    return text_of(answer.reply(1))
 
 
 def calls(tokens, **fields):
@@ -59,17 +23,12 @@ def calls(tokens, **fields):
     return [entry for entry in tokens.journal("tools/call") if wanted.items() <= entry["fields"].items()]
 
 
-async def process_of(caller):
-    """The process that answers this caller."""
-    return json.loads(text_of(await caller.ask("report-env")))["pid"]
-
-
 # Servers that come and go.
 
 
-async def test_added(unwatched, child_of, tokens):
+async def test_added(unwatched, program_of, tokens):
     """Servers of every kind that come are called at once, and what was there goes on as if nothing were."""
-    stays, comes = child_of(), child_of()
+    stays, comes = program_of(), program_of()
     gateway = unwatched({"stays": stays.entry})
     caller = await Caller.open(gateway, "stays")
     await works(caller)
@@ -212,11 +171,11 @@ WAYS = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_gone_and_back(unwatched, child_of, way):
+async def test_gone_and_back(unwatched, program_of, way):
     """A name is who a server is: under another it is another, and one that comes back knows nothing of the first."""
     changed, removed, added = WAYS[way]
-    child = child_of()
-    gateway = unwatched({"here": child.entry, "stays": child_of().entry})
+    child = program_of()
+    gateway = unwatched({"here": child.entry, "stays": program_of().entry})
     before = await Caller.open(gateway, "here")
     await works(before)
     gateway.reconfigure(changed(child.entry))
@@ -258,10 +217,10 @@ async def test_figures_of_what_stays_go_on(unwatched, tokens):
 # Servers that are tuned.
 
 
-async def test_tuned(unwatched, child_of):
+async def test_tuned(unwatched, program_of):
     """What is only set otherwise counts from the next message on, and sessions, streams and programs stay."""
     names = ["filter", "timeout", "log", "tokens", "interval"]
-    children = {name: child_of() for name in names}
+    children = {name: program_of() for name in names}
     gateway = unwatched({name: child.entry for name, child in children.items()}, options={"logEnabled": False}, log_level="debug")
     callers = {name: await Caller.open(gateway, name) for name in names}
     streams = {name: await caller.stream() for name, caller in callers.items()}
@@ -299,7 +258,7 @@ async def test_tuned(unwatched, child_of):
 # Servers that are replaced.
 
 
-async def test_what_replaces_a_server(unwatched, child_of, tokens, tmp_path):
+async def test_what_replaces_a_server(unwatched, program_of, tokens, tmp_path):
     """These keys make another server of it. Sessions that there are go on either way, with their ids; new ones are at the
     new server."""
     programs = {
@@ -317,7 +276,7 @@ async def test_what_replaces_a_server(unwatched, child_of, tokens, tmp_path):
         "forwardHeaders": {"options": {"forwardHeaders": ["X-Tenant"]}},
         "transportType": {"transportType": None},
     }
-    children = {name: child_of() for name in programs}
+    children = {name: program_of() for name in programs}
     before = {**{name: children[name].entry for name in programs}, **{name: at(tokens, "/sessions") for name in servers}}
     gateway = unwatched(before)
     callers = {name: await Caller.open(gateway, name) for name in before}
@@ -330,6 +289,7 @@ async def test_what_replaces_a_server(unwatched, child_of, tokens, tmp_path):
 
     for name, child in children.items():
         await until(f"{name}: the new one runs", lambda child=child: child.starts() == 2)
+        await until(f"{name}: the old one is gone", lambda child=child: len(child.left()) == 1, DRAINED)
     tokens.clear()
     for name, caller in callers.items():
         assert "result" in await caller.ask("echo", {"text": name}), name
@@ -403,9 +363,9 @@ async def test_old_transport_at_a_replaced_server(unwatched, tokens):
     assert [entry["fields"]["x-version"] for entry in tokens.journal("tools/call")] == ["1", "2"]
 
 
-async def test_program_of_a_session_is_replaced(unwatched, child_of):
+async def test_program_of_a_session_is_replaced(unwatched, program_of):
     """With a program of its own a session keeps it to its end; the next session has the new one."""
-    child = child_of(options={"isolation": "session"})
+    child = program_of(options={"isolation": "session"})
     gateway = unwatched({"child": child.entry})
     one = await Caller.open(gateway, "child")
     old = await process_of(one)
@@ -487,9 +447,9 @@ def test_warnings_are_said_once(unwatched, tokens):
     assert sorted(said()) == ["mcpProxy.first", "mcpProxy.second"]
 
 
-async def test_secrets_before_and_after(unwatched, child_of):
+async def test_secrets_before_and_after(unwatched, program_of):
     """A program that says its secret has it masked, also when that stands in no configuration any more."""
-    child = child_of("stderr-control-chars", options={"isolation": "session"})
+    child = program_of("stderr-control-chars", options={"isolation": "session"})
     gateway = unwatched({"child": child.entry})
     old = await Caller.open(gateway, "child")
     assert "result" in await old.ask("fault")

@@ -10,7 +10,6 @@ import time
 
 import pytest
 from harness.callers import Caller, text_of
-from harness.children import FaultChild
 from harness.errors import gateway_error, gateway_reply
 from harness.processes import children_of, members_of, poll, until
 
@@ -22,23 +21,9 @@ KILLS = 2
 MEGABYTE = 1 << 20
 
 
-@pytest.fixture
-def child_of(tmp_path):
-    """Misbehaving programs that are swept away after the test, whatever became of it."""
-    made = []
-
-    def make(mode, **more):
-        made.append(FaultChild(tmp_path, mode, **more))
-        return made[-1]
-
-    yield make
-    for child in made:
-        child.sweep()
-
-
-async def test_killed_in_the_middle_of_traffic(gateway_of, child_of):
+async def test_killed_in_the_middle_of_traffic(gateway_of, program_of):
     """`kill -9` loses the calls in flight, each with a word on its fate, and nothing else: not even a session."""
-    child = child_of("ok")
+    child = program_of("ok")
     gateway = gateway_of({"child": child.entry}, log_level="info", options={"pingInterval": 0})
     callers = [await Caller.open(gateway, "child") for _ in range(8)]
     nonces: dict[str, dict] = {}
@@ -76,9 +61,9 @@ async def test_killed_in_the_middle_of_traffic(gateway_of, child_of):
 
 
 @pytest.mark.parametrize("recovers", [True, False])
-async def test_killed_while_idle(gateway_of, child_of, recovers):
+async def test_killed_while_idle(gateway_of, program_of, recovers):
     """With `autoReconnect` a program that ended is started again by itself; without it, by a call at the earliest."""
-    child = child_of("ok")
+    child = program_of("ok")
     options = {"pingInterval": 0, "autoReconnect": recovers, "reconnectInterval": "1s"}
     gateway = gateway_of({"child": child.entry}, options=options)
     gateway.wait_until_ready()
@@ -98,18 +83,18 @@ async def test_killed_while_idle(gateway_of, child_of, recovers):
         gateway_reply(reply, "child", {"child_exited"}, {"no"})
 
 
-async def test_pings_when_idle(gateway_of, child_of):
+async def test_pings_when_idle(gateway_of, program_of):
     """A program that nothing was asked of for `pingInterval` is asked whether it is there."""
-    child = child_of("ok")
+    child = program_of("ok")
     gateway = gateway_of({"child": child.entry}, options={"pingInterval": "1s"})
     gateway.wait_until_ready()
     await until("it is asked, more than once", lambda: len(child.messages("ping")) >= 2, 6)
     assert gateway.get("/_readyz")[0] == 200
 
 
-async def test_session_outlives_its_program(gateway_of, child_of):
+async def test_session_outlives_its_program(gateway_of, program_of):
     """With a child of its own, too, a session goes on: the next call is served by a fresh process within 2 s."""
-    child = child_of("exit-mid-call", options={"isolation": "session"})
+    child = program_of("exit-mid-call", options={"isolation": "session"})
     gateway = gateway_of({"child": child.entry}, options={"pingInterval": 0})
     one, other = await Caller.open(gateway, "child"), await Caller.open(gateway, "child")
     assert "result" in await other.ask("echo")
@@ -125,10 +110,10 @@ async def test_session_outlives_its_program(gateway_of, child_of):
     assert initialized.count("wire") >= 2, "the fresh process is given the caller's own initialize"
 
 
-async def test_sigkill_of_the_gateway(gateway_of, child_of):
+async def test_sigkill_of_the_gateway(gateway_of, program_of):
     """Two seconds after it was killed no child is left, and no grandchild of the same group."""
     modes = ["ok", "grandchild", "fifty-grandchildren", "ignores-both", "hang"]
-    children = {mode: child_of(mode, options={"isolation": "session"}) for mode in modes}
+    children = {mode: program_of(mode, options={"isolation": "session"}) for mode in modes}
     gateway = gateway_of({mode: child.entry for mode, child in children.items()}, options={"pingInterval": 0})
     for mode in modes:
         for _ in range(4):
@@ -151,9 +136,9 @@ async def test_sigkill_of_the_gateway(gateway_of, child_of):
 
 @pytest.mark.long
 @pytest.mark.deadline(300)
-async def test_two_hundred_cycles(gateway_of, child_of):
+async def test_two_hundred_cycles(gateway_of, program_of):
     """A session with a child of its own, ended by DELETE, leaves nothing: no descriptor, thread, process or memory."""
-    child = child_of("ok", options={"isolation": "session"})
+    child = program_of("ok", options={"isolation": "session"})
     gateway = gateway_of({"child": child.entry}, log_level="info", options={"pingInterval": 0, "logEnabled": False})
     gateway.wait_until_ready()
     probes = child.starts()
@@ -181,9 +166,9 @@ async def test_two_hundred_cycles(gateway_of, child_of):
     assert len(children_of(gateway.pid)) <= 1, "no zombies either"
 
 
-async def test_most_children(gateway_of, child_of):
+async def test_most_children(gateway_of, program_of):
     """`childrenPerServer` holds: who would need one more is told so, and is served when another has gone."""
-    child = child_of("ok", options={"isolation": "session"})
+    child = program_of("ok", options={"isolation": "session"})
     gateway = gateway_of({"child": child.entry}, limits={"childrenPerServer": 3}, options={"pingInterval": 0})
     gateway.wait_until_ready()
     callers = [await Caller.open(gateway, "child") for _ in range(3)]
@@ -204,9 +189,9 @@ async def test_most_children(gateway_of, child_of):
     assert "result" in await (await Caller.open(gateway, "child")).ask("echo")
 
 
-async def test_departed_session_ends_its_child(gateway_of, child_of):
+async def test_departed_session_ends_its_child(gateway_of, program_of):
     """A child of a session that is idle too long goes with it."""
-    child = child_of("ok", options={"isolation": "session"})
+    child = program_of("ok", options={"isolation": "session"})
     gateway = gateway_of({"child": child.entry}, limits={"sessionIdle": "1s"}, options={"pingInterval": 0})
     gateway.wait_until_ready()
     caller = await Caller.open(gateway, "child")
@@ -216,9 +201,9 @@ async def test_departed_session_ends_its_child(gateway_of, child_of):
     assert (await caller.call("echo", id=5)).status == 404
 
 
-async def test_stop_with_stubborn_programs(gateway_of, child_of):
+async def test_stop_with_stubborn_programs(gateway_of, program_of):
     """Twenty programs that ignore both the end of their input and SIGTERM do not stretch the stop: they end side by side."""
-    children = {f"child-{n}": child_of("ignores-both") for n in range(20)}
+    children = {f"child-{n}": program_of("ignores-both") for n in range(20)}
     gateway = gateway_of({name: child.entry for name, child in children.items()}, options={"pingInterval": 0})
     gateway.wait_until_ready()
     for name in children:
@@ -231,9 +216,9 @@ async def test_stop_with_stubborn_programs(gateway_of, child_of):
         assert order == ["eof", "sigterm"], "first its input ends, then it is asked, then it is killed"
 
 
-async def test_polite_programs_are_not_killed(gateway_of, child_of):
+async def test_polite_programs_are_not_killed(gateway_of, program_of):
     """One that ends when its input ends sees no signal."""
-    child = child_of("ok")
+    child = program_of("ok")
     gateway = gateway_of({"child": child.entry}, options={"pingInterval": 0})
     assert "result" in await (await Caller.open(gateway, "child")).ask("echo")
     took = await asyncio.to_thread(gateway.stop)
@@ -241,9 +226,9 @@ async def test_polite_programs_are_not_killed(gateway_of, child_of):
     assert [e["event"] for e in child.journal() if e["event"] != "line"] == ["start", "eof"]
 
 
-async def test_calls_finish_before_the_stop(gateway_of, child_of):
+async def test_calls_finish_before_the_stop(gateway_of, program_of):
     """SIGTERM lets a call in flight have its answer before the program's input is closed."""
-    child = child_of("ok")
+    child = program_of("ok")
     gateway = gateway_of({"child": child.entry}, options={"pingInterval": 0})
     caller = await Caller.open(gateway, "child")
     task = asyncio.create_task(caller.call("slow", {"seconds": 1, "nonce": "last"}, id=1))
