@@ -199,7 +199,7 @@ extension Gateway {
     /// Takes one of the children that an upstream may have; at the limit the longest idle session of who has more than its
     /// share of them makes room, else of the same owner (contract §6).
     private func takeChild(of upstream: Upstream, for principal: Principal, on loop: LoopResources) -> Bool {
-        if upstream.takeChild(limit: self.limits.childrenPerServer) { return true }
+        if upstream.takeChild(limit: loop.limits.childrenPerServer) { return true }
         guard let idle = self.sessions.makeRoom(for: principal, at: upstream) else { return false }
         self.sessions.close(idle, on: loop)
         return upstream.takeChild(limit: .max)

@@ -20,9 +20,10 @@ extension Gateway {
     ) -> (any DownstreamExchange)? {
         let upstream = endpoint.upstream
         let body = request.body
+        let depth = responder.loop.limits.jsonDepth
         let envelope: Envelope
         do throws(EnvelopeError) {
-            switch try EnvelopeScanner(maximumDepth: self.limits.jsonDepth).scan(body.readableBytesUInt8Span) {
+            switch try EnvelopeScanner(maximumDepth: depth).scan(body.readableBytesUInt8Span) {
             case .message(let message): envelope = message
             case .batch: return self.postBatch(request, endpoint, responder)
             }
@@ -209,15 +210,16 @@ extension Gateway {
         guard isAllowed else { return self.refuse(EnvelopeError.noBatches, request, upstream, responder) }
         let elements: [EnvelopeScanner.BatchElement]
         do throws(EnvelopeError) {
-            let scanner = EnvelopeScanner(maximumDepth: self.limits.jsonDepth)
-            elements = try scanner.scanBatch(body.readableBytesUInt8Span, maximumCount: self.limits.batchElements)
+            let loop = responder.loop
+            let scanner = EnvelopeScanner(maximumDepth: loop.limits.jsonDepth)
+            elements = try scanner.scanBatch(body.readableBytesUInt8Span, maximumCount: loop.limits.batchElements)
         } catch {
             return self.refuse(error, request, upstream, responder)
         }
         let batch = BatchExchange(
             responder,
             acceptsEvents: request.accept.admitsEventStream,
-            limit: self.limits.responseBufferBytes,
+            limit: responder.loop.limits.responseBufferBytes,
             upstream: upstream
         )
         let isRunning = batch.start(elements.map { ($0.isOwedAnswer, $0.idBytes(in: body)) }) { index, responder in
@@ -236,9 +238,10 @@ extension Gateway {
     ) -> (any DownstreamExchange)? {
         let upstream = session?.upstream ?? endpoint.upstream
         if case .failure(let error) = element.message { return self.refuse(error, request, upstream, responder) }
+        let depth = responder.loop.limits.jsonDepth
         let start = request.body.readerIndex + element.range.lowerBound
         guard let body = request.body.getSlice(at: start, length: element.range.count),
-            let scan = try? EnvelopeScanner(maximumDepth: self.limits.jsonDepth).scan(body.readableBytesUInt8Span),
+            let scan = try? EnvelopeScanner(maximumDepth: depth).scan(body.readableBytesUInt8Span),
             case .message(let envelope) = scan,
             session.map({ self.sessions.begin($0.id, principal: $0.principal) != nil }) ?? true
         else {

@@ -175,7 +175,7 @@ extension Gateway {
         }
         let loop = responder.loop
         let source = LegacyStreamSource(session) { self.sessions.close(session, on: loop) }
-        let overdueLimit = CallerStream.overdueLimit(self.limits)
+        let overdueLimit = CallerStream.overdueLimit(loop.limits)
         let stream = CallerStream(
             number: 0,
             loop: loop,
@@ -212,9 +212,10 @@ extension Gateway {
             return self.refuseSession(nil, request, endpoint.upstream, responder)
         }
         let upstream = session.upstream
+        let depth = responder.loop.limits.jsonDepth
         let envelope: Envelope
         do throws(EnvelopeError) {
-            let scan = try EnvelopeScanner(maximumDepth: self.limits.jsonDepth).scan(body.readableBytesUInt8Span)
+            let scan = try EnvelopeScanner(maximumDepth: depth).scan(body.readableBytesUInt8Span)
             guard case .message(let message) = scan else { throw EnvelopeError.noBatches }
             envelope = message
         } catch {

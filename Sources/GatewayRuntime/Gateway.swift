@@ -34,7 +34,6 @@ package final class Gateway: Sendable {
     package var endpoints: Endpoints { self.registry.endpoints }
     package var upstreams: [Upstream] { self.endpoints.all.map(\.upstream) }
     package var listener: ListenerConfiguration { self.endpoints.listener }
-    package let limits: Limits
     package var isDraining: Bool { self.capacity.isDraining }
     package var inFlightCount: Int { self.capacity.inFlightCount }
     package var streamCount: Int { self.capacity.streamCount }
@@ -57,7 +56,6 @@ package final class Gateway: Sendable {
         self.metrics = metrics
         self.logger = logger
         self.startedAt = .now()
-        self.limits = snapshot.listener.limits
         self.sessions = SessionRegistry(limits: snapshot.listener.limits)
         self.capacity = Capacity(snapshot.listener.limits)
         self.buffers = BufferLedger(
@@ -74,7 +72,7 @@ package final class Gateway: Sendable {
             redactor: log.redactor,
             logger: logger
         )
-        self.registry = try EndpointRegistry(snapshot, in: surroundings, self.sessions)
+        self.registry = try EndpointRegistry(snapshot, in: surroundings, self.sessions, self.capacity)
     }
 
     // MARK: Life
@@ -99,9 +97,9 @@ package final class Gateway: Sendable {
     }
 
     private func expireSessions() async {
-        let interval = min(max(self.limits.sessionIdle / 4, .milliseconds(250)), .seconds(15))
         var memory = MemoryRelease(resident: ProcessMetrics.residentBytes ?? 0, now: self.uptime)
         while !Task.isCancelled {
+            let interval = min(max(self.listener.limits.sessionIdle / 4, .milliseconds(250)), .seconds(15))
             // Cancelled or not, the loop condition decides.
             try? await Task.sleep(for: interval)
             let expired = self.sessions.expire()

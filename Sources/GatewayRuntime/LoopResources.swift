@@ -1,13 +1,14 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
+package import GatewayModel
 import GatewayObservability
 package import GatewayTransport
 import GatewayWire
 package import NIOCore
 import Synchronization
 
-/// What belongs to one event loop: its timer, its clock, and the table of endpoints that its requests go by.
+/// What belongs to one event loop: its timer, its clock, and the table of endpoints and the limits that its requests go by.
 ///
 /// Unchecked because nothing here is locked: after `init` every member is touched on `eventLoop` only.
 package final class LoopResources: @unchecked Sendable {
@@ -16,7 +17,12 @@ package final class LoopResources: @unchecked Sendable {
     package let number: Int
     package let sweeper: LoopSweeper
     /// What callers can address; nil before a gateway was set up, which is before there are connections.
-    package internal(set) var endpoints: Endpoints?
+    package private(set) var endpoints: Endpoints?
+    /// What is allowed to whatever begins on this loop now.
+    ///
+    /// Who needs one at each message reads it here; who needs one for longer takes it when it begins.
+    // Unchecked: it is set between the events of the loop, when nobody reads it (decision 0014).
+    @exclusivity(unchecked) package private(set) var limits = Limits()
     /// Calls, streams and whatever waits that began here and has not ended.
     private var exchanges = 0
     /// The same, for other threads to read.
@@ -33,6 +39,12 @@ package final class LoopResources: @unchecked Sendable {
     /// One for each event loop of a group.
     package static func all(of group: any EventLoopGroup) -> [LoopResources] {
         group.makeIterator().enumerated().map { LoopResources(eventLoop: $1, number: $0) }
+    }
+
+    /// Goes by a table of endpoints from now on, and by the limits of its listener.
+    func goBy(_ endpoints: Endpoints) {
+        self.endpoints = endpoints
+        self.limits = endpoints.listener.limits
     }
 
     /// nil for an upstream that is no HTTP server.

@@ -69,7 +69,8 @@ final class DownstreamConnection: ChannelDuplexHandler, Sweepable {
 
     private var isChunkedAnswer = false
 
-    init(loop: LoopResources, limits: Limits, handler: any RequestHandler, onClose: @escaping () -> Void) {
+    init(loop: LoopResources, handler: any RequestHandler, onClose: @escaping () -> Void) {
+        let limits = loop.limits
         self.loop = loop
         self.callOuts = CallOuts(on: loop.eventLoop)
         self.handler = handler

@@ -40,17 +40,19 @@ package final class Listener: Sendable {
         self.connections = connections
     }
 
-    /// Binds and starts to accept.
+    /// Binds and starts to accept, so many connections at a time.
+    ///
+    /// What else is allowed to a connection its event loop says when it is accepted.
     ///
     /// - Throws: ``ListenError`` if the address cannot be bound.
     package static func bind(
         _ address: ListenAddress,
         group: any EventLoopGroup,
         loops: [LoopResources],
-        limits: Limits,
+        connections limit: Int,
         handler: any RequestHandler
     ) async throws(ListenError) -> Listener {
-        let connections = Connections(limits)
+        let connections = Connections(limit: limit)
         let bootstrap = ServerBootstrap(group: group)
             .serverChannelOption(.backlog, value: 1024)
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
@@ -62,13 +64,16 @@ package final class Listener: Sendable {
             .childChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
                     guard let loop = loops.first(where: { $0.eventLoop === channel.eventLoop }),
-                        let place = connections.enter(channel.remoteAddress)
+                        let place = connections.enter(
+                            channel.remoteAddress,
+                            perAddress: loop.limits.connectionsPerAddress
+                        )
                     else {
                         handler.rejectedConnection(from: channel.remoteAddress)
                         channel.writeAndFlush(Self.overloaded).whenComplete { _ in channel.close(promise: nil) }
                         return
                     }
-                    let connection = DownstreamConnection(loop: loop, limits: limits, handler: handler) {
+                    let connection = DownstreamConnection(loop: loop, handler: handler) {
                         connections.leave(place, on: loop)
                     }
                     connections.add(connection, place, on: loop)
@@ -119,7 +124,7 @@ package final class Listener: Sendable {
 private final class Connections: Sendable {
     struct Place: Hashable, Sendable {
         let number: UInt64
-        /// nil where addresses are not counted.
+        /// nil for a caller without one.
         let address: String?
     }
 
@@ -129,25 +134,27 @@ private final class Connections: Sendable {
         var next: UInt64 = 0
     }
 
-    private let limits: Limits
+    private let limit: Int
     private let state = Mutex(State())
     private let open = Atomic<Int>(0)
 
-    init(_ limits: Limits) {
-        self.limits = limits
+    init(limit: Int) {
+        self.limit = limit
     }
 
     var count: Int { self.open.load(ordering: .relaxed) }
 
-    func enter(_ address: SocketAddress?) -> Place? {
-        guard self.open.add(1, ordering: .relaxed).newValue <= self.limits.connections else {
+    /// `perAddress`: how many may come from one address; nil: any number.
+    func enter(_ address: SocketAddress?, perAddress: Int?) -> Place? {
+        guard self.open.add(1, ordering: .relaxed).newValue <= self.limit else {
             self.open.subtract(1, ordering: .relaxed)
             return nil
         }
-        let key = self.limits.connectionsPerAddress == nil ? nil : address?.ipAddress
+        // Counted without a bound as well: there may be one by the next connection.
+        let key = address?.ipAddress
         let place: Place? = self.state.withLock { state in
-            if let key, let limit = self.limits.connectionsPerAddress {
-                guard state.perAddress[key, default: 0] < limit else { return nil }
+            if let key {
+                guard state.perAddress[key, default: 0] < perAddress ?? .max else { return nil }
                 state.perAddress[key, default: 0] += 1
             }
             state.next += 1

@@ -61,9 +61,10 @@ package struct SessionTable<Principal: SessionPrincipal, Place: Hashable & Senda
     private var places: [Place: [Principal.Owner: Group]] = [:]
     private var idleOfOwner = IdleOrder()
     private var idleInPlace = IdleOrder()
-    private let capacity: Int
-    private let idleLimit: Duration
-    private let unusedLimit: Duration
+    private var capacity: Int
+    private var idleLimit: Duration
+    /// For one that was never used.
+    private var unusedLimit: Duration { min(self.idleLimit, .seconds(60)) }
     /// Sessions and owners that were looked at so far to find out who has to go.
     package private(set) var looks = 0
 
@@ -74,7 +75,15 @@ package struct SessionTable<Principal: SessionPrincipal, Place: Hashable & Senda
     package init(capacity: Int, idleLimit: Duration) {
         self.capacity = capacity
         self.idleLimit = idleLimit
-        self.unusedLimit = min(idleLimit, .seconds(60))
+    }
+
+    /// Goes by other limits from now on.
+    ///
+    /// Nobody has to go because there are more than may be now: no more come in. What is idle for too long by the new limit
+    /// goes at the next look.
+    package mutating func tune(capacity: Int, idleLimit: Duration) {
+        self.capacity = capacity
+        self.idleLimit = idleLimit
     }
 
     package var count: Int { self.numbers.count }

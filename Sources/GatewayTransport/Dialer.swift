@@ -13,7 +13,7 @@ import NIOSSL
 package struct Dialer: Sendable {
     package let origin: WebOrigin
     /// DNS, proxy, TCP and TLS together.
-    package let timeout: TimeAmount
+    package internal(set) var timeout: TimeAmount
     let tls: NIOSSLContext?
     private let route: OutboundProxyRoute?
     /// Looks names up; tests have their own.

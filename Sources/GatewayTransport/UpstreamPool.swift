@@ -14,7 +14,7 @@ package final class UpstreamPool: Sweepable {
 
     package var sweepIndex = -1
     package let eventLoop: any EventLoop
-    private let dialer: Dialer
+    private var dialer: Dialer
     private let sweeper: LoopSweeper
     /// Counts what is held of answers; nil: nobody counts.
     let buffers: BufferLedger?
@@ -44,6 +44,9 @@ package final class UpstreamPool: Sweepable {
         self.sweeper = sweeper
         self.buffers = buffers
     }
+
+    /// Gives connections that are opened from now on so much time.
+    package func tune(connectTimeout: Duration) { self.dialer.timeout = TimeAmount(connectTimeout) }
 
     /// Finds or opens a connection; `receiver` hears of it, at once where one is idle.
     ///

@@ -36,10 +36,10 @@ import Testing
         for (old, new) in [(both.old, both.new), (both.new, both.old)] {
             let whole = SnapshotComparison(from: old, to: new)
             // Every key of the table, so that none is forgotten here.
-            let limits = ["bodyBytes", "connections", "connectionsPerAddress", "sessionIdle"].map { "limits.\($0)" }
+            let limits = ["bodyBytes", "connectionsPerAddress", "sessionIdle"].map { "limits.\($0)" }
             let tuned = ListenerConfiguration.keys.filter { $0.weight == .tuned }.map(\.name)
-            #expect(whole.gatewayKeys == tuned.sorted())
-            #expect(whole.restartKeys == ["addr", "baseURL"] + limits)
+            #expect(whole.gatewayKeys == (tuned + limits).sorted())
+            #expect(whole.restartKeys == ["addr", "baseURL", "limits.connections"])
 
             var running = old
             running.listener = old.listener.tuned(by: new.listener)
@@ -60,13 +60,34 @@ import Testing
     }
 
     @Test(
+        "Every limit counts at once but the one that is fitted to the process",
+        arguments: KeyTable.limits.keys.map(\.name)
+    )
+    func limit(key: String) throws {
+        let value =
+            switch try #require(KeyTable.limits[key]).shape {
+            case .size: #""128KiB""#
+            case .duration: #""77s""#
+            default: "77"
+            }
+        let old = try self.snapshot(document(server: Self.server))
+        let new = try self.snapshot(document(server: Self.server, gateway: ", \"limits\": {\"\(key)\": \(value)}"))
+        let comparison = SnapshotComparison(from: old, to: new)
+        let isTuned = key != "connections"
+        #expect(comparison.gatewayKeys == (isTuned ? ["limits.\(key)"] : []))
+        #expect(comparison.restartKeys == (isTuned ? [] : ["limits.\(key)"]))
+        let tuned = old.listener.tuned(by: new.listener).limits
+        #expect(tuned == (isTuned ? new.listener.limits : old.listener.limits))
+    }
+
+    @Test(
         "There is something to apply if a server or a key of mcpProxy that can change is another, and not if a restart is needed",
         arguments: [
             (#""one": {"command": "c"}"#, "", "", false, true), (#""one": {"command": "c"}"#, "", ":2", false, false),
             (#""one": {"command": "c"}"#, #", "drainTimeout": "1m""#, "", true, false),
             (#""one": {"command": "c"}"#, #", "drainTimeout": "1m""#, ":2", true, false),
             (#""one": {"command": "c"}"#, #", "limits": {"connections": 7}"#, "", false, false),
-            (#""one": {"command": "c"}"#, #", "limits": {"streams": 7}"#, "", false, false),
+            (#""one": {"command": "c"}"#, #", "limits": {"streams": 7}"#, "", true, false),
             (#""one": {"command": "c", "timeout": "1m"}"#, "", "", true, false),
             (#""one": {"command": "d"}"#, "", "", true, false), (#""one": {"command": "d"}"#, "", ":2", true, false),
             (#""one": {"command": "c"}, "two": {"command": "c"}"#, "", "", true, false), ("", "", "", true, false),

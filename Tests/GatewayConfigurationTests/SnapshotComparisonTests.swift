@@ -282,8 +282,9 @@ import Testing
             (#""allowedOrigins": ["https://a"]"#, ["allowedOrigins"], []),
             (#""allowedHosts": ["a"]"#, ["allowedHosts"], []),
             (#""options": {"authTokens": ["a"]}"#, ["options.authTokens"], []),
-            (#""limits": {"bodyBytes": 4096, "sessionIdle": "1m"}"#, [], ["limits.bodyBytes", "limits.sessionIdle"]),
-            (#""limits": {"connectionsPerAddress": 7}"#, [], ["limits.connectionsPerAddress"]),
+            (#""limits": {"bodyBytes": 4096, "sessionIdle": "1m"}"#, ["limits.bodyBytes", "limits.sessionIdle"], []),
+            (#""limits": {"connectionsPerAddress": 7}"#, ["limits.connectionsPerAddress"], []),
+            (#""limits": {"connections": 7, "streams": 7}"#, ["limits.streams"], ["limits.connections"]),
             (#""limits": {"connections": 10000}"#, [], []),
         ] as [(String, [String], [String])]
     )

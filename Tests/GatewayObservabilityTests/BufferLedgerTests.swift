@@ -71,6 +71,25 @@ import Testing
         holder.clear()
     }
 
+    @Test("Another bound counts for whoever holds more from then on, and for nobody who only goes on holding")
+    func tuned() {
+        let told = Told()
+        let ledger = BufferLedger(total: Gauge(), limit: 300 * Self.kibibyte)
+        var holder = HeldBytes(in: ledger)
+        var other = HeldBytes(in: ledger)
+        holder.set(200 * Self.kibibyte) { told("holder") }
+        ledger.tune(limit: 100 * Self.kibibyte)
+        #expect(told.all == [])
+        other.set(1) { told("other") }
+        #expect(told.all == ["holder"])
+        holder.clear()
+        ledger.tune(limit: 500 * Self.kibibyte)
+        holder.set(400 * Self.kibibyte) { told("holder") }
+        #expect(told.all == ["holder"])
+        holder.clear()
+        other.clear()
+    }
+
     @Test("Small holders are never told, since it would free nothing")
     func smallHolders() {
         let told = Told()

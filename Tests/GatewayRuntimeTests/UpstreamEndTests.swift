@@ -1,6 +1,7 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
+import GatewayModel
 import GatewayObservability
 import GatewayTransport
 import GatewayWire
@@ -52,5 +53,12 @@ import Testing
             upstream.tune(Upstream.untouchedConfiguration(timeout: timeout))
             #expect(loop.settings(of: upstream).timeout == timeout && upstream.settings.timeout == timeout)
         }
+        var limits = Limits()
+        limits.jsonDepth = 7
+        upstream.tune(limits)
+        #expect(loop.settings(of: upstream).limits == limits && upstream.jsonDepth == 7)
+        #expect(loop.settings(of: upstream).timeout == .seconds(8), "limits leave the rest as it is")
+        upstream.tune(Upstream.untouchedConfiguration(timeout: .seconds(9)))
+        #expect(upstream.settings.timeout == .seconds(9) && upstream.jsonDepth == 7, "and the rest leaves the limits")
     }
 }

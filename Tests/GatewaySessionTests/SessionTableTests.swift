@@ -149,6 +149,41 @@ import Testing
         #expect(table.count == 0)
     }
 
+    @Test("A lower capacity lets nobody more in, and everybody stay; a higher one lets more in")
+    mutating func tunedCapacity() {
+        var table = Table(capacity: 3, idleLimit: .seconds(60))
+        let busy = (0..<3).map { _ in self.id() }
+        for id in busy {
+            _ = table.open(id, principal: "a", ownerLimit: nil, payload: 1, now: .zero)
+            _ = table.begin(id, principal: "a")
+        }
+        table.tune(capacity: 2, idleLimit: .seconds(60))
+        #expect(table.count == 3)
+        #expect(!Self.isOpened(table.open(self.id(), principal: "a", ownerLimit: nil, payload: 2, now: .zero)))
+        // One makes room for one, so that there are not more than before.
+        table.end(busy[0], now: .zero)
+        #expect(Self.isOpened(table.open(self.id(), principal: "a", ownerLimit: nil, payload: 2, now: .zero)))
+        #expect(table.count == 3)
+        table.tune(capacity: 4, idleLimit: .seconds(60))
+        #expect(Self.isOpened(table.open(self.id(), principal: "b", ownerLimit: nil, payload: 3, now: .zero)))
+        #expect(table.count == 4)
+    }
+
+    @Test("Another idle limit counts for sessions that are there, used or never used")
+    mutating func tunedIdleLimit() {
+        var table = Table(capacity: 10, idleLimit: .seconds(1_800))
+        let (abandoned, used) = (self.id(), self.id())
+        for id in [abandoned, used] { _ = table.open(id, principal: "a", ownerLimit: nil, payload: 1, now: .zero) }
+        _ = table.begin(used, principal: "a")
+        table.end(used, now: .seconds(10))
+        table.tune(capacity: 10, idleLimit: .seconds(30))
+        #expect(table.expire(now: .seconds(29)).isEmpty)
+        #expect(table.expire(now: .seconds(39)).map(\.id) == [abandoned])
+        table.tune(capacity: 10, idleLimit: .seconds(300))
+        #expect(table.expire(now: .seconds(309)).isEmpty)
+        #expect(table.expire(now: .seconds(310)).map(\.id) == [used])
+    }
+
     @Test("An owner's sessions are counted together, under whatever principals and wherever it has them")
     mutating func countsOwners() {
         var table = Table(capacity: 100, idleLimit: .seconds(60))

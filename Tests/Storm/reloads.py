@@ -49,6 +49,16 @@ SEARCHED = 1 << 20
 """Of what the gateway's own pages said, so much is searched for secrets at the end."""
 SERIES = 40
 """Series of metrics that may be new: outcomes that did not occur before."""
+LIMITS = {
+    "sessions": (5000, 9000),
+    "streams": (2000, 5000),
+    "inFlight": (5000, 9000),
+    "inFlightPerUpstream": (500, 1000),
+    "queuePerUpstream": (500, 1000),
+    "jsonDepth": (40, 70),
+    "bodyBytes": (1 << 20, 4 << 20),
+}
+"""Limits that change while callers are at work, and between what: none of them is in anybody's way."""
 
 
 class Server:
@@ -306,7 +316,7 @@ class Reloads:
             extra = self.random.sample(self.strangers, self.random.randint(0, 2))
             options = {"authTokens": self.random.sample([self.gateway.token, *extra], 1 + len(extra))}
         if 0.3 < draw < 0.4:
-            limits = {"sessions": self.random.randint(5000, 9000)}
+            limits = {name: self.random.randint(*LIMITS[name]) for name in self.random.sample(sorted(LIMITS), 3)}
         returned = [server for server in self.away if self.random.random() < 0.5]
         entries |= {server.name: server.entry for server in returned}
         leaving = [server for server in self.servers if server.is_volatile and server not in self.away and self.random.random() < 0.2]
@@ -330,7 +340,7 @@ class Reloads:
         """Every server is there, and nothing else."""
         entries = {server.name: server.entry for server in self.servers}
         entries |= {name: None for name in self.gateway.configuration["mcpServers"] if name not in entries}
-        self.gateway.reconfigure(entries, options={"authTokens": [self.gateway.token]}, limits={"sessions": None})
+        self.gateway.reconfigure(entries, options={"authTokens": [self.gateway.token]}, limits={name: None for name in LIMITS})
         self.reload()
         for server in self.away:
             server.gone[-1] = (server.gone[-1][0], time.monotonic())

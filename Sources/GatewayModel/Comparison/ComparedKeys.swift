@@ -88,7 +88,7 @@ extension StdioUpstreamConfiguration.InheritedEnvironment {
 }
 
 extension ListenerConfiguration {
-    /// `mcpProxy` without its limits.
+    /// `mcpProxy` without its limits, which have a table of their own.
     static var keys: [ComparedKey<ListenerConfiguration>] {
         [
             ComparedKey("baseOrigin", "baseURL", .replaced, \.baseOrigin),
@@ -108,12 +108,17 @@ extension ListenerConfiguration {
 }
 
 extension Limits {
+    /// The one that is compared with what the system allows to the process, when that starts (faults S10.9).
+    private static let ofStart = ["connections"]
+
     /// The keys whose limits differ: each property of a limit is named as its key is.
-    static func keys(differingBetween one: Limits, and other: Limits) -> [String] {
-        zip(Mirror(reflecting: one).children, Mirror(reflecting: other).children)
-            .compactMap { one, other in
-                String(describing: one.value) == String(describing: other.value)
-                    ? nil : one.label.map { "limits.\($0)" }
+    static func changed(from old: Limits, to new: Limits) -> [(name: String, weight: ComparedWeight)] {
+        zip(Mirror(reflecting: old).children, Mirror(reflecting: new).children)
+            .compactMap { old, new in
+                guard let name = old.label, String(describing: old.value) != String(describing: new.value) else {
+                    return nil
+                }
+                return ("limits.\(name)", Self.ofStart.contains(name) ? .replaced : .tuned)
             }
     }
 }

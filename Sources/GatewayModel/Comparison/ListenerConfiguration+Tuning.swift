@@ -6,7 +6,7 @@ extension ListenerConfiguration {
     package func tuned(by next: ListenerConfiguration) -> ListenerConfiguration {
         var tuned = next
         (tuned.address, tuned.baseOrigin, tuned.basePath) = (self.address, self.baseOrigin, self.basePath)
-        tuned.limits = self.limits
+        tuned.limits.connections = self.limits.connections
         return tuned
     }
 }

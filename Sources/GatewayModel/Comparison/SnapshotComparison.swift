@@ -27,10 +27,11 @@ package struct SnapshotComparison: Hashable, Sendable {
         let gone = old.upstreams.filter { $0.isStarted && !names.contains($0.name) }
             .map { ServerComparison(name: $0.name, verdict: .removed, keys: []) }
         self.servers = present + gone
-        let changed = ListenerConfiguration.keys.filter { !$0.isSame(old.listener, new.listener) }
-        let limits = Limits.keys(differingBetween: old.listener.limits, and: new.listener.limits)
+        let changed =
+            ListenerConfiguration.keys.changed(from: old.listener, to: new.listener)
+            + Limits.changed(from: old.listener.limits, to: new.listener.limits)
         self.gatewayKeys = changed.filter { $0.weight == .tuned }.map(\.name).sorted()
-        self.restartKeys = Set(changed.filter { $0.weight == .replaced }.map(\.name) + limits).sorted()
+        self.restartKeys = Set(changed.filter { $0.weight == .replaced }.map(\.name)).sorted()
     }
 
     /// Whether there is nothing to apply, now or at the next start.

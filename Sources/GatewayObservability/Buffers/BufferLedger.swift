@@ -30,14 +30,17 @@ package final class BufferLedger: Sendable {
     private let total: Gauge
     /// Of these, what sessions keep for callers that come back.
     private let keptForSessions = Gauge()
-    private let limit: Int
+    private let limit: Atomic<Int>
     private let large = Mutex<[ObjectIdentifier: LargeHolder]>([:])
 
     /// `total` is the gauge that operators see; `limit` the bound for all holders together.
     package init(total: Gauge, limit: Int) {
         self.total = total
-        self.limit = limit
+        self.limit = Atomic(limit)
     }
+
+    /// Goes by another bound from now on: whoever holds more from then on finds it.
+    package func tune(limit: Int) { self.limit.store(limit, ordering: .relaxed) }
 
     /// Bytes that are held now.
     package var bytes: Int { self.total.value }
@@ -62,7 +65,8 @@ package final class BufferLedger: Sendable {
 
     /// Tells the largest holders to let go until what is left is within the bound.
     fileprivate func enforce() {
-        guard self.total.value > self.limit else { return }
+        let limit = self.limit.load(ordering: .relaxed)
+        guard self.total.value > limit else { return }
         let told: [LargeHolder] = self.large.withLock { large in
             // Holders that were told before are letting go already: what they hold counts as gone.
             var left = self.total.value
@@ -75,7 +79,7 @@ package final class BufferLedger: Sendable {
                 }
             }
             var told: [LargeHolder] = []
-            while left > self.limit {
+            while left > limit {
                 let largest = others.indices.max {
                     others[$0].bytes.load(ordering: .relaxed) < others[$1].bytes.load(ordering: .relaxed)
                 }

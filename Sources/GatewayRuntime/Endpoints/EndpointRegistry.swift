@@ -67,6 +67,7 @@ package final class EndpointRegistry: Sendable {
 
     private let surroundings: UpstreamSurroundings
     private let sessions: SessionRegistry
+    private let capacity: Capacity
     private let workshop: Mutex<Workshop>
     private let state: Mutex<State>
     private let duties: AsyncStream<Duty>
@@ -75,7 +76,12 @@ package final class EndpointRegistry: Sendable {
     package let settlements: AsyncStream<Void>
     private let settled: AsyncStream<Void>.Continuation
 
-    init(_ snapshot: GatewaySnapshot, in surroundings: UpstreamSurroundings, _ sessions: SessionRegistry) throws {
+    init(
+        _ snapshot: GatewaySnapshot,
+        in surroundings: UpstreamSurroundings,
+        _ sessions: SessionRegistry,
+        _ capacity: Capacity
+    ) throws {
         var workshop = Workshop()
         let endpoints = try snapshot.upstreams.filter { !$0.isDisabled }
             .map { configuration in
@@ -85,6 +91,7 @@ package final class EndpointRegistry: Sendable {
         let table = try Endpoints(snapshot.listener, endpoints)
         self.surroundings = surroundings
         self.sessions = sessions
+        self.capacity = capacity
         self.workshop = Mutex(workshop)
         self.state = Mutex(State(table: table))
         (self.duties, self.dutiesToDo) = AsyncStream.makeStream()
@@ -93,7 +100,7 @@ package final class EndpointRegistry: Sendable {
             self.show(endpoint.upstream)
             self.dutiesToDo.yield(.begin(endpoint.upstream, isFirst: true))
         }
-        for loop in surroundings.loops { loop.eventLoop.execute { loop.endpoints = table } }
+        for loop in surroundings.loops { loop.eventLoop.execute { loop.goBy(table) } }
     }
 
     /// What callers can address now; on an event loop ``LoopResources/endpoints`` costs no lock.
@@ -183,7 +190,7 @@ package final class EndpointRegistry: Sendable {
         let isUp = successor.currentVerdict == .usable
         let changed = isUp ? await successor.lists(unlike: former) : []
         guard self.carryOut(succession) else { return }
-        for loop in self.surroundings.loops { await loop.asked { $0.endpoints = self.endpoints } }
+        for loop in self.surroundings.loops { await loop.asked { $0.goBy(self.endpoints) } }
         guard isUp else { return await self.drain(former, within: .zero) }
         let moving = self.sessions.sessions(at: former)
         await successor.takeSessions(of: former, self.sessions)
@@ -242,7 +249,7 @@ package final class EndpointRegistry: Sendable {
             }
         }
         // Each takes the table that is there by then: this one, or that of a change which came after it.
-        for loop in self.surroundings.loops { await loop.asked { $0.endpoints = self.endpoints } }
+        for loop in self.surroundings.loops { await loop.asked { $0.goBy(self.endpoints) } }
         for duty in duties { self.dutiesToDo.yield(duty) }
         return applied
     }
@@ -320,12 +327,21 @@ package final class EndpointRegistry: Sendable {
             return went
         }
         for (upstream, configuration) in plan.tuned { upstream.tune(configuration) }
+        self.tune(table.listener.limits)
         for upstream in plan.came { self.show(upstream) }
         let duties =
             plan.came.map { Duty.begin($0, isFirst: false) } + went.map { .drain($0, within: drainTime) }
             + plan.successions.filter { came.contains($0.successor.id) }.map { .succeed($0, within: drainTime) }
             + plan.stricter.map { .revoke($0, within: drainTime) }
         return (applied, duties)
+    }
+
+    /// Has everybody who keeps limits of their own go by these: those that are about to go as well, which have callers still.
+    private func tune(_ limits: Limits) {
+        self.capacity.tune(limits)
+        self.sessions.tune(limits)
+        self.surroundings.buffers.tune(limit: limits.bufferedBytes)
+        for upstream in self.everyUpstream { upstream.tune(limits) }
     }
 
     /// Ends what callers have whom an endpoint does not let in any more: streams at once, sessions when their calls are over.

@@ -22,6 +22,8 @@ class CallerExchange: DownstreamExchange, Sweepable, StreamSource {
     final let message: CallerMessage
     final let loop: LoopResources
     final let startedAt: NIODeadline
+    /// How much of its answer may be held: as it was allowed when it began.
+    final let responseBytes: Int
     /// Where the answer goes; nil once the caller has left.
     final var responder: (any DownstreamResponder)?
     final var session: CallerSession?
@@ -63,6 +65,7 @@ class CallerExchange: DownstreamExchange, Sweepable, StreamSource {
         self.request = call.request
         self.message = call.message
         self.loop = responder.loop
+        self.responseBytes = responder.loop.limits.responseBufferBytes
         self.principal = call.principal
         self.session = call.session
         self.binding = call.binding
@@ -256,9 +259,8 @@ class CallerExchange: DownstreamExchange, Sweepable, StreamSource {
 
     /// How much of the answer may be held.
     final var holdLimit: Int {
-        let limit = self.gateway.limits.responseBufferBytes
-        guard let messages = self.responder?.messages else { return limit }
-        return min(limit, messages.room + self.reportedBytes)
+        guard let messages = self.responder?.messages else { return self.responseBytes }
+        return min(self.responseBytes, messages.room + self.reportedBytes)
     }
 
     /// There is no room for what is held: `limits.bufferedBytes`.
@@ -316,7 +318,7 @@ class CallerExchange: DownstreamExchange, Sweepable, StreamSource {
         let stream = session.makeAnswerStream(
             on: self.loop,
             source: self,
-            overdueLimit: CallerStream.overdueLimit(self.gateway.limits)
+            overdueLimit: CallerStream.overdueLimit(self.loop.limits)
         )
         self.stream = stream
         stream.attach(responder)

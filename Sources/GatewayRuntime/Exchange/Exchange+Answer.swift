@@ -227,7 +227,7 @@ extension Exchange {
     }
 
     private func answeredWhole() {
-        guard let envelope = AnswerReader.read(self.collected.bytes, depth: self.gateway.limits.jsonDepth) else {
+        guard let envelope = AnswerReader.read(self.collected.bytes, depth: self.loop.limits.jsonDepth) else {
             return self.fail(
                 GatewayError(
                     self.answer.isCloseDelimited ? .upstreamClosed : .upstreamProtocol,
@@ -248,7 +248,7 @@ extension Exchange {
     /// nil: it cannot be, and the exchange has ended.
     func forCaller(_ message: ByteBuffer, _ envelope: Envelope) -> ByteBuffer? {
         guard self.filtersTools else { return self.sharedCall?.restored(message, envelope) ?? message }
-        let depth = self.gateway.limits.jsonDepth
+        let depth = self.loop.limits.jsonDepth
         guard let filtered = self.upstream.filtered(message, envelope, to: self.message, depth: depth) else {
             self.fail(self.protocolFailure("the list of tools cannot be read", "bad_json", executed: .yes))
             return nil
@@ -306,7 +306,7 @@ extension Exchange {
     /// What the collected body is to this request.
     func readBody() -> StatusReading.Body {
         let body = self.collected.bytes
-        return StatusReading.Body(body, depth: self.gateway.limits.jsonDepth) { envelope in
+        return StatusReading.Body(body, depth: self.loop.limits.jsonDepth) { envelope in
             self.answer.mediaType == .json && self.message.isRequest && self.isAnswered(by: envelope, in: body)
         }
     }
@@ -326,7 +326,7 @@ extension Exchange {
     /// The collected body is the answer; its caller gets it under its own id.
     func answered(with status: Int) {
         var body = self.collected.bytes
-        if let sharedCall, let envelope = AnswerReader.read(body, depth: self.gateway.limits.jsonDepth) {
+        if let sharedCall, let envelope = AnswerReader.read(body, depth: self.loop.limits.jsonDepth) {
             body = sharedCall.restored(body, envelope)
         }
         self.reply(status: status, body: body) { [fields = self.answer.fields] head in

@@ -119,7 +119,7 @@ extension Exchange {
         var message = self.message
         if self.hasRouting {
             let body = session.sending(message, to: self.slot, insteadOf: previousSlot)
-            if !message.isRequest, let envelope = AnswerReader.read(body, depth: self.gateway.limits.jsonDepth) {
+            if !message.isRequest, let envelope = AnswerReader.read(body, depth: self.loop.limits.jsonDepth) {
                 message = CallerMessage(envelope: envelope, era: message.era, body: body)
             }
         }
@@ -181,7 +181,7 @@ extension Exchange {
     /// The refusal is about the credential.
     func credentialRefused() {
         self.abandonUpstream()
-        let kind = self.answer.refusalKind(self.collected.bytes, depth: self.gateway.limits.jsonDepth)
+        let kind = self.answer.refusalKind(self.collected.bytes, depth: self.loop.limits.jsonDepth)
         self.refused(with: self.answer.status, as: kind, isCounted: true)
     }
 
@@ -223,10 +223,10 @@ extension Exchange {
     func pin(_ answer: ByteBuffer, _ envelope: Envelope?) {
         guard let pool = self.http.credentials, pool.count > 1 else { return }
         if self.message.method == .toolsList, self.hasRouting, let session {
-            session.listed(answer, self.message, depth: self.gateway.limits.jsonDepth)
+            session.listed(answer, self.message, depth: self.loop.limits.jsonDepth)
         }
         guard self.message.canBePinned, AnswerReader.mayHavePins(answer),
-            let envelope = envelope ?? AnswerReader.read(answer, depth: self.gateway.limits.jsonDepth)
+            let envelope = envelope ?? AnswerReader.read(answer, depth: self.loop.limits.jsonDepth)
         else { return }
         pool.pin(AnswerReader.pinKeys(of: envelope, in: answer), to: self.slot)
     }

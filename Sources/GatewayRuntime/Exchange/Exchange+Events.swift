@@ -27,7 +27,7 @@ extension Exchange {
         if self.message.method == .initialize {
             // Nothing of it goes out before the answer, and a stream that goes on and on without one has none.
             self.drained += bytes.readableBytes
-            guard self.drained <= self.gateway.limits.responseBufferBytes else {
+            guard self.drained <= self.responseBytes else {
                 return self.fail(self.protocolFailure("the stream goes on and on without the answer", "too_large"))
             }
         }
@@ -107,7 +107,7 @@ extension Exchange {
             || self.message.era == .handshake && (event.id != nil || event.retry != nil)
         // What is skipped shows its caller nothing, keeps no call alive, and counts among the bytes of the stream.
         guard let data = event.messageBytes(in: bytes) else { return .drop }
-        guard let envelope = AnswerReader.read(data, depth: self.gateway.limits.jsonDepth) else {
+        guard let envelope = AnswerReader.read(data, depth: self.loop.limits.jsonDepth) else {
             self.fail(self.protocolFailure("an event is no JSON-RPC message", "bad_json", executed: .yes))
             return .replaced
         }

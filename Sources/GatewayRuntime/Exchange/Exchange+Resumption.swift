@@ -93,7 +93,7 @@ extension Exchange {
             return self.fail(.noSuchSlot)
         }
         self.connection = connection
-        self.eventDecoder = SSEDecoder(maximumEventBytes: self.gateway.limits.eventBytes)
+        self.eventDecoder = SSEDecoder(maximumEventBytes: self.eventDecoder.maximumEventBytes)
         if let id = self.sentSessionID { head.writeString("Mcp-Session-Id: \(id)\r\n") }
         if let revision = self.session?.revision { head.writeString(revision.headerLine) }
         self.request.appendForwarded(self.upstream.forwardHeaders, to: &head)

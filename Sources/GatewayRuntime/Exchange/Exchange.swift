@@ -120,9 +120,10 @@ final class Exchange: CallerExchange, UpstreamReceiver {
     init(_ call: Gateway.Call, _ http: HTTPAccess, gateway: Gateway, responder: any DownstreamResponder) {
         self.http = http
         self.outgoing = call.message.body
-        self.eventDecoder = SSEDecoder(maximumEventBytes: gateway.limits.eventBytes)
+        let loop = responder.loop
+        self.eventDecoder = SSEDecoder(maximumEventBytes: loop.limits.eventBytes)
         self.collected = UnconsumedBytes(
-            limit: max(gateway.limits.responseBufferBytes, gateway.limits.eventBytes) + Self.readBurst
+            limit: max(loop.limits.responseBufferBytes, loop.limits.eventBytes) + Self.readBurst
         )
         super.init(call, gateway: gateway, responder: responder)
     }

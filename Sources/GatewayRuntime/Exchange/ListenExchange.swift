@@ -89,7 +89,7 @@ final class ListenExchange: StreamSource, ListeningOwner {
             lastEvent: session?.lastListenerEvent ?? 0,
             source: self,
             share: session?.share,
-            overdueLimit: CallerStream.overdueLimit(gateway.limits)
+            overdueLimit: CallerStream.overdueLimit(loop.limits)
         )
     }
 
@@ -316,7 +316,7 @@ final class ListenExchange: StreamSource, ListeningOwner {
     }
 
     func listening(_ listening: UpstreamListening, heard message: ByteBuffer) {
-        let depth = self.gateway.limits.jsonDepth
+        let depth = self.loop.limits.jsonDepth
         if listening === self.first {
             // With one slot there is no other whose questions could have the same ids.
             guard self.http.slotCount > 1, let session else { return self.send(message) }

@@ -146,7 +146,7 @@ final class LinkExchange: CallerExchange {
     }
 
     private func answered(_ message: ByteBuffer) {
-        guard let envelope = AnswerReader.read(message, depth: self.gateway.limits.jsonDepth) else {
+        guard let envelope = AnswerReader.read(message, depth: self.loop.limits.jsonDepth) else {
             return self.fail(
                 GatewayError(.upstreamProtocol, executed: .yes, "the answer cannot be read", cause: "bad_json")
             )
@@ -167,7 +167,7 @@ final class LinkExchange: CallerExchange {
             }
         }
         if self.message.method == .toolsList {
-            let depth = self.gateway.limits.jsonDepth
+            let depth = self.loop.limits.jsonDepth
             guard let filtered = self.upstream.filtered(answer, envelope, to: self.message, depth: depth) else {
                 return self.fail(
                     GatewayError(

@@ -22,14 +22,15 @@ struct LinkCredential {
 struct LinkSettings {
     let upstream: Upstream
     let identity: GatewayIdentity
-    let limits: Limits
     let logger: Logger
 
     /// Whether the upstream is a child process.
     var isProcess: Bool { if case .stdio = self.upstream.transport { true } else { false } }
 
     /// How long a server may take to answer `initialize`: package runners download before they run.
-    var openingTimeout: TimeAmount { self.isProcess ? .seconds(60) : TimeAmount(self.limits.connectTimeout) }
+    var openingTimeout: TimeAmount {
+        self.isProcess ? .seconds(60) : TimeAmount(self.upstream.settings.limits.connectTimeout)
+    }
 
     /// `last` is the channel before it, if there was one.
     func makeChannel(_ delegate: UpstreamLink, owner: LinkOwner?, after last: LinkCredential?) -> any LinkChannel {
@@ -39,7 +40,7 @@ struct LinkSettings {
                 configuration,
                 name: self.upstream.name,
                 access: access,
-                lineLimit: self.limits.lineBytes,
+                lineLimit: delegate.loop.limits.lineBytes,
                 on: delegate.loop,
                 logger: self.logger,
                 buffers: self.upstream.buffers,
@@ -50,7 +51,7 @@ struct LinkSettings {
                 self.upstream,
                 http,
                 fields: owner?.fields ?? "",
-                limits: self.limits,
+                limits: delegate.loop.limits,
                 buffers: self.upstream.buffers,
                 opening: self.opening(http, isCallers: owner != nil, after: last),
                 isShared: owner == nil,

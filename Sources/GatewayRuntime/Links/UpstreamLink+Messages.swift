@@ -14,7 +14,7 @@ import NIOCore
 
 extension UpstreamLink {
     func channelReceived(_ message: ByteBuffer) {
-        guard let envelope = AnswerReader.read(message, depth: self.settings.limits.jsonDepth) else {
+        guard let envelope = AnswerReader.read(message, depth: self.loop.limits.jsonDepth) else {
             return self.receivedGarbage(message)
         }
         switch envelope.kind {

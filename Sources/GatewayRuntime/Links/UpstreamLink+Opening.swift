@@ -202,7 +202,7 @@ extension UpstreamLink {
     private func answered(_ message: ByteBuffer?, _ read: (ByteBuffer, Envelope) -> LinkOpening.Answer) {
         guard case .opening = self.state else { return }
         var answer = LinkOpening.Answer.silence
-        if let message, let envelope = AnswerReader.read(message, depth: self.settings.limits.jsonDepth) {
+        if let message, let envelope = AnswerReader.read(message, depth: self.loop.limits.jsonDepth) {
             answer = read(message, envelope)
             self.refusals.append("\(self.question)" + (envelope.errorCode.map { " with the error \($0)" } ?? ""))
         }

@@ -382,7 +382,7 @@ final class UpstreamLink {
     }
 
     func send(own message: ByteBuffer, timeout: TimeAmount, completion: @escaping (ByteBuffer?) -> Void) {
-        guard let envelope = AnswerReader.read(message, depth: self.settings.limits.jsonDepth), let id = envelope.id
+        guard let envelope = AnswerReader.read(message, depth: self.loop.limits.jsonDepth), let id = envelope.id
         else { return completion(nil) }
         self.send(
             own: { message.edited([MessageEdit(id.range, Array($0.utf8))]) },

@@ -60,11 +60,11 @@ struct EventReader: ~Copyable {
         return .tooLarge
     }
 
-    /// Makes it ready for another stream.
-    mutating func reset() {
-        let eventBytes = self.decoder.maximumEventBytes
+    /// Makes it ready for another stream, whose events may be so large; nil: as large as before.
+    mutating func reset(eventBytes: Int? = nil) {
+        let eventBytes = eventBytes ?? self.decoder.maximumEventBytes
         self.decoder = SSEDecoder(maximumEventBytes: eventBytes)
-        self.bytes.consume(self.bytes.count)
+        self.bytes = UnconsumedBytes(limit: eventBytes + Self.readBurst)
         self.held.clear()
         self.isOverflowing = false
     }

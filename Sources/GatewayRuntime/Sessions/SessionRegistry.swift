@@ -11,11 +11,17 @@ import Synchronization
 /// Behind one short lock: a look-up per request that carries an id.
 package final class SessionRegistry: Sendable {
     private let table: Mutex<SessionTable<Principal, UpstreamID, CallerSession>>
-    private let perToken: Int
+    private let perToken: Atomic<Int>
 
     init(limits: Limits) {
         self.table = Mutex(SessionTable(capacity: limits.sessions, idleLimit: limits.sessionIdle))
-        self.perToken = limits.sessionsPerToken
+        self.perToken = Atomic(limits.sessionsPerToken)
+    }
+
+    /// Goes by other limits from now on; sessions that are there stay.
+    func tune(_ limits: Limits) {
+        self.perToken.store(limits.sessionsPerToken, ordering: .relaxed)
+        self.table.withLock { $0.tune(capacity: limits.sessions, idleLimit: limits.sessionIdle) }
     }
 
     package var count: Int { self.table.withLock { $0.count } }
@@ -37,7 +43,7 @@ package final class SessionRegistry: Sendable {
                     session.id,
                     principal: session.principal,
                     place: session.upstream.id,
-                    ownerLimit: session.principal.token == nil ? nil : self.perToken,
+                    ownerLimit: session.principal.token == nil ? nil : self.perToken.load(ordering: .relaxed),
                     payload: session,
                     now: Self.now
                 )

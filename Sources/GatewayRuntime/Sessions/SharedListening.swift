@@ -1,6 +1,7 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
+import GatewayModel
 import GatewayPolicy
 import GatewaySession
 import GatewayWire
@@ -54,7 +55,7 @@ final class SharedListening: ListeningOwner {
     func listeningBegan(_ listening: UpstreamListening) {}
 
     func listening(_ listening: UpstreamListening, heard message: ByteBuffer) {
-        if let envelope = AnswerReader.read(message, depth: self.session.upstream.jsonDepth) {
+        if let envelope = AnswerReader.read(message, depth: self.loop.limits.jsonDepth) {
             _ = self.session.route(message, envelope, during: nil)
         }
     }

@@ -176,7 +176,7 @@ final class UpstreamListening: UpstreamReceiver {
         self.isReading = false
         self.connection?.cancel()
         self.connection = nil
-        self.reader.reset()
+        self.reader.reset(eventBytes: self.loop.limits.eventBytes)
     }
 
     private func obey(_ action: StandingStream.Action) {
@@ -247,7 +247,7 @@ final class UpstreamListening: UpstreamReceiver {
             return
         }
         self.connection = connection
-        self.reader.reset()
+        self.reader.reset(eventBytes: self.loop.limits.eventBytes)
         if let session { head.writeString("Mcp-Session-Id: \(session)\r\n") }
         head.writeString(self.fields)
         self.resumption.appendField(to: &head)

@@ -29,18 +29,16 @@ struct EraProbeDriver: Sendable {
     let upstream: Upstream
     let http: HTTPAccess
     let loop: LoopResources
-    let limits: Limits
     /// The credential that it asks with.
     private var slot = CredentialID.none
 
-    init(upstream: Upstream, http: HTTPAccess, loop: LoopResources, limits: Limits) {
+    init(upstream: Upstream, http: HTTPAccess, loop: LoopResources) {
         self.upstream = upstream
         self.http = http
         self.loop = loop
-        self.limits = limits
     }
 
-    private var timeout: TimeAmount { TimeAmount(self.limits.connectTimeout) }
+    private var timeout: TimeAmount { TimeAmount(self.upstream.settings.limits.connectTimeout) }
     /// A server that does not know the question may leave it unanswered, and callers wait for the next one.
     private var discoverTimeout: TimeAmount { min(self.timeout, .seconds(5)) }
     private var identity: GatewayIdentity { self.upstream.identity }
@@ -150,7 +148,7 @@ struct EraProbeDriver: Sendable {
         case .failure(let error): return GatewayError(error).reason == .overloaded ? nil : false
         case .success(let answer):
             let isRefused = answer.status == 401 || answer.status == 403
-            return !isRefused && AnswerReader.read(answer.body, depth: self.limits.jsonDepth)?.isResponse == true
+            return !isRefused && AnswerReader.read(answer.body, depth: self.upstream.jsonDepth)?.isResponse == true
         }
     }
 
@@ -166,7 +164,7 @@ struct EraProbeDriver: Sendable {
         let body = ClientMessage.initialize(id: #""mcp-proxy-probe""#, self.identity)
         let result = await self.send(body, fields: "", timeout: self.timeout)
         guard case .success(let answer) = result, (200..<300).contains(answer.status),
-            let envelope = AnswerReader.read(answer.body, depth: self.limits.jsonDepth), envelope.kind == .result
+            let envelope = AnswerReader.read(answer.body, depth: self.upstream.jsonDepth), envelope.kind == .result
         else { return self.read(result) }
         let version = AnswerReader.protocolVersion(of: envelope, in: answer.body)
         if let session = answer.sessionID { self.end(session, version: version) }
@@ -227,7 +225,7 @@ struct EraProbeDriver: Sendable {
                     self.upstream,
                     self.http,
                     fields: "",
-                    limits: self.limits,
+                    limits: self.loop.limits,
                     buffers: self.upstream.buffers,
                     opening: .own(slots: [self.slot]),
                     isShared: false,
@@ -299,7 +297,7 @@ struct EraProbeDriver: Sendable {
 
     /// What a JSON-RPC message says of an era.
     private func era(_ answer: UpstreamCall.Answer) -> EraProbe.Answer {
-        guard let envelope = AnswerReader.read(answer.body, depth: self.limits.jsonDepth) else { return .other }
+        guard let envelope = AnswerReader.read(answer.body, depth: self.upstream.jsonDepth) else { return .other }
         if envelope.kind == .result {
             return AnswerReader.supportedVersions(of: envelope, in: answer.body).map { .discovered(versions: $0) }
                 ?? .other

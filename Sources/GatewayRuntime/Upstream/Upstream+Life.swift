@@ -20,7 +20,7 @@ extension Upstream {
         guard case .http(let http) = self.transport else { return }
         self.parts.withLock { parts in
             if http.configuration.kind != .sse {
-                parts.supervisor = UpstreamSupervisor(self, http, on: self.home, limits: self.limits)
+                parts.supervisor = UpstreamSupervisor(self, http, on: self.home)
             }
             guard self.isShared else { return }
             parts.sharedSessions = SharedSessions(self, http, home: self.home)

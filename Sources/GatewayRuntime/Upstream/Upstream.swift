@@ -56,7 +56,6 @@ package final class Upstream: Sendable {
     let links: NIOLoopBoundBox<UpstreamLinks?>
     /// Where everybody counts what is held for peers.
     let buffers: BufferLedger
-    let limits: Limits
     private let logger: Logger
     /// Requests that have a place, and those that wait for one, of all loops.
     let admission: UpstreamAdmission
@@ -92,13 +91,12 @@ package final class Upstream: Sendable {
         self.forwardHeaders = configuration.forwardHeaders
         self.isolation = configuration.isolation
         self.protocolPin = configuration.protocolPin
-        let settings = UpstreamSettings(configuration, logger: logger)
+        let settings = UpstreamSettings(configuration, listener.limits, logger: logger)
         self.tuned = Mutex(settings)
         self.home = self.id.choose(of: surroundings.loops)
         self.links = .makeBoxSendingValue(nil, eventLoop: self.home.eventLoop)
         self.metrics = UpstreamMetrics(metrics, server: configuration.name)
         self.logger = logger
-        self.limits = listener.limits
         self.identity = GatewayIdentity(name: listener.name, version: listener.version)
         self.transport =
             switch configuration.transport {
@@ -122,11 +120,7 @@ package final class Upstream: Sendable {
             }
         let dialer: Dialer? = if case .http(let http) = self.transport { http.dialer } else { nil }
         self.lanes = UpstreamLanes(dialer, settings, self.metrics, self.buffers, on: surroundings.loops)
-        self.admission = UpstreamAdmission(
-            capacity: listener.limits.inFlightPerUpstream,
-            queue: listener.limits.queuePerUpstream,
-            queueWait: TimeAmount(listener.limits.queueWait)
-        )
+        self.admission = UpstreamAdmission(listener.limits)
         self.knowledge.withLock { eras in
             if case .link = self.route {
                 // Whoever has a stream of messages has a session.
@@ -165,10 +159,10 @@ package final class Upstream: Sendable {
         if isEventStream { self.learn { $0.issuesSessions = true } }
     }
 
-    /// How large an event of the upstream may be.
-    var eventBytes: Int { self.limits.eventBytes }
-    /// How deep a message of the upstream may be.
-    var jsonDepth: Int { self.limits.jsonDepth }
+    /// How large an event of the upstream may be; ``LoopResources/limits`` cost no lock.
+    var eventBytes: Int { self.settings.limits.eventBytes }
+    /// How deep a message of the upstream may be; ``LoopResources/limits`` cost no lock.
+    var jsonDepth: Int { self.settings.limits.jsonDepth }
 
     /// Whether all callers of the handshake era use one upstream session.
     var isShared: Bool { self.isolation == .shared }
@@ -179,7 +173,7 @@ package final class Upstream: Sendable {
     /// Goes by other settings from now on; sessions, streams, children and connections stay.
     func tune(_ configuration: UpstreamConfiguration) {
         let settings = self.tuned.withLock { settings in
-            settings = UpstreamSettings(configuration, after: settings, logger: self.logger)
+            settings = UpstreamSettings(configuration, settings.limits, after: settings, logger: self.logger)
             return settings
         }
         self.lanes.tune(settings)
@@ -191,8 +185,20 @@ package final class Upstream: Sendable {
         self.supervisor?.settingsChanged()
     }
 
+    /// Goes by other limits from now on; nothing that is begun has to end for it.
+    func tune(_ limits: Limits) {
+        let settings: UpstreamSettings? = self.tuned.withLock { settings in
+            guard settings.limits != limits else { return nil }
+            settings = UpstreamSettings(settings, limits)
+            return settings
+        }
+        guard let settings else { return }
+        self.lanes.tune(settings)
+        self.admission.tune(limits)
+    }
+
     var linkSettings: LinkSettings {
-        LinkSettings(upstream: self, identity: self.identity, limits: self.limits, logger: self.logger)
+        LinkSettings(upstream: self, identity: self.identity, logger: self.logger)
     }
 
     /// Takes one of the children of callers' own; false at the limit.

@@ -1,6 +1,7 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
+import GatewayModel
 import GatewayObservability
 import GatewayTransport
 
@@ -53,7 +54,12 @@ struct UpstreamLanes: @unchecked Sendable {
 
     /// Gives other settings to what begins from now on.
     func tune(_ settings: UpstreamSettings) {
-        for loop in self.loops { loop.run { self[loop].settings = settings } }
+        for loop in self.loops {
+            loop.run {
+                self[loop].settings = settings
+                self[loop].pool?.tune(connectTimeout: settings.limits.connectTimeout)
+            }
+        }
     }
 
     /// Closes what connections are idle now, and each other one when it is given back.

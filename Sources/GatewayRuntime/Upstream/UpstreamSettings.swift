@@ -1,7 +1,7 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
-import GatewayModel
+package import GatewayModel
 import Logging
 
 /// What can change of an upstream while it lives: nothing that is begun has to end for it.
@@ -20,9 +20,16 @@ package final class UpstreamSettings: Sendable {
     package let panicIfInvalid: Bool
     /// Which tools are hidden; nil: none.
     package let toolFilter: ToolFilterWatch?
+    /// What is allowed to the upstream, and to those who call it.
+    package let limits: Limits
 
     /// `last` are the settings before these: a filter that is the same goes on with what it knows.
-    init(_ configuration: UpstreamConfiguration, after last: UpstreamSettings? = nil, logger: Logger) {
+    init(
+        _ configuration: UpstreamConfiguration,
+        _ limits: Limits,
+        after last: UpstreamSettings? = nil,
+        logger: Logger
+    ) {
         self.timeout = configuration.timeout
         self.pingInterval = configuration.pingInterval
         self.autoReconnect = configuration.autoReconnect
@@ -35,5 +42,18 @@ package final class UpstreamSettings: Sendable {
             } else {
                 configuration.toolFilter.map { ToolFilterWatch($0, upstream: configuration.name, logger: logger) }
             }
+        self.limits = limits
+    }
+
+    /// The same settings with other limits.
+    init(_ settings: UpstreamSettings, _ limits: Limits) {
+        self.timeout = settings.timeout
+        self.pingInterval = settings.pingInterval
+        self.autoReconnect = settings.autoReconnect
+        self.reconnectInterval = settings.reconnectInterval
+        self.isLogEnabled = settings.isLogEnabled
+        self.panicIfInvalid = settings.panicIfInvalid
+        self.toolFilter = settings.toolFilter
+        self.limits = limits
     }
 }

@@ -41,9 +41,9 @@ final class UpstreamSupervisor: Sendable {
     private let state = Mutex(State())
     private let alarm = Alarm()
 
-    init(_ upstream: Upstream, _ http: HTTPAccess, on loop: LoopResources, limits: Limits) {
+    init(_ upstream: Upstream, _ http: HTTPAccess, on loop: LoopResources) {
         self.upstream = upstream
-        self.driver = EraProbeDriver(upstream: upstream, http: http, loop: loop, limits: limits)
+        self.driver = EraProbeDriver(upstream: upstream, http: http, loop: loop)
     }
 
     /// Looks again now, as far as the question needs it; `resume` is called on `eventLoop` when that is done.

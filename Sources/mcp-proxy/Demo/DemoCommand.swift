@@ -35,7 +35,7 @@ struct DemoCommand: AsyncParsableCommand {
                 ListenAddress(host: "127.0.0.1", port: 0),
                 group: group,
                 loops: LoopResources.all(of: group),
-                limits: Limits(),
+                connections: Limits().connections,
                 handler: server
             )
         } catch {

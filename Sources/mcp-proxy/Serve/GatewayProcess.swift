@@ -107,7 +107,7 @@ struct GatewayProcess {
                 snapshot.listener.address,
                 group: group,
                 loops: loops,
-                limits: snapshot.listener.limits,
+                connections: snapshot.listener.limits.connections,
                 handler: handler
             )
         } catch {

@@ -20,15 +20,17 @@ extension TestGateway {
         return configuration
     }
 
-    /// Goes by these servers from now on.
+    /// Goes by these servers, and by these limits if there are any, from now on.
     @discardableResult
     func apply(
         _ servers: [UpstreamConfiguration],
         _ changes: [String: ServerComparison.Verdict] = [:],
+        limits: Limits? = nil,
         drainTime: Duration = .seconds(20)
     ) async throws -> AppliedChanges {
         var next = self.snapshot
         next.upstreams = servers
+        if let limits { next.listener.limits = limits }
         return try await self.gateway.registry.apply(next, changes: changes, drainTime: drainTime)
     }
 

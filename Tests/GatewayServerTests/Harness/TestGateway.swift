@@ -179,7 +179,7 @@ func withGateway(
         setup.listener.address,
         group: group,
         loops: loops,
-        limits: setup.limits,
+        connections: setup.limits.connections,
         handler: GatewayHandler(gateway, configuration: ConfigurationState(source: "test"))
     )
     let fixture = TestGateway(
