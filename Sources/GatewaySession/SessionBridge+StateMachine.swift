@@ -53,8 +53,11 @@ extension SessionBridge {
             var id: MessageIDValue
         }
 
-        private var sharing: Sharing
+        private(set) var sharing: Sharing
+        let carrier: MessageRouter.Carrier
         private var next: Int64 = 1
+        /// Requests of the stateless era stand alone: each is a caller of its own, below zero.
+        private var nextStatelessCaller = -1
         private var callers: [Int: Caller] = [:]
         private var calls: [Int64: Call] = [:]
         /// The newest call that can be named by an id.
@@ -75,8 +78,9 @@ extension SessionBridge {
         /// Whether more calls were withdrawn than are remembered, so that nobody knows any more whom something concerns.
         private var isInDoubt = false
 
-        package init(sharing: Sharing) {
+        package init(sharing: Sharing, carrier: MessageRouter.Carrier = .oneStream) {
             self.sharing = sharing
+            self.carrier = carrier
         }
 
         /// The upstream turned out to speak the stateless era, before anybody joined.
@@ -471,6 +475,14 @@ extension SessionBridge {
                 self.callers[question.caller]?.tokens[token] = count > 1 ? count - 1 : nil
             }
             return question
+        }
+
+        /// Whose a call is; nil if it is over, or the gateway's own.
+        func caller(of call: Int64) -> Int? { self.calls[call]?.caller }
+
+        mutating func takeStatelessCaller() -> Int {
+            defer { self.nextStatelessCaller -= 1 }
+            return self.nextStatelessCaller
         }
 
         private mutating func takeNumber() -> Int64 {
