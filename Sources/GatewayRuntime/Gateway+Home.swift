@@ -91,7 +91,7 @@ extension CallerSession {
     func listed(_ answer: ByteBuffer, _ message: CallerMessage, depth: Int) {
         let body = message.body
         let cursor = message.envelope.params.flatMap {
-            AnswerReader.member("cursor", at: $0.lowerBound, in: body.readableBytesUInt8Span)
+            Envelope.member("cursor", at: $0.lowerBound, in: body.readableBytesUInt8Span)
         }
         guard cursor == nil, let digest = AnswerReader.resultDigest(of: answer, depth: depth) else { return }
         self.toolsDigest = digest

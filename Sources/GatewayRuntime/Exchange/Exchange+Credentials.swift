@@ -124,10 +124,7 @@ extension Exchange {
             }
         }
         switch shared.admit(message, of: caller.number(in: shared, of: session)) {
-        case .plain:
-            self.outgoing = message.body
-            self.connect()
-        case .edited(let body):
+        case .oneWay(let body):
             self.outgoing = body
             self.connect()
         case .call(let call):

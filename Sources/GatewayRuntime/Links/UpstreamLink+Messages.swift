@@ -17,10 +17,17 @@ extension UpstreamLink {
         guard let envelope = AnswerReader.read(message, depth: self.loop.limits.jsonDepth) else {
             return self.receivedGarbage(message)
         }
-        switch envelope.kind {
-        case .result, .error: self.received(answer: message, envelope)
-        case .request: self.received(question: message, envelope)
-        case .notification: self.received(notification: message, envelope)
+        if envelope.isResponse { self.timeoutsInARow = 0 }
+        switch self.bridge.delivery(message.readableBytesUInt8Span, envelope) {
+        case .answer(let call, let edits): self.answered(call, message, edits)
+        case .ownAnswer(let call): self.endOwn(call, message)
+        case .answerToNoCall:
+            self.settings.logger.debug("answer to no call", metadata: ["upstream": "\(self.upstream.name)"])
+        case .caller(let recipient, let matter, let edits): self.deliver(message.edited(edits), to: recipient, matter)
+        case .callers(let callers): for caller in callers { self.deliver(message, to: caller) }
+        case .pong(let id): self.channel?.send(ClientMessage.emptyResult(id)) { _ in }
+        case .refuse(let id): self.channel?.send(ClientMessage.methodNotFound(id)) { _ in }
+        case .nobody(let isLogged): if isLogged { self.log(message) }
         }
     }
 
@@ -30,28 +37,43 @@ extension UpstreamLink {
         for call in calls { self.calls[call]?.execute { $0.flush() } }
     }
 
-    private func received(answer message: ByteBuffer, _ envelope: Envelope) {
-        self.timeoutsInARow = 0
-        guard let id = envelope.id, let value = envelope.idValue(in: message) else { return }
-        switch self.bridge.answered(value) {
-        case .unknown:
-            self.settings.logger.debug("answer to no call", metadata: ["upstream": "\(self.upstream.name)"])
-        case .own(let call):
-            self.endOwn(call, message)
-        case .answer(let call, let literal):
-            self.upstream.conclude(.usable)
-            self.written.remove(call)
-            self.slowCallers.remove(call)
-            self.resumeReading()
-            guard let exchange = self.calls.removeValue(forKey: call) else { return }
-            defer { self.endIfDrained() }
-            var edits = [MessageEdit(id.range, literal)]
-            if self.sharing == .stateless, let range = AnswerReader.subscriptionID(of: envelope, in: message) {
-                edits.append(MessageEdit(range, literal))
-            }
-            let answer = message.edited(edits)
-            self.hand(answer, to: exchange) { $0.received(answer, as: .answer) }
+    private func answered(_ call: Int64, _ message: ByteBuffer, _ edits: [MessageEdit]) {
+        self.upstream.conclude(.usable)
+        self.written.remove(call)
+        self.slowCallers.remove(call)
+        self.resumeReading()
+        guard let exchange = self.calls.removeValue(forKey: call) else { return }
+        defer { self.endIfDrained() }
+        let answer = message.edited(edits)
+        self.hand(answer, to: exchange) { $0.received(answer, as: .answer) }
+    }
+
+    /// Gives one caller what is for it alone: along its call, or where it listens.
+    private func deliver(_ message: ByteBuffer, to recipient: MessageRouter.Recipient, _ matter: MessageRouter.Matter) {
+        guard let call = recipient.call, let exchange = self.calls[call] else {
+            if let caller = recipient.caller { self.deliver(message, toListener: caller, matter) }
+            return
         }
+        self.unflushed.insert(call)
+        let link = self.handle
+        self.hand(message, to: exchange) { exchange in
+            guard !exchange.received(message, as: matter == .progress ? .progress : .message), matter.mayGoElsewhere,
+                let caller = recipient.caller
+            else { return }
+            link.execute { $0.deliver(message, toListener: caller, matter) }
+        }
+    }
+
+    /// Gives a caller what is for it alone where it listens; the upstream is told of a question that nobody gets.
+    private func deliver(_ message: ByteBuffer, toListener caller: Int, _ matter: MessageRouter.Matter) {
+        guard case .question(let number) = matter else {
+            self.deliver(message, to: caller)
+            return
+        }
+        guard self.bridge.isOpen(question: number), !self.deliver(message, to: caller),
+            let literal = self.bridge.undelivered(number)
+        else { return }
+        self.channel?.send(ClientMessage.methodNotFound(literal)) { _ in }
     }
 
     /// Gives a caller's call a message, on the caller's event loop.
@@ -72,7 +94,7 @@ extension UpstreamLink {
 
     /// Gives a caller a message on the stream that it listens on; false if it has none.
     @discardableResult
-    func deliver(_ message: ByteBuffer, to caller: Int) -> Bool {
+    private func deliver(_ message: ByteBuffer, to caller: Int) -> Bool {
         guard let session = self.callers[caller] else { return false }
         let count = message.readableBytes
         let transit = self.transit
@@ -80,110 +102,14 @@ extension UpstreamLink {
         return session.deliver(message) { transit.arrived(count) }
     }
 
-    private func received(question message: ByteBuffer, _ envelope: Envelope) {
-        guard let id = envelope.id, let value = envelope.idValue(in: message), let method = envelope.method else {
-            return
-        }
-        let literal = message.bytes(id.range)
-        if method == .ping {
-            self.channel?.send(ClientMessage.emptyResult(literal)) { _ in }
-            return
-        }
-        let token = envelope.progressToken?.value(in: message.readableBytesUInt8Span)
-        let asking = self.bridge.asked(method, id: value, literal: literal, token: token)
-        guard case .ask(let caller, let call, let number) = asking else {
-            self.channel?.send(ClientMessage.methodNotFound(literal)) { _ in }
-            return
-        }
-        let question = message.edited([MessageEdit(id.range, number)])
-        if let call, let exchange = self.calls[call] {
-            self.unflushed.insert(call)
-            let link = self.handle
-            self.hand(question, to: exchange) { exchange in
-                guard !exchange.received(question, as: .message) else { return }
-                link.execute { $0.askElsewhere(question, number, to: caller) }
-            }
-        } else if !self.deliver(question, to: caller) {
-            self.undelivered(number)
-        }
-    }
-
-    private func received(notification message: ByteBuffer, _ envelope: Envelope) {
-        let bytes = message.readableBytesUInt8Span
-        switch envelope.method {
-        case .progressNotification:
-            guard let token = envelope.progressToken, let own = self.bridge.progressed(token.value(in: bytes)) else {
-                return
-            }
-            let progress = message.edited([MessageEdit(token.range, own.token)])
-            self.unflushed.insert(own.call)
-            if let exchange = self.calls[own.call] {
-                self.hand(progress, to: exchange) { $0.received(progress, as: .progress) }
-            }
-        case .cancelledNotification:
-            guard let id = envelope.cancelledID, let own = self.bridge.cancelled(id.value(in: bytes)) else { return }
-            // The question may have gone to where its caller listens.
-            self.deliver(message.edited([MessageEdit(id.range, own.id)]), to: own.audience, orElsewhere: true)
-        case .messageNotification:
-            let severity = AnswerReader.severity(of: envelope, in: message)?.value
-            self.deliver(message, to: self.bridge.logged(severity))
-        case .subscriptionsAcknowledgedNotification where self.sharing == .stateless,
-            .tasksNotification where self.sharing == .stateless:
-            self.deliverSubscribed(message, envelope)
-        case .toolsListChangedNotification, .promptsListChangedNotification, .resourcesListChangedNotification,
-            .resourcesUpdatedNotification:
-            if self.sharing == .stateless { return self.deliverSubscribed(message, envelope) }
-            if envelope.method == .resourcesUpdatedNotification {
-                let uri = envelope.name.map { $0.decodedBytes(in: bytes) }
-                return self.deliver(message, to: uri.map { self.bridge.updated($0) } ?? .nobody(isLogged: false))
-            }
-            self.deliver(message, to: self.bridge.listChanged)
-        default:
-            if envelope.subscriptionID != nil { return self.deliverSubscribed(message, envelope) }
-            self.deliver(message, to: self.bridge.unknownNotification)
-        }
-    }
-
-    /// What belongs to a `subscriptions/listen`: its caller knows it under its own id.
-    private func deliverSubscribed(_ message: ByteBuffer, _ envelope: Envelope) {
-        guard let id = envelope.subscriptionID,
-            case .integer(let call) = id.value(in: message.readableBytesUInt8Span),
-            let literal = self.bridge.literal(of: call)
-        else { return }
-        self.deliver(message.edited([MessageEdit(id.range, literal)]), to: .call(call))
-    }
-
-    /// `orElsewhere`: a caller that does not take it beside the answer to its call gets it where it listens.
-    private func deliver(_ message: ByteBuffer, to audience: SessionBridge.Audience, orElsewhere: Bool = false) {
-        switch audience {
-        case .call(let call):
-            self.unflushed.insert(call)
-            if let exchange = self.calls[call] {
-                self.hand(message, to: exchange) { $0.received(message, as: .message) }
-            }
-        case .caller(let caller, let call):
-            if let call, let exchange = self.calls[call] {
-                self.unflushed.insert(call)
-                let link = self.handle
-                self.hand(message, to: exchange) { exchange in
-                    guard !exchange.received(message, as: .message), orElsewhere else { return }
-                    link.execute { $0.deliver(message, to: caller) }
-                }
-            } else {
-                self.deliver(message, to: caller)
-            }
-        case .callers(let callers):
-            for caller in callers { self.deliver(message, to: caller) }
-        case .nobody(let isLogged):
-            guard isLogged else { return }
-            self.settings.logger.debug(
-                "upstream log message",
-                metadata: [
-                    "upstream": "\(self.upstream.name)",
-                    "text": "\(String(decoding: message.readableBytesView.prefix(500), as: UTF8.self))",
-                ]
-            )
-        }
+    private func log(_ message: ByteBuffer) {
+        self.settings.logger.debug(
+            "upstream log message",
+            metadata: [
+                "upstream": "\(self.upstream.name)",
+                "text": "\(String(decoding: message.readableBytesView.prefix(500), as: UTF8.self))",
+            ]
+        )
     }
 
     private func receivedGarbage(_ message: ByteBuffer) {

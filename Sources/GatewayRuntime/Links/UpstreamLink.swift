@@ -53,7 +53,6 @@ final class UpstreamLink {
     var bridge: SessionBridge.StateMachine
     var callers: [Int: CallerSession] = [:]
     private var nextCaller = 1
-    private var nextStatelessCaller = -1
     var calls: [Int64: NIOLoopBound<LinkExchange>] = [:]
     private var ownCalls: [Int64: OwnCall] = [:]
     /// What is on its way to callers on other event loops.
@@ -313,12 +312,6 @@ final class UpstreamLink {
         self.callers[number] = session
         self.bridge.joined(number, capabilities: capabilities)
         return number
-    }
-
-    /// A number for a request that stands alone.
-    func takeStatelessCaller() -> Int {
-        defer { self.nextStatelessCaller -= 1 }
-        return self.nextStatelessCaller
     }
 
     /// A caller's session is over: nothing of it goes on.

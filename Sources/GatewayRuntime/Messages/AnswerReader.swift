@@ -21,14 +21,14 @@ enum AnswerReader {
     static func protocolVersion(of envelope: Envelope, in message: ByteBuffer) -> String? {
         let bytes = message.readableBytesUInt8Span
         guard let result = envelope.result else { return nil }
-        return Self.member("protocolVersion", at: result.lowerBound, in: bytes)?.string?.decoded(in: bytes)
+        return Envelope.member("protocolVersion", at: result.lowerBound, in: bytes)?.string?.decoded(in: bytes)
     }
 
     /// `result.supportedVersions` of an answer to `server/discover`; nil if there is no such list.
     static func supportedVersions(of envelope: Envelope, in message: ByteBuffer) -> [String]? {
         let bytes = message.readableBytesUInt8Span
         guard let result = envelope.result,
-            let list = Self.member("supportedVersions", at: result.lowerBound, in: bytes), list.kind == .array
+            let list = Envelope.member("supportedVersions", at: result.lowerBound, in: bytes), list.kind == .array
         else { return nil }
         return Self.strings(at: list.range.lowerBound, in: bytes)
     }
@@ -36,73 +36,35 @@ enum AnswerReader {
     /// `error.data.supported` of -32022; empty if it is not there.
     static func refusedVersions(of envelope: Envelope, in message: ByteBuffer) -> [String] {
         let bytes = message.readableBytesUInt8Span
-        guard let error = envelope.error, let data = Self.member("data", at: error.lowerBound, in: bytes),
-            let list = Self.member("supported", at: data.range.lowerBound, in: bytes), list.kind == .array
+        guard let error = envelope.error, let data = Envelope.member("data", at: error.lowerBound, in: bytes),
+            let list = Envelope.member("supported", at: data.range.lowerBound, in: bytes), list.kind == .array
         else { return [] }
         return Self.strings(at: list.range.lowerBound, in: bytes)
-    }
-
-    /// `params.level` of a log message or of `logging/setLevel`, with its place; nil if it is none.
-    static func severity(of envelope: Envelope, in message: ByteBuffer) -> (value: LogSeverity, range: Range<Int>)? {
-        let bytes = message.readableBytesUInt8Span
-        guard let params = envelope.params, let level = Self.member("level", at: params.lowerBound, in: bytes),
-            let name = level.string?.decoded(in: bytes), let severity = LogSeverity(rawValue: name)
-        else { return nil }
-        return (severity, level.range)
     }
 
     /// `params.cursor` of a request for a page of a list; nil for the first page.
     static func cursor(of envelope: Envelope, in message: ByteBuffer) -> String? {
         let bytes = message.readableBytesUInt8Span
         guard let params = envelope.params,
-            let cursor = Self.member("cursor", at: params.lowerBound, in: bytes)?.string?.decoded(in: bytes)
+            let cursor = Envelope.member("cursor", at: params.lowerBound, in: bytes)?.string?.decoded(in: bytes)
         else { return nil }
         return cursor.isEmpty ? nil : cursor
-    }
-
-    /// `result._meta["io.modelcontextprotocol/subscriptionId"]`, at the end of `subscriptions/listen`.
-    static func subscriptionID(of envelope: Envelope, in message: ByteBuffer) -> Range<Int>? {
-        let bytes = message.readableBytesUInt8Span
-        guard let result = envelope.result, let meta = Self.member("_meta", at: result.lowerBound, in: bytes) else {
-            return nil
-        }
-        return Self.member("io.modelcontextprotocol/subscriptionId", at: meta.range.lowerBound, in: bytes)?.range
     }
 
     /// What a caller's `initialize` says that it can do for a server.
     static func capabilities(of envelope: Envelope, in message: ByteBuffer) -> Set<SessionBridge.Capability> {
         let bytes = message.readableBytesUInt8Span
         guard let params = envelope.params,
-            let declared = Self.member("capabilities", at: params.lowerBound, in: bytes), declared.kind == .object
+            let declared = Envelope.member("capabilities", at: params.lowerBound, in: bytes), declared.kind == .object
         else { return [] }
         var capabilities: Set<SessionBridge.Capability> = []
         for (name, capability) in [
             ("sampling", SessionBridge.Capability.sampling), ("elicitation", .elicitation), ("roots", .roots),
         ] as [(StaticString, SessionBridge.Capability)] {
-            let value = Self.member(name, at: declared.range.lowerBound, in: bytes)
+            let value = Envelope.member(name, at: declared.range.lowerBound, in: bytes)
             if value?.kind == .object { capabilities.insert(capability) }
         }
         return capabilities
-    }
-
-    /// The value of a member of the object at `start`; nil if there is no object or no such member.
-    ///
-    /// The envelope was scanned before, so that the text is known to be JSON, and no deeper than it may be.
-    static func member(_ name: StaticString, at start: Int, in bytes: Span<UInt8>) -> JSONValue? {
-        var scanner = JSONScanner(at: start, depthLimit: .max)
-        guard scanner.peek(in: bytes) == UInt8(ascii: "{") else { return nil }
-        do {
-            var hasNext = try scanner.beginObject(in: bytes)
-            while hasNext {
-                let isWanted = try scanner.key(in: bytes).equals(name, in: bytes)
-                let value = try scanner.value(in: bytes)
-                if isWanted { return value }
-                hasNext = try scanner.nextMember(in: bytes)
-            }
-        } catch {
-            return nil
-        }
-        return nil
     }
 
     /// The strings of the array at `start`.

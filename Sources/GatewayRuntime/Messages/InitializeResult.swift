@@ -1,6 +1,7 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
+import GatewaySession
 import GatewayWire
 import NIOCore
 
@@ -18,7 +19,7 @@ struct InitializeResult: Sendable {
     init?(_ message: ByteBuffer, _ envelope: Envelope) {
         let bytes = message.readableBytesUInt8Span
         guard let result = envelope.result,
-            let value = AnswerReader.member("protocolVersion", at: result.lowerBound, in: bytes),
+            let value = Envelope.member("protocolVersion", at: result.lowerBound, in: bytes),
             let version = value.string?.decoded(in: bytes)
         else { return nil }
         self.json = ByteBuffer(bytes: message.bytes(result))

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import GatewayPolicy
+import GatewaySession
 import GatewayWire
 import NIOCore
 
@@ -42,14 +43,14 @@ extension AnswerReader {
         guard let result = envelope.result else { return [] }
         let bytes = message.readableBytesUInt8Span
         func text(_ name: StaticString, at start: Int) -> [UInt8]? {
-            Self.member(name, at: start, in: bytes)?.string?.decodedBytes(in: bytes)
+            Envelope.member(name, at: start, in: bytes)?.string?.decodedBytes(in: bytes)
         }
         var keys: [Int] = []
         if let state = text("requestState", at: result.lowerBound) {
             keys.append(CredentialPins.key(.requestState, state))
         }
         if let task = text("taskId", at: result.lowerBound) { keys.append(CredentialPins.key(.task, task)) }
-        if let task = Self.member("task", at: result.lowerBound, in: bytes),
+        if let task = Envelope.member("task", at: result.lowerBound, in: bytes),
             let id = text("taskId", at: task.range.lowerBound)
         {
             keys.append(CredentialPins.key(.task, id))

@@ -99,7 +99,8 @@ extension CallerSession {
     func heardAside(_ message: ByteBuffer, by slot: CredentialID, depth: Int) -> ByteBuffer? {
         guard let envelope = AnswerReader.read(message, depth: depth) else { return nil }
         let severity =
-            envelope.method == .messageNotification ? AnswerReader.severity(of: envelope, in: message)?.value : nil
+            envelope.method == .messageNotification
+            ? envelope.severity(in: message.readableBytesUInt8Span)?.value : nil
         guard self.withRouting({ $0.hearsAside(envelope, severity: severity) }) == true else { return nil }
         return self.heard(message, envelope, by: slot)
     }
@@ -127,7 +128,8 @@ extension CallerSession {
         let body = message.body
         let uri = message.envelope.name?.decodedBytes(in: body.readableBytesUInt8Span)
         let severity =
-            message.method == .loggingSetLevel ? AnswerReader.severity(of: message.envelope, in: body)?.value : nil
+            message.method == .loggingSetLevel
+            ? message.envelope.severity(in: body.readableBytesUInt8Span)?.value : nil
         self.withRouting { routing in
             switch message.method {
             case .resourcesSubscribe: if let uri { routing.subscribed(to: uri) }

@@ -56,7 +56,7 @@ final class SharedListening: ListeningOwner {
 
     func listening(_ listening: UpstreamListening, heard message: ByteBuffer) {
         if let envelope = AnswerReader.read(message, depth: self.loop.limits.jsonDepth) {
-            _ = self.session.route(message, envelope, during: nil)
+            _ = self.session.route(message, envelope, along: nil)
         }
     }
 

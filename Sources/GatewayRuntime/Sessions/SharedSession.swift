@@ -27,15 +27,15 @@ final class SharedSession: Sendable {
         case failed(GatewayError)
     }
 
-    private struct State: ~Copyable {
-        var bridge = SessionBridge.StateMachine(sharing: .shared)
+    struct State: ~Copyable {
+        var bridge = SessionBridge.StateMachine(sharing: .shared, carrier: .answersAndStream)
         var callers: [Int: CallerSession] = [:]
         var nextCaller = 1
-        var opening = Opening.closed
+        fileprivate var opening = Opening.closed
         var isOver = false
     }
 
-    private enum Opening: Sendable {
+    fileprivate enum Opening: Sendable {
         case closed
         case opening([Waiter])
         case open(HTTPUpstreamSession?, InitializeResult)
@@ -48,7 +48,7 @@ final class SharedSession: Sendable {
     private let watch = OpeningWatch()
     /// Where the session is opened and its stream read.
     private let home: LoopResources
-    private let state = Mutex(State())
+    let state = Mutex(State())
     /// Reads what comes unasked; touched on the home loop only.
     private let listening: NIOLoopBoundBox<SharedListening?>
 
@@ -310,11 +310,8 @@ final class SharedSession: Sendable {
 
     /// What a caller says to another unit; returns whether it was about something that is under way here, and is sent.
     func heard(_ message: CallerMessage, of caller: Int) -> Bool {
-        switch self.admit(message, of: caller) {
-        case .plain, .call: self.send(message.body)
-        case .edited(let body): self.send(body)
-        case .answered, .taken, .refused: return false
-        }
+        guard case .oneWay(let body) = self.admit(message, of: caller) else { return false }
+        self.send(body)
         return true
     }
 
@@ -340,7 +337,7 @@ final class SharedSession: Sendable {
     }
 
     /// Sends a message of the gateway whose fate changes nothing.
-    private func send(_ message: ByteBuffer) { self.home.eventLoop.execute { self.send(now: message) { _ in } } }
+    func send(_ message: ByteBuffer) { self.home.eventLoop.execute { self.send(now: message) { _ in } } }
 
     /// The same on the home loop; `completion` hears what comes of it.
     private func send(
@@ -361,236 +358,4 @@ final class SharedSession: Sendable {
             completion: completion
         )
     }
-
-    // MARK: Calls
-
-    /// What to do with a caller's message.
-    enum Admission {
-        /// Send it as it is.
-        case plain
-        /// Send it under other ids.
-        case call(SharedCall)
-        /// A message with other ids that gets no answer.
-        case edited(ByteBuffer)
-        /// The caller has its answer.
-        case answered(ByteBuffer)
-        /// It concerns nothing that is there.
-        case taken
-        /// It is not sent, for this reason.
-        case refused(GatewayError)
-    }
-
-    func admit(_ message: CallerMessage, of caller: Int) -> Admission {
-        let body = message.body
-        let envelope = message.envelope
-        switch envelope.kind {
-        case .request:
-            return self.admit(request: message, of: caller)
-        case .notification:
-            switch message.method {
-            case .cancelledNotification:
-                guard let id = envelope.cancelledID else { return .taken }
-                let value = id.value(in: body.readableBytesUInt8Span)
-                guard let call = self.state.withLock({ $0.bridge.cancelled(by: caller, id: value) }) else {
-                    return .taken
-                }
-                return .edited(body.edited([MessageEdit(id.range, call)]))
-            case .initializedNotification, .rootsListChangedNotification:
-                return .taken
-            case .progressNotification:
-                guard let token = envelope.progressToken?.value(in: body.readableBytesUInt8Span),
-                    self.state.withLock({ $0.bridge.isAsked(caller, token: token) })
-                else { return .taken }
-                return .plain
-            default:
-                return .plain
-            }
-        case .result, .error:
-            guard let id = envelope.id, let value = envelope.idValue(in: body),
-                let literal = self.state.withLock({ $0.bridge.responded(by: caller, id: value) })
-            else { return .taken }
-            return .edited(body.edited([MessageEdit(id.range, literal)]))
-        }
-    }
-
-    private func admit(request message: CallerMessage, of caller: Int) -> Admission {
-        let envelope = message.envelope
-        guard let id = envelope.id, let value = envelope.idValue(in: message.body) else { return .plain }
-        let uri = envelope.name.map { $0.decodedBytes(in: message.body.readableBytesUInt8Span) }
-        let level =
-            message.method == .loggingSetLevel ? AnswerReader.severity(of: envelope, in: message.body) : nil
-        let literal = message.bytes(id.range)
-        let token = envelope.progressToken.map { message.bytes($0.range) }
-        var edits: [MessageEdit] = []
-        var isOverBounds = false
-        let call: Int64? = self.state.withLock { state in
-            if message.method == .resourcesUnsubscribe, let uri, !state.bridge.unsubscribed(caller, from: uri) {
-                return nil
-            }
-            if message.method == .resourcesSubscribe, let uri, !state.bridge.subscribed(caller, to: uri) {
-                isOverBounds = true
-                return nil
-            }
-            if let level {
-                let lowest = state.bridge.leveled(caller, level.value)
-                edits.append(MessageEdit(level.range, Array(#""\#(lowest.rawValue)""#.utf8)))
-            }
-            return state.bridge.requested(by: caller, id: value, literal: literal, token: token)
-        }
-        guard let call else {
-            return isOverBounds ? .refused(.tooManySubscriptions) : .answered(ClientMessage.emptyResult(literal))
-        }
-        edits.append(MessageEdit(id.range, call))
-        if let range = envelope.progressToken?.range { edits.append(MessageEdit(range, call)) }
-        return .call(SharedCall(self, call: call, literal: literal, body: message.body.edited(edits)))
-    }
-
-    func withdrawn(_ call: Int64) { _ = self.state.withLock { $0.bridge.withdraw(call) } }
-
-    func answered(_ call: Int64) { _ = self.state.withLock { $0.bridge.answered(.integer(call)) } }
-
-    // MARK: From the upstream
-
-    /// What an upstream's message becomes for the callers that it is for; `call` is the one on whose answer it came.
-    ///
-    /// Returns what goes on that answer; what is for others is sent there. `isTaken`: the caller takes messages there; if not,
-    /// a question goes to where it listens.
-    func route(_ message: ByteBuffer, _ envelope: Envelope, during call: Int64?, isTaken: Bool = true) -> ByteBuffer? {
-        switch envelope.kind {
-        case .result, .error: nil
-        case .request: self.route(question: message, envelope, during: call, isTaken: isTaken)
-        case .notification: self.route(notification: message, envelope, during: call, isTaken: isTaken)
-        }
-    }
-
-    private func route(
-        question message: ByteBuffer,
-        _ envelope: Envelope,
-        during call: Int64?,
-        isTaken: Bool
-    ) -> ByteBuffer? {
-        guard let id = envelope.id, let value = envelope.idValue(in: message), let method = envelope.method else {
-            return nil
-        }
-        let literal = message.bytes(id.range)
-        if method == .ping {
-            self.send(ClientMessage.emptyResult(literal))
-            return nil
-        }
-        let token = envelope.progressToken?.value(in: message.readableBytesUInt8Span)
-        let (question, caller) = self.state.withLock { state -> (SessionBridge.Question, CallerSession?) in
-            let question = state.bridge.asked(method, id: value, literal: literal, token: token, during: call)
-            guard case .ask(let caller, _, _) = question else { return (question, nil) }
-            return (question, state.callers[caller])
-        }
-        guard case .ask(_, _, let number) = question else {
-            self.send(ClientMessage.methodNotFound(literal))
-            return nil
-        }
-        let numbered = message.edited([MessageEdit(id.range, number)])
-        let own = caller.map { $0.heard(numbered, by: self.slot, depth: self.upstream.jsonDepth) } ?? numbered
-        if call != nil, isTaken { return own }
-        if caller?.deliver(own) != true, let literal = self.state.withLock({ $0.bridge.undelivered(number) }) {
-            self.send(ClientMessage.methodNotFound(literal))
-        }
-        return nil
-    }
-
-    private func route(
-        notification message: ByteBuffer,
-        _ envelope: Envelope,
-        during call: Int64?,
-        isTaken: Bool
-    ) -> ByteBuffer? {
-        let bytes = message.readableBytesUInt8Span
-        var edited = message
-        let audience: SessionBridge.Audience
-        switch envelope.method {
-        case .progressNotification:
-            guard let token = envelope.progressToken,
-                let own = self.state.withLock({ $0.bridge.progressed(token.value(in: bytes)) }), own.call == call
-            else { return nil }
-            return message.edited([MessageEdit(token.range, own.token)])
-        case .cancelledNotification:
-            guard let id = envelope.cancelledID,
-                let own = self.state.withLock({ $0.bridge.cancelled(id.value(in: bytes)) })
-            else { return nil }
-            edited = message.edited([MessageEdit(id.range, own.id)])
-            audience = own.audience
-        case .messageNotification:
-            let severity = AnswerReader.severity(of: envelope, in: message)?.value
-            audience = self.state.withLock { $0.bridge.logged(severity, during: call) }
-        case .toolsListChangedNotification, .promptsListChangedNotification, .resourcesListChangedNotification:
-            audience = self.state.withLock { $0.bridge.listChanged }
-        case .resourcesUpdatedNotification:
-            guard let uri = envelope.name?.decodedBytes(in: bytes) else { return nil }
-            audience = self.state.withLock { $0.bridge.updated(uri) }
-        default:
-            // What comes on a call's own answer is for its caller, whatever it is.
-            if call != nil { return message }
-            audience = self.state.withLock { $0.bridge.unknownNotification }
-        }
-        switch audience {
-        case .caller, .call:
-            if call != nil {
-                // Only the end of a question is of use elsewhere, where that may have gone.
-                guard !isTaken, envelope.method == .cancelledNotification else { return edited }
-            }
-            if case .caller(let number, _) = audience { self.deliver(edited, to: [number]) }
-        case .callers(let callers):
-            self.deliver(edited, to: callers)
-        case .nobody:
-            break
-        }
-        return nil
-    }
-
-    private func deliver(_ message: ByteBuffer, to callers: [Int]) {
-        let sessions = self.state.withLock { state in callers.compactMap { state.callers[$0] } }
-        // A caller that was in several slots hears what comes unasked where it is at home.
-        for session in sessions where session.home == self.slot { session.deliver(message) }
-    }
-}
-
-/// A call in a session that callers share: its ids there, and the way back.
-struct SharedCall {
-    private let session: SharedSession
-    private let call: Int64
-    /// The id as its caller wrote it.
-    private let literal: [UInt8]
-    /// The message under ids of ours.
-    let body: ByteBuffer
-
-    init(_ session: SharedSession, call: Int64, literal: [UInt8], body: ByteBuffer) {
-        self.session = session
-        self.call = call
-        self.literal = literal
-        self.body = body
-    }
-
-    /// The id that the upstream knows, as JSON text.
-    var idBytes: [UInt8] { Array(String(self.call).utf8) }
-
-    func isAnswered(by envelope: Envelope, in message: ByteBuffer) -> Bool {
-        envelope.isResponse && envelope.idValue(in: message) == .integer(self.call)
-    }
-
-    /// The answer under the caller's own id.
-    func restored(_ message: ByteBuffer, _ envelope: Envelope) -> ByteBuffer {
-        guard let id = envelope.id else { return message }
-        return message.edited([MessageEdit(id.range, self.literal)])
-    }
-
-    /// What a message that came on the call's answer is to its caller; nil: nothing.
-    ///
-    /// `isTaken`: the caller takes messages there.
-    func along(_ message: ByteBuffer, _ envelope: Envelope, isTaken: Bool) -> ByteBuffer? {
-        self.session.route(message, envelope, during: self.call, isTaken: isTaken)
-    }
-
-    /// Nobody waits for the call any more, but the upstream may go on with it; nothing if it has its answer.
-    func withdraw() { self.session.withdrawn(self.call) }
-
-    /// The upstream answered the call, or never began with it.
-    func answered() { self.session.answered(self.call) }
 }

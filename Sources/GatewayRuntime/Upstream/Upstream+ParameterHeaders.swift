@@ -1,6 +1,7 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
+import GatewaySession
 import GatewayWire
 import NIOCore
 import Synchronization
@@ -39,7 +40,7 @@ final class AdvertisedParameters: Sendable {
             ParameterHeaders.add(head.readableBytesUInt8Span.extracting(name), value: value, to: &headers)
         }
         let arguments = message.envelope.params.flatMap {
-            AnswerReader.member("arguments", at: $0.lowerBound, in: bytes)
+            Envelope.member("arguments", at: $0.lowerBound, in: bytes)
         }
         return wanted.rejection(
             arguments: arguments?.kind == .object ? arguments?.range.lowerBound : nil,

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 package import GatewayModel
+import GatewaySession
 import GatewayWire
 package import Logging
 import NIOCore

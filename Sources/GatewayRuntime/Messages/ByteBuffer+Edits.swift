@@ -1,21 +1,9 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
+import GatewaySession
 import GatewayWire
 import NIOCore
-
-/// A piece of a message that is written anew; everything else of it stays as it came.
-struct MessageEdit {
-    let range: Range<Int>
-    let text: [UInt8]
-
-    init(_ range: Range<Int>, _ text: [UInt8]) {
-        self.range = range
-        self.text = text
-    }
-
-    init(_ range: Range<Int>, _ number: Int64) { self.init(range, Array(String(number).utf8)) }
-}
 
 extension ByteBuffer {
     /// A copy with the edits made; ranges count from the reader index, do not overlap, and may come in any order.
