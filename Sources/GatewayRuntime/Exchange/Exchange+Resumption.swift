@@ -8,47 +8,6 @@ import GatewayTransport
 import GatewayWire
 import NIOCore
 
-/// Where an upstream's stream can be taken up again (MCP 2025-03-26 and later, Transports, Resumability).
-struct Resumption {
-    /// Times that a stream is asked for again without an event in between (faults F20).
-    static let limit = 3
-
-    /// An upstream may not ask to be asked again without a pause.
-    static let shortestDelay = TimeAmount.milliseconds(250)
-
-    private(set) var lastEventID: ByteBuffer?
-    /// What the upstream wants to be left alone for; nil if it said nothing.
-    private(set) var lastRetry: TimeAmount?
-    var delay: TimeAmount { self.lastRetry ?? Self.shortestDelay }
-    var attempts = 0
-
-    /// An event came.
-    mutating func take(_ event: SSEEvent, in bytes: ByteBuffer) {
-        self.attempts = 0
-        if let retry = event.retry {
-            self.lastRetry = max(.milliseconds(Int64(min(retry, 30_000))), Self.shortestDelay)
-        }
-        guard let id = event.id else { return }
-        guard !id.isEmpty, id.count <= 1024 else {
-            self.lastEventID = nil
-            return
-        }
-        // A copy, so that a short id does not keep a long read alive.
-        let view = bytes.viewBytes(at: bytes.readerIndex + id.lowerBound, length: id.count)
-        self.lastEventID = view.map { ByteBuffer(bytes: $0) }
-    }
-
-    var isPossible: Bool { self.lastEventID != nil && self.attempts < Self.limit }
-
-    /// Appends `Last-Event-ID`.
-    func appendField(to head: inout ByteBuffer) {
-        guard let lastEventID else { return }
-        head.writeStaticString("Last-Event-ID: ")
-        head.writeImmutableBuffer(lastEventID)
-        head.writeStaticString("\r\n")
-    }
-}
-
 /// A handshake upstream whose stream broke off, or which ended it to be polled, is asked for the rest of it; the call
 /// itself is never sent again (faults F20).
 extension Exchange {

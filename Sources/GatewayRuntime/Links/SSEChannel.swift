@@ -47,7 +47,7 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
     private var hasAnswered = false
     private var connection: UpstreamConnection?
     private var own: OwnConnection
-    private var reader: EventReader?
+    private var reader: MessageReader?
     /// Where redirects led the request for the stream.
     private var redirection = Redirection()
     private let eventBytes: Int
@@ -309,7 +309,7 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
         }
         self.connection = connection
         let channel = NIOLoopBound(self, eventLoop: self.loop.eventLoop)
-        self.reader = EventReader(eventBytes: self.eventBytes, in: self.buffers) {
+        self.reader = MessageReader(.init(event: self.eventBytes), in: self.buffers) {
             channel.eventLoop.execute { channel.value.end(.noRoom(executed: .unknown)) }
         }
         head.writeString(self.fields)
@@ -410,7 +410,9 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
             switch self.reader?.next() {
             case nil: return
             case .needsMore: return self.countOpening(bytes)
-            case .event(let event, let bytes): self.received(event, in: bytes)
+            case .skipped: continue
+            case .message(let message): self.received(message)
+            case .endpoint(let place): self.opened(place)
             case .tooLarge: return self.end(Self.eventTooLarge)
             }
         }
@@ -437,20 +439,15 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
         cause: "event_too_large"
     )
 
-    private func received(_ event: SSEEvent, in bytes: ByteBuffer) {
-        let message = event.messageBytes(in: bytes)
-        guard case .open = self.state else { return self.opened(event, message, in: bytes) }
-        if let message { self.delegate?.channelReceived(message) }
+    private func received(_ message: ByteBuffer) {
+        guard case .open = self.state else { return self.end(Self.noEndpoint) }
+        self.delegate?.channelReceived(message)
     }
 
     /// The first event that is not skipped says where messages go; never to another origin (protocol C27).
-    private func opened(_ event: SSEEvent, _ message: ByteBuffer?, in bytes: ByteBuffer) {
-        let isEndpoint = event.type.map { bytes.bytes($0).elementsEqual("endpoint".utf8) } == true
-        guard isEndpoint, let data = event.dataBytes(in: bytes), data.readableBytes > 0 else {
-            guard message != nil else { return }
-            return self.end(Self.noEndpoint)
-        }
-        let location = String(buffer: data)
+    private func opened(_ place: ByteBuffer) {
+        guard case .opening = self.state, place.readableBytes > 0 else { return }
+        let location = String(buffer: place)
         let stream = self.redirection.target.flatMap { HTTPURL("\(self.http.configuration.url.origin)\($0)") }
         guard let url = (stream ?? self.http.configuration.url).resolving(reference: location),
             url.origin == self.http.configuration.url.origin, !url.hasUserInfo

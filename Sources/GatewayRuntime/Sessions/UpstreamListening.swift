@@ -43,7 +43,7 @@ final class UpstreamListening: UpstreamReceiver {
     /// Where a stream can be taken up again.
     struct Position {
         fileprivate let session: String?
-        fileprivate let resumption: Resumption
+        fileprivate let resumption: Resumption?
         fileprivate let rules: StandingStream.StateMachine
     }
 
@@ -69,8 +69,7 @@ final class UpstreamListening: UpstreamReceiver {
     /// Whether a connection is on its way.
     private var isConnecting = false { didSet { self.countConnection() } }
     private var own: OwnConnection
-    private var reader: EventReader
-    private var resumption: Resumption
+    private var reader: MessageReader
     private var timer: Scheduled<Void>?
     private var check: UpstreamCall?
     /// Whoever waits for the first answer.
@@ -99,19 +98,21 @@ final class UpstreamListening: UpstreamReceiver {
         self.session = session
         self.fields = fields
         self.rules = position?.rules ?? StandingStream.StateMachine()
-        self.resumption = position?.session == session ? position?.resumption ?? Resumption() : Resumption()
         self.isOwn = isOwn
         self.owner = owner
         self.loop = loop
         self.own = OwnConnection(of: upstream)
-        self.reader = EventReader(eventBytes: upstream.eventBytes, in: upstream.buffers)
+        self.reader = MessageReader(.init(event: 0), in: upstream.buffers)
         let listening = NIOLoopBound(self, eventLoop: loop.eventLoop)
-        self.reader = EventReader(eventBytes: upstream.eventBytes, in: upstream.buffers) {
-            listening.eventLoop.execute { listening.value.giveUpEvent() }
-        }
+        let before = position?.session == session ? position?.resumption : nil
+        self.reader = MessageReader(
+            .init(event: upstream.eventBytes),
+            in: upstream.buffers,
+            after: before ?? Resumption()
+        ) { listening.eventLoop.execute { listening.value.giveUpEvent() } }
     }
 
-    var position: Position { Position(session: self.session, resumption: self.resumption, rules: self.rules) }
+    var position: Position { Position(session: self.session, resumption: self.reader.resumption, rules: self.rules) }
 
     var isReadingPaused: Bool {
         get { self.connection?.isReadingPaused == true }
@@ -134,7 +135,7 @@ final class UpstreamListening: UpstreamReceiver {
         self.check = nil
         self.drop()
         // The reader knows whom to tell, and so would keep this object.
-        self.reader = EventReader(eventBytes: 0, in: self.upstream.buffers)
+        self.reader = MessageReader(.init(event: 0), in: self.upstream.buffers, after: self.reader.resumption)
         self.tellWaiters()
     }
 
@@ -176,7 +177,7 @@ final class UpstreamListening: UpstreamReceiver {
         self.isReading = false
         self.connection?.cancel()
         self.connection = nil
-        self.reader.reset(eventBytes: self.loop.limits.eventBytes)
+        self.reader.begin(.events, eventBytes: self.loop.limits.eventBytes)
     }
 
     private func obey(_ action: StandingStream.Action) {
@@ -247,10 +248,10 @@ final class UpstreamListening: UpstreamReceiver {
             return
         }
         self.connection = connection
-        self.reader.reset(eventBytes: self.loop.limits.eventBytes)
+        self.reader.begin(.events, eventBytes: self.loop.limits.eventBytes)
         if let session { head.writeString("Mcp-Session-Id: \(session)\r\n") }
         head.writeString(self.fields)
-        self.resumption.appendField(to: &head)
+        self.reader.resumption?.appendField(to: &head)
         head.writeStaticString("\r\n")
         connection.send(head: head, body: nil, receiver: self)
     }
@@ -272,10 +273,11 @@ final class UpstreamListening: UpstreamReceiver {
                 return
             case .tooLarge:
                 self.giveUpEvent()
-            case .event(let event, let bytes):
+            case .skipped, .endpoint:
                 self.rules.heard()
-                self.resumption.take(event, in: bytes)
-                if let message = event.messageBytes(in: bytes) { self.owner?.listening(self, heard: message) }
+            case .message(let message):
+                self.rules.heard()
+                self.owner?.listening(self, heard: message)
             }
         }
     }
@@ -294,7 +296,8 @@ final class UpstreamListening: UpstreamReceiver {
         self.tellWaiters()
         guard !self.isOver else { return }
         self.drop()
-        self.obey(self.rules.ended(retry: self.resumption.lastRetry.map { Duration($0) }, now: self.now))
+        let retry = self.reader.resumption?.lastRetry
+        self.obey(self.rules.ended(retry: retry.map { Duration($0) }, now: self.now))
     }
 }
 

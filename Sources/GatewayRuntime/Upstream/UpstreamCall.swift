@@ -1,7 +1,6 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
-import GatewayBytes
 import GatewayModel
 import GatewayPolicy
 import GatewaySession
@@ -51,12 +50,7 @@ final class UpstreamCall: UpstreamReceiver, Sweepable {
     private var connection: UpstreamConnection?
     private var own: OwnConnection
     private var answer = AnswerHead()
-    /// A whole body, as far as it came.
-    private var body = UnconsumedBytes(limit: UpstreamCall.answerLimit)
-    /// The events of a body that is a stream.
-    private var reader: EventReader
-    /// All bytes of the answer that came.
-    private var received = 0
+    private var reader: MessageReader
 
     private init(
         _ http: HTTPAccess,
@@ -73,7 +67,12 @@ final class UpstreamCall: UpstreamReceiver, Sweepable {
         self.upstream = upstream
         self.own = OwnConnection(of: upstream)
         self.own.isWanted = true
-        self.reader = EventReader(eventBytes: min(upstream.eventBytes, Self.answerLimit), in: upstream.buffers)
+        let bounds = MessageReader.Bounds(
+            event: min(upstream.eventBytes, Self.answerLimit),
+            body: Self.answerLimit,
+            stream: Self.streamLimit
+        )
+        self.reader = MessageReader(bounds, in: upstream.buffers)
         self.jsonDepth = upstream.jsonDepth
         self.method = method
         self.target = target
@@ -159,7 +158,7 @@ final class UpstreamCall: UpstreamReceiver, Sweepable {
         self.own.isWanted = false
         self.connection?.cancel()
         self.connection = nil
-        self.reader.reset()
+        self.reader.begin(.whole)
         self.loop.sweeper.remove(self)
         completion(result)
     }
@@ -203,34 +202,26 @@ final class UpstreamCall: UpstreamReceiver, Sweepable {
             self.loop.pool(of: self.upstream)?.connect(for: self)
             return
         }
-        guard let coding = self.answer.unsupportedCoding, (200..<300).contains(self.answer.status) else { return }
+        let isGood = (200..<300).contains(self.answer.status)
+        self.reader.begin(isGood && self.answer.mediaType == .eventStream ? .events : .whole)
+        guard isGood, let coding = self.answer.unsupportedCoding else { return }
         let text = "the answer has \(coding), which the gateway did not ask for and cannot decode"
         self.complete(.failure(TransportError(.badEncoding, text, progress: .fully, answerBegan: true)))
     }
 
     func upstreamSent(_ bytes: ByteBuffer) {
         guard self.completion != nil else { return }
-        guard self.answer.mediaType == .eventStream, (200..<300).contains(self.answer.status) else {
-            if !self.body.append(bytes) { self.complete(with: ByteBuffer()) }
-            return
-        }
-        // A stream that goes on and on without the answer is none.
-        self.received += bytes.readableBytes
-        guard self.received <= Self.streamLimit else { return self.complete(with: ByteBuffer()) }
         self.reader.append(bytes)
         while self.completion != nil {
             switch self.reader.next() {
             case .needsMore: return
+            case .skipped: continue
+            // A stream that goes on and on without the answer is none.
             case .tooLarge: self.complete(with: ByteBuffer())
-            case .event(let event, let bytes):
-                if event.isEndpoint(in: bytes.readableBytesUInt8Span) {
-                    return self.complete(with: ByteBuffer(), isEndpoint: true)
-                }
-                if let message = event.messageBytes(in: bytes),
-                    AnswerReader.read(message, depth: self.jsonDepth)?.isResponse == true
-                {
-                    return self.complete(with: message)
-                }
+            case .endpoint: self.complete(with: ByteBuffer(), isEndpoint: true)
+            case .message(let message):
+                guard AnswerReader.read(message, depth: self.jsonDepth)?.isResponse == true else { continue }
+                self.complete(with: message)
             }
         }
     }
@@ -242,7 +233,7 @@ final class UpstreamCall: UpstreamReceiver, Sweepable {
 
     func upstreamEnded() {
         self.connection = nil
-        self.complete(with: self.answer.mediaType == .eventStream ? ByteBuffer() : self.body.bytes)
+        self.complete(with: self.reader.end())
     }
 
     func upstreamFailed(_ error: TransportError) {
