@@ -121,7 +121,7 @@ package enum RetryRules {
         switch status {
         case 200..<300:
             Self.decide(.answerBegan, message: message)
-        case 401, 403:
+        case _ where StatusReading.refusesCredential(status):
             // RFC 9110 §15.5.2, §15.5.4: not applied, the credentials were refused. Sending again is up to the pool.
             Decision(executed: .no, resend: false)
         case 404 where hadSession:

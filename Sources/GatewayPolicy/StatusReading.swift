@@ -55,7 +55,7 @@ package enum StatusReading: Hashable, Sendable {
         switch (status, body) {
         case (401, .foreign) where session == .open: self = .sessionInDoubt
         case (401, .sessionRefusal) where session == .open: self = .sessionLost
-        case (401, _), (403, _): self = .credentialRefused
+        case _ where Self.refusesCredential(status): self = .credentialRefused
         case (407, _): self = .failure
         case (_, .result), (_, .error): self = .answer
         case (404, _) where session != .none: self = .sessionLost
@@ -64,6 +64,9 @@ package enum StatusReading: Hashable, Sendable {
         case (_, .sessionRefusal): self = .sessionLost
         }
     }
+
+    /// Whether a status is about the credential: 401 or 403.
+    package static func refusesCredential(_ status: Int) -> Bool { status == 401 || status == 403 }
 
     /// Statuses that servers give for a session that they do not know, beside 401 and 404.
     private static let doubtful: Set<Int> = [400, 409, 410, 412, 422, 428]

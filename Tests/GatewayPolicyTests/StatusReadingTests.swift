@@ -94,4 +94,9 @@ import Testing
         let text = String(repeating: "s", count: before) + "session"
         #expect(StatusReading.namesSession(Array(text.utf8).span) == isNamed)
     }
+
+    @Test("401 and 403 are about the credential, and no other status is")
+    func credential() {
+        #expect((100...599).filter(StatusReading.refusesCredential) == [401, 403])
+    }
 }

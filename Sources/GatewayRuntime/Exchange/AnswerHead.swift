@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import GatewayObservability
+import GatewayPolicy
 import GatewayTransport
 import GatewayWire
 import NIOCore
@@ -41,7 +42,7 @@ struct AnswerHead {
         case .chunked: break
         case .untilClose: self.isCloseDelimited = true
         }
-        let isRefusal = self.status == 401 || self.status == 403
+        let isRefusal = StatusReading.refusesCredential(self.status)
         for field in connection.response.fields {
             if isRefusal { self.readRefusal(field, of: bytes) }
             switch field.name {

@@ -30,7 +30,7 @@ extension Exchange {
             self.redirected()
         case 300..<400:
             self.notRedirected()
-        case 401, 403:
+        case let status where StatusReading.refusesCredential(status):
             self.holdRefusal()
         default:
             self.holdFailure(self.answer.status)

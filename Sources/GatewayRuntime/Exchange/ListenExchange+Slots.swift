@@ -54,10 +54,7 @@ extension ListenExchange {
     private func refusedElsewhere(_ slot: CredentialID, with status: Int, isCounted: Bool) {
         self.leave(slot)
         self.session?.withRouting { $0.refused(slot) }
-        guard let pool = self.http.credentials else { return }
-        var attempts: CredentialUse? = pool.attempts(.pinned(slot))
-        guard pool.begin(&attempts) != nil else { return }
-        _ = pool.refused(&attempts, with: status, isCounted: isCounted)
+        self.http.credentials?.refused(at: slot, with: status, isCounted: isCounted)
     }
 
     // MARK: Sessions that the upstream forgot

@@ -46,8 +46,8 @@ final class ListenExchange: StreamSource, ListeningOwner {
     private var positions: [CredentialID: UpstreamListening.Position] = [:]
     /// Whether its caller is away, so that nobody but the gateway wants the connections, for a while.
     private var isCallerAway = false { didSet { self.first?.isOwn = self.isCallerAway } }
-    /// Which credentials the attempt at a first stream tried; nil between attempts, and at an upstream without a pool.
-    private var credentials: CredentialUse?
+    /// The credentials that the attempt at a first stream tried.
+    private var failover = CredentialFailover(nil, choosing: .idle)
     /// The slot of the first stream.
     private(set) var slot = CredentialID.none
     /// Whether the session of that slot is being opened for it.
@@ -137,8 +137,9 @@ final class ListenExchange: StreamSource, ListeningOwner {
     /// Opens the first stream, with the credential whose turn it is now.
     private func connect() {
         self.endAttempt()
-        self.credentials = self.http.credentials.map { $0.attempts(self.choice(in: $0)) }
-        self.attempt()
+        let pool = self.http.credentials
+        self.failover = CredentialFailover(pool, choosing: pool.map { self.choice(in: $0) } ?? .idle)
+        self.attempt(self.failover.next())
     }
 
     private func choice(in pool: UpstreamCredentials) -> CredentialAttempts.Choice {
@@ -148,11 +149,10 @@ final class ListenExchange: StreamSource, ListeningOwner {
         return .after(refusedSlot)
     }
 
-    private func attempt() {
-        if let pool = self.http.credentials {
-            guard let slot = pool.begin(&self.credentials) else { return self.tryLater() }
-            self.slot = slot
-        }
+    private func attempt(_ step: CredentialFailover.Step) {
+        // It never gives up: later a credential may be accepted again.
+        guard case .attempt(let slot) = step else { return self.tryLater() }
+        self.slot = slot
         guard let sessions else { return self.listen(in: nil) }
         guard let own = sessions.session(self.slot) else { return self.tryLater() }
         if let id = own.id { return self.listen(in: id) }
@@ -201,20 +201,19 @@ final class ListenExchange: StreamSource, ListeningOwner {
             return
         }
         self.endFirst()
-        if self.credentials?.isUnderWay != true {
+        if !self.failover.isUnderWay {
             // Refused and removed: the one whose turn it is now takes its place.
             guard pool.contains(self.slot) else { return self.connect() }
             // It stood before: what it began with was accepted.
-            self.credentials = pool.attempts(.session(self.slot))
-            guard pool.begin(&self.credentials) != nil else { return self.tryLater() }
+            self.failover = CredentialFailover(pool, choosing: .session(self.slot))
+            guard case .attempt = self.failover.next() else { return self.tryLater() }
         }
         self.refusedSlot = self.slot
-        let refusal = pool.refused(&self.credentials, with: status, isCounted: isCounted)
         self.session?.withRouting { [slot] in $0.refused(slot) }
-        if case .again = refusal.verdict { self.attempt() } else { self.tryLater() }
+        self.attempt(self.failover.refused(with: status, isCounted: isCounted))
     }
 
-    private func endAttempt() { self.http.credentials?.release(&self.credentials) }
+    private func endAttempt() { self.failover.ended() }
 
     private func endFirst() {
         guard let first else { return }
@@ -305,8 +304,8 @@ final class ListenExchange: StreamSource, ListeningOwner {
         guard listening === self.first else { return }
         self.failures = 0
         self.refusedSlot = nil
-        if let pool = self.http.credentials {
-            pool.succeeded(&self.credentials)
+        if self.http.credentials != nil {
+            self.failover.accepted()
             if let session { self.gateway.accepted(self.slot, by: session, self.http, on: self.loop) }
         }
         self.open()

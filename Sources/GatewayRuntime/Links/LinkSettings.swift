@@ -53,7 +53,7 @@ struct LinkSettings {
                 fields: owner?.fields ?? "",
                 limits: delegate.loop.limits,
                 buffers: self.upstream.buffers,
-                opening: self.opening(http, isCallers: owner != nil, after: last),
+                credentials: self.credentials(http, isCallers: owner != nil, after: last),
                 isShared: owner == nil,
                 on: delegate.loop,
                 delegate: delegate
@@ -65,20 +65,20 @@ struct LinkSettings {
     /// with the first that is accepted (credentials §2.3, §2.9).
     ///
     /// In turns nobody else moves on from what was refused here.
-    private func opening(_ http: HTTPAccess, isCallers: Bool, after last: LinkCredential?) -> SSEChannel.Opening {
-        guard let pool = http.credentials else { return .caller(.home) }
+    private func credentials(_ http: HTTPAccess, isCallers: Bool, after last: LinkCredential?) -> CredentialFailover {
+        guard let pool = http.credentials else { return CredentialFailover(nil, choosing: .home) }
         if let last, isCallers || last.wasOpen {
-            guard pool.mode == .roundRobin else { return .caller(.idle) }
-            return .caller(last.isRefused ? .after(last.slot) : .session(last.slot))
+            guard pool.mode == .roundRobin else { return CredentialFailover(pool, choosing: .idle) }
+            return CredentialFailover(pool, choosing: last.isRefused ? .after(last.slot) : .session(last.slot))
         }
-        guard !isCallers else { return .caller(.home) }
+        guard !isCallers else { return CredentialFailover(pool, choosing: .home) }
         var slots = pool.ids
         // Round the ring, from the last one or the one behind it on.
         if let last, let index = slots.firstIndex(of: last.slot) {
             let start = (index + (last.isRefused ? 1 : 0)) % slots.count
             slots = Array(slots[start...] + slots[..<start])
         }
-        return .own(slots: slots)
+        return CredentialFailover(looking: pool, at: slots)
     }
 
     /// What is said of a line, or an event, in a message about something for which it may be the reason.

@@ -12,7 +12,7 @@ import NIOCore
 /// The HTTP+SSE transport of 2024-11-05 as a channel: messages come on one stream, and go as POSTs to the place that the
 /// stream names first.
 final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
-    private enum State {
+    enum State {
         /// Nothing came yet, or not the `endpoint` event.
         case opening
         /// The request target of POSTs.
@@ -21,21 +21,17 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
     }
 
     var sweepIndex = -1
-    private weak var delegate: (any LinkChannelDelegate)?
-    private let upstream: Upstream
-    private let http: HTTPAccess
+    private(set) weak var delegate: (any LinkChannelDelegate)?
+    let upstream: Upstream
+    let http: HTTPAccess
     /// Whether the credential that it used was refused.
-    private(set) var isRefused = false
-    private let loop: LoopResources
-    private let fields: String
-    private let isShared: Bool
+    var isRefused = false
+    let loop: LoopResources
+    let fields: String
+    let isShared: Bool
     private let deadline: NIODeadline
-    /// Which credentials the opening tried, if it is for a caller; nil at an upstream without a pool.
-    private var credentials: CredentialUse?
-    /// The slots that an opening of our own has yet to try, of which no pool hears.
-    private var ownSlots: [CredentialID] = []
-    /// With what those were refused that it tried.
-    private var ownStatuses: [Int] = []
+    /// The credentials that its opening tried.
+    private(set) var credentials: CredentialFailover
     /// The slot that the whole session uses (credentials §2.9).
     private(set) var slot: CredentialID
     /// What it puts into the head of the GET; nil: the slot is gone.
@@ -43,7 +39,7 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
     /// The list of credentials that was looked at last for that, and whether it was not there.
     private var revision: UInt64 = 0
     private var isGone = false
-    private var state = State.opening
+    private(set) var state = State.opening
     private var hasAnswered = false
     private var connection: UpstreamConnection?
     private var own: OwnConnection
@@ -52,7 +48,7 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
     private var redirection = Redirection()
     private let eventBytes: Int
     private let buffers: BufferLedger
-    private(set) var pendingBytes = 0
+    var pendingBytes = 0
     private(set) var lastReceived = NIODeadline.now()
     /// What a server speaks over this transport is known.
     var isTrial = false
@@ -61,13 +57,6 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
     /// Bytes of the stream that came before it named a place for messages.
     private var openingBytes = 0
 
-    /// What it is opened with: for a caller, as a choice of its pool, or by ourselves, with the first of these slots that is
-    /// accepted.
-    enum Opening {
-        case caller(CredentialAttempts.Choice)
-        case own(slots: [CredentialID])
-    }
-
     /// `fields` are forwarded field lines of the one caller whose channel this is; `isShared`: callers share it.
     init(
         _ upstream: Upstream,
@@ -75,16 +64,13 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
         fields: String,
         limits: Limits,
         buffers: BufferLedger,
-        opening: Opening,
+        credentials: CredentialFailover,
         isShared: Bool,
         on loop: LoopResources,
         delegate: any LinkChannelDelegate
     ) {
         self.slot = .none
-        switch opening {
-        case .caller(let choice): self.credentials = http.credentials?.attempts(choice)
-        case .own(let slots): self.ownSlots = slots
-        }
+        self.credentials = credentials
         self.upstream = upstream
         self.own = OwnConnection(of: upstream)
         self.http = http
@@ -100,7 +86,7 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
     // MARK: Channel
 
     /// The number of its slot for people; nil without a pool, and for one that is gone.
-    private var position: Int? { self.http.position(of: self.slot) }
+    var position: Int? { self.http.position(of: self.slot) }
 
     var credential: LinkCredential? {
         self.http.credentials.map { _ in
@@ -118,145 +104,17 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
     func open() {
         self.loop.sweeper.add(self)
         self.own.isWanted = true
-        self.attempt()
+        self.attempt(self.credentials.next())
     }
 
-    private func attempt() {
-        if let pool = self.http.credentials, self.credentials != nil {
-            guard let slot = pool.begin(&self.credentials) else {
-                return self.end(.exhausted(self.credentials?.statuses ?? []))
-            }
+    private func attempt(_ step: CredentialFailover.Step) {
+        switch step {
+        case .giveUp(let error):
+            self.end(error)
+        case .attempt(let slot):
             self.slot = slot
-            self.credentialOfStream = self.credentials?.credential
-        } else {
-            if !self.ownSlots.isEmpty { self.slot = self.ownSlots.removeFirst() }
-            self.credentialOfStream = self.http.credential(self.slot)
-        }
-        self.loop.pool(of: self.upstream)?.connect(for: self, isFresh: true)
-    }
-
-    func send(_ message: ByteBuffer, isCallers: Bool, completion: @escaping (LinkSending) -> Void) {
-        guard case .open(let target) = self.state else {
-            return completion(.failed(GatewayError(.upstreamClosed, executed: .no, "the stream is gone")))
-        }
-        self.pendingBytes += message.readableBytes
-        // Each message of a caller is an attempt with the one credential that the session has.
-        var attempts = self.http.credentials?.attempts(.pinned(self.slot))
-        if isCallers { _ = self.http.credentials?.begin(&attempts) }
-        UpstreamCall.send(
-            self.http,
-            of: self.upstream,
-            target: target,
-            slot: self.slot,
-            with: attempts?.credential,
-            on: self.loop,
-            body: message,
-            fields: self.fields,
-            timeout: .seconds(30)
-        ) { [weak self, attempts, pool = self.http.credentials] result in
-            self?.pendingBytes -= message.readableBytes
-            var attempts = attempts
-            switch result {
-            case .success(let answer) where (200..<300).contains(answer.status):
-                pool?.succeeded(&attempts)
-                completion(.sent)
-            case .success(let answer) where [401, 403, 404].contains(answer.status):
-                guard let self else {
-                    pool?.release(&attempts)
-                    return completion(Self.sending(result))
-                }
-                if isCallers, self.isShared {
-                    self.verify(attempts, target, refusedWith: answer.status, completion)
-                } else {
-                    self.refused(attempts, with: answer.status, completion)
-                }
-            default:
-                pool?.release(&attempts)
-                completion(Self.sending(result))
-            }
-        }
-    }
-
-    /// Finds out whether a message of one caller was refused for itself, or because of the session that all share.
-    ///
-    /// A ping tells: what is refused for its content must not end what others use.
-    private func verify(
-        _ attempts: CredentialUse?,
-        _ target: String,
-        refusedWith status: Int,
-        _ completion: @escaping (LinkSending) -> Void
-    ) {
-        UpstreamCall.send(
-            self.http,
-            of: self.upstream,
-            target: target,
-            slot: self.slot,
-            on: self.loop,
-            body: ClientMessage.ping(id: #""mcp-proxy-check""#),
-            fields: self.fields,
-            timeout: .seconds(10)
-        ) { [weak self, pool = self.http.credentials] result in
-            var attempts = attempts
-            if let self, case .success(let answer) = result, [401, 403, 404].contains(answer.status) {
-                return self.refused(attempts, with: answer.status, completion)
-            }
-            guard let self, let pool, pool.retries(on: status) else {
-                pool?.release(&attempts)
-                var error = GatewayError(refusedWith: status)
-                error.isOfMessageAlone = true
-                return completion(.failed(error))
-            }
-            // The credential may do for a ping and not for tools: the next calls go in a session with the next one, when
-            // those are over that this one still serves.
-            _ = pool.refused(&attempts, with: status)
-            self.isRefused = true
-            completion(.failed(.rejected(status: status, slot: self.position)))
-            self.delegate?.channelRefused()
-        }
-    }
-
-    /// Its session is over, since its credential is refused for what callers want.
-    func endRefused() { self.end(Self.refused) }
-
-    /// A message was refused: the next goes in a session with the next credential.
-    private func refused(
-        _ attempts: CredentialUse?,
-        with status: Int,
-        _ completion: (LinkSending) -> Void
-    ) {
-        var attempts = attempts
-        guard status != 404 else {
-            self.http.credentials?.release(&attempts)
-            return completion(.failed(GatewayError(refusedWith: status)))
-        }
-        guard let pool = self.http.credentials else {
-            return completion(.failed(.rejected(status: status, slot: nil)))
-        }
-        // What is asked to find out whether the server is there counts for nothing; what a session needs that callers
-        // use, counts.
-        if attempts?.isUnderWay != true, self.credentials != nil { _ = pool.begin(&attempts) }
-        _ = pool.refused(&attempts, with: status)
-        completion(.failed(.rejected(status: status, slot: self.position)))
-        guard pool.retries(on: status) else { return }
-        self.isRefused = true
-        self.end(Self.refused)
-    }
-
-    private static let refused = GatewayError(
-        .upstreamClosed,
-        executed: .unknown,
-        "the session was closed, since its token is refused; it is opened again with the next one",
-        cause: SSEChannel.refusedCause
-    )
-
-    /// The cause of an end for which a new session is the cure.
-    static let refusedCause = "credential_rejected"
-
-    private static func sending(_ result: Result<UpstreamCall.Answer, TransportError>) -> LinkSending {
-        switch result {
-        case .failure(let error): .failed(GatewayError(error))
-        case .success(let answer) where (200..<300).contains(answer.status): .sent
-        case .success(let answer): .failed(GatewayError(refusedWith: answer))
+            self.credentialOfStream = self.credentials.credential ?? self.http.credential(slot)
+            self.loop.pool(of: self.upstream)?.connect(for: self, isFresh: true)
         }
     }
 
@@ -268,7 +126,7 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
 
     func kill() { self.end(GatewayError(.upstreamProtocol, executed: .unknown, "the stream makes no sense")) }
 
-    private func end(_ error: GatewayError) {
+    func end(_ error: GatewayError) {
         if case .closed = self.state { return }
         self.state = .closed
         self.own.isWanted = false
@@ -276,7 +134,7 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
         self.connection?.cancel()
         self.connection = nil
         self.loop.sweeper.remove(self)
-        self.http.credentials?.release(&self.credentials)
+        self.credentials.ended()
         self.delegate?.channelClosed(error)
     }
 
@@ -326,7 +184,7 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
         }
         guard answer.status != 200 || answer.mediaType != .eventStream else { return self.accepted() }
         switch answer.status {
-        case 401, 403:
+        case _ where StatusReading.refusesCredential(answer.status):
             self.refused(with: answer)
         case 404, 405:
             let text =
@@ -368,38 +226,17 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
 
     private func accepted() {
         self.isRefused = false
-        // One that a caller opens counts as its call.
-        if self.credentials == nil { self.http.credentials?.probed(self.slot, refusedWith: nil) }
-        self.http.credentials?.succeeded(&self.credentials)
+        self.credentials.accepted()
     }
 
     private func refused(with answer: AnswerHead) {
         self.isRefused = true
-        guard let pool = self.http.credentials, self.credentials != nil else {
-            self.http.credentials?
-                .probed(self.slot, refusedWith: answer.status, as: answer.refusalKind(ByteBuffer(), depth: 1))
-            self.ownStatuses.append(answer.status)
-            guard !self.ownSlots.isEmpty else {
-                guard self.ownStatuses.count == 1 else { return self.end(.exhausted(self.ownStatuses)) }
-                return self.end(.rejected(status: answer.status, slot: self.position))
-            }
+        let step = self.credentials.refused(with: answer.status, as: answer.refusalKind(ByteBuffer(), depth: 1))
+        if case .attempt = step {
             self.connection?.cancel()
             self.connection = nil
-            return self.attempt()
         }
-        let refusal = pool.refused(
-            &self.credentials,
-            with: answer.status,
-            as: answer.refusalKind(ByteBuffer(), depth: 1)
-        )
-        switch refusal.verdict {
-        case .again:
-            self.connection?.cancel()
-            self.connection = nil
-            self.attempt()
-        case .rejected: self.end(.rejected(status: answer.status, slot: self.position))
-        case .exhausted: self.end(.exhausted(refusal.statuses))
-        }
+        self.attempt(step)
     }
 
     func upstreamSent(_ bytes: ByteBuffer) {
@@ -480,42 +317,5 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
         guard case .open = self.state else { return self.end(GatewayError(error)) }
         // Of what was sent meanwhile a broken stream says nothing.
         self.end(GatewayError(.upstreamClosed, executed: .unknown, "the stream broke", cause: "stream_broke"))
-    }
-}
-
-extension GatewayError {
-    /// What an answer with a status from 300 on means for the message that it answers.
-    init(refusedWith answer: UpstreamCall.Answer) {
-        guard (300..<400).contains(answer.status) else {
-            self.init(refusedWith: answer.status)
-            return
-        }
-        self = .redirected(to: answer.place, status: answer.status)
-    }
-
-    /// What an HTTP status of 400 and above, or a redirect, means for the message that it answers.
-    init(refusedWith status: Int) {
-        switch status {
-        case 401, 403:
-            self = .rejected(status: status, slot: nil)
-        case 429:
-            self.init(
-                .rateLimited,
-                executed: .no,
-                "the server limits our rate; try again later",
-                cause: "rate_limited",
-                status: status
-            )
-        case 300..<400:
-            self = .redirected(to: nil, status: status)
-        default:
-            self.init(
-                .upstreamStatus,
-                executed: status < 500 ? .no : .unknown,
-                "the server answered HTTP \(status)",
-                cause: "http_\(status / 100)xx",
-                status: status
-            )
-        }
     }
 }

@@ -133,11 +133,12 @@ enum SessionOpening {
             switch result {
             case .failure(let error):
                 end(.failed(GatewayError(error).beforeTheCall))
-            case .success(let answer) where [401, 403].contains(answer.status):
+            case .success(let answer) where answer.refusal != nil:
                 end(.refused(answer.status))
             case .success(let answer):
                 guard (200..<300).contains(answer.status) else {
-                    return end(.failed(GatewayError(refusedWith: answer).beforeTheCall))
+                    let error = GatewayError(refusedWith: answer.status, place: answer.place)
+                    return end(.failed(error.beforeTheCall))
                 }
                 let isResult = AnswerReader.read(answer.body, depth: upstream.jsonDepth)?.kind == .result
                 guard let id = answer.sessionID, isResult else {

@@ -79,10 +79,7 @@ final class SharedListening: ListeningOwner {
     }
 
     private func refused(with status: Int, isCounted: Bool) {
-        guard let pool = self.session.http.credentials else { return }
-        var attempts: CredentialUse? = pool.attempts(.pinned(self.session.slot))
-        guard pool.begin(&attempts) != nil else { return }
-        _ = pool.refused(&attempts, with: status, isCounted: isCounted)
+        self.session.http.credentials?.refused(at: self.session.slot, with: status, isCounted: isCounted)
     }
 
     /// The upstream has forgotten the session.

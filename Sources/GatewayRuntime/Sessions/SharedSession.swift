@@ -112,10 +112,10 @@ final class SharedSession: Sendable {
             switch result {
             case .failure(let error):
                 self.opened(.failed(GatewayError(error).beforeTheCall))
-            case .success(let answer) where [401, 403].contains(answer.status):
+            case .success(let answer) where answer.refusal != nil:
                 self.opened(.refused(answer.status, isFirst: false))
             case .success(let answer) where answer.status >= 300:
-                self.opened(.failed(GatewayError(refusedWith: answer).beforeTheCall))
+                self.opened(.failed(GatewayError(refusedWith: answer.status, place: answer.place).beforeTheCall))
             case .success(let answer):
                 guard let envelope = AnswerReader.read(answer.body, depth: self.upstream.jsonDepth),
                     let initialized = InitializeResult(answer.body, envelope)

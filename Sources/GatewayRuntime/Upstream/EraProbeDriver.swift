@@ -17,13 +17,18 @@ struct EraProbeDriver: Sendable {
         var failure: GatewayError?
     }
 
+    /// With what a credential was refused.
+    private struct Refusal {
+        let status: Int
+        let kind: RefusalKind
+    }
+
     /// What came back to one message.
     private struct Reply {
         var answer: EraProbe.Answer
         /// What the answer means for a call, if it is not what was asked for.
         var failure: GatewayError?
-        /// With which status a credential was refused.
-        var refusal: (status: Int, kind: RefusalKind)?
+        var refusal: Refusal?
     }
 
     let upstream: Upstream
@@ -49,32 +54,28 @@ struct EraProbeDriver: Sendable {
     /// The pool hears nothing of it (credentials §2.3), but people are told what became of each credential.
     /// Returns nil if we could not ask, which says nothing of the upstream.
     func run() async -> Finding? {
-        var statuses: [Int] = []
-        let drivers = self.slots
-        for driver in drivers {
+        var (failover, step) = self.look()
+        while case .attempt(let slot) = step {
+            var driver = self
+            driver.slot = slot
             guard let (finding, refusal) = await driver.runOnce() else { return nil }
-            guard finding.conclusion.verdict == .rejected else { return finding }
-            statuses.append(refusal ?? 401)
-            guard statuses.count == drivers.count || Task.isCancelled else { continue }
-            let isPool = drivers.count > 1
-            return Finding(
-                conclusion: finding.conclusion,
-                failure: isPool ? .exhausted(statuses) : finding.failure
-            )
+            if finding.conclusion.verdict == .usable { failover.accepted() }
+            guard finding.conclusion.verdict == .rejected, let refusal else { return finding }
+            step = failover.refused(with: refusal.status, as: refusal.kind)
+            if case .giveUp(let error) = step { return Finding(conclusion: finding.conclusion, failure: error) }
+            if Task.isCancelled { return finding }
         }
         return nil
     }
 
-    /// One for each credential, the current one first.
-    private var slots: [EraProbeDriver] {
-        self.http.slots.map { slot in
-            var driver = self
-            driver.slot = slot
-            return driver
-        }
+    /// A look at the credentials, the current one first, and its first step.
+    private func look() -> (CredentialFailover, CredentialFailover.Step) {
+        var failover = CredentialFailover(looking: self.http.credentials, at: self.http.slots)
+        let step = failover.next()
+        return (failover, step)
     }
 
-    private func runOnce() async -> (Finding, refusal: Int?)? {
+    private func runOnce() async -> (Finding, Refusal?)? {
         let scope: EraProbe.Scope =
             switch self.upstream.protocolPin {
             case .auto: .both
@@ -92,20 +93,8 @@ struct EraProbeDriver: Sendable {
                 action = machine.answered(reply.answer)
             case .conclude(let conclusion):
                 let reply = conclusion.cause.flatMap { replies[$0] }
-                self.note(conclusion.verdict, reply)
-                return (Finding(conclusion: conclusion, failure: reply?.failure), reply?.refusal?.status)
+                return (Finding(conclusion: conclusion, failure: reply?.failure), reply?.refusal)
             }
-        }
-    }
-
-    /// What became of the credential is for people to see.
-    private func note(_ verdict: EraProbe.Verdict, _ reply: Reply?) {
-        switch verdict {
-        case .usable: self.http.credentials?.probed(self.slot, refusedWith: nil)
-        case .rejected:
-            guard let refusal = reply?.refusal else { return }
-            self.http.credentials?.probed(self.slot, refusedWith: refusal.status, as: refusal.kind)
-        case .unusable, .unreachable: break
         }
     }
 
@@ -121,10 +110,15 @@ struct EraProbeDriver: Sendable {
 
     /// Asks about the one era of which nothing is known yet; nil: we could not ask.
     func ask(aboutStateless isStateless: Bool) async -> EraProbe.Answer? {
+        var (failover, step) = self.look()
         var answer: EraProbe.Answer?
-        for driver in self.slots {
-            answer = await driver.ask(isStateless ? .discover : .initialize)?.answer
-            guard answer == .refused, !Task.isCancelled else { break }
+        while case .attempt(let slot) = step {
+            var driver = self
+            driver.slot = slot
+            let reply = await driver.ask(isStateless ? .discover : .initialize)
+            answer = reply?.answer
+            guard let refusal = reply?.refusal, !Task.isCancelled else { break }
+            step = failover.refused(with: refusal.status, as: refusal.kind)
         }
         return answer
     }
@@ -147,8 +141,8 @@ struct EraProbeDriver: Sendable {
         switch result {
         case .failure(let error): return GatewayError(error).reason == .overloaded ? nil : false
         case .success(let answer):
-            let isRefused = answer.status == 401 || answer.status == 403
-            return !isRefused && AnswerReader.read(answer.body, depth: self.upstream.jsonDepth)?.isResponse == true
+            guard answer.refusal == nil else { return false }
+            return AnswerReader.read(answer.body, depth: self.upstream.jsonDepth)?.isResponse == true
         }
     }
 
@@ -227,7 +221,7 @@ struct EraProbeDriver: Sendable {
                     fields: "",
                     limits: self.loop.limits,
                     buffers: self.upstream.buffers,
-                    opening: .own(slots: [self.slot]),
+                    credentials: CredentialFailover(looking: self.http.credentials, at: [self.slot]),
                     isShared: false,
                     on: self.loop,
                     delegate: probe
@@ -246,8 +240,8 @@ struct EraProbeDriver: Sendable {
         switch error.reason {
         case .overloaded: return nil
         case .credentialRejected, .credentialsExhausted:
-            let status = error.status ?? 401
-            return Reply(answer: .refused, failure: error, refusal: (status, .rejected))
+            let refusal = error.status.map { Refusal(status: $0, kind: .rejected) }
+            return Reply(answer: .refused, failure: error, refusal: refusal)
         case .rateLimited: answer = .busy
         case .upstreamStatus: answer = error.status ?? 0 >= 500 ? .busy : .other
         case .upstreamClosed, .upstreamTimeout: answer = .silence
@@ -285,9 +279,10 @@ struct EraProbeDriver: Sendable {
     private func read(_ answer: UpstreamCall.Answer) -> Reply {
         if answer.isEndpoint { return Reply(answer: .endpoint, failure: Self.isOtherTransport) }
         let failure = GatewayError(notAnsweredWith: answer, slot: self.http.position(of: self.slot))
+        if let kind = answer.refusal {
+            return Reply(answer: .refused, failure: failure, refusal: Refusal(status: answer.status, kind: kind))
+        }
         switch answer.status {
-        case 401, 403:
-            return Reply(answer: .refused, failure: failure, refusal: (answer.status, answer.refusal ?? .rejected))
         case 429, 500...:
             return Reply(answer: .busy, failure: failure)
         default:
@@ -321,13 +316,13 @@ extension GatewayError {
     /// An upstream answered a message of ours with this, which is not what was asked for; `slot` is nil without a pool.
     fileprivate init(notAnsweredWith answer: UpstreamCall.Answer, slot: Int?) {
         switch answer.status {
-        case 401, 403:
+        case _ where answer.refusal != nil:
             self = .rejected(status: answer.status, slot: slot)
         case 404, 405:
             let text = "the server answered HTTP \(answer.status): check the path of url, and transportType"
             self.init(.upstreamStatus, executed: .no, text, cause: "http_4xx", status: answer.status)
         case 300...:
-            self.init(refusedWith: answer)
+            self.init(refusedWith: answer.status, place: answer.place)
         default:
             let (text, cause) =
                 switch answer.mediaType {

@@ -169,7 +169,8 @@ final class UpstreamCall: UpstreamReceiver, Sweepable {
         answer.isEndpoint = isEndpoint
         switch head.status {
         case 300..<400: answer.place = self.redirection.place(of: head.location, from: self.http.configuration.url)
-        case 401, 403: answer.refusal = head.refusalKind(body, depth: self.jsonDepth)
+        case _ where StatusReading.refusesCredential(head.status):
+            answer.refusal = head.refusalKind(body, depth: self.jsonDepth)
         default: break
         }
         if self.target == nil { self.http.redirects.observe(self.redirection, head.status) }
