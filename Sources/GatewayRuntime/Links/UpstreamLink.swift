@@ -341,9 +341,7 @@ final class UpstreamLink {
 
     /// The caller's own `initialize` was answered: with it a lost link can be opened again, unless it is too long to keep.
     func established(with initialize: ByteBuffer) {
-        guard initialize.readableBytes <= SessionOrigin.initializeLimit else { return }
-        // A copy, so that it does not keep what was read with it.
-        self.owner?.initialize = ByteBuffer(bytes: initialize.readableBytesView)
+        if let copy = KeptInitialize.copy(of: initialize) { self.owner?.initialize = copy }
     }
 
     // MARK: Messages of the gateway

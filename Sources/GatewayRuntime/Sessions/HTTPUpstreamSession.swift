@@ -9,22 +9,16 @@ import Synchronization
 
 /// What it takes to open a session at a streamable-HTTP upstream, in whatever slot.
 struct SessionOrigin: Sendable {
-    /// An `initialize` above this is not kept: such a session cannot be opened again, nor with another credential.
-    static let initializeLimit = 64 * 1024
-
     /// What the upstream negotiated; nil if it is a version that we do not know.
     let revision: ProtocolRevision?
-    /// The message that opens it; empty if it was too long to keep.
+    /// The message that opens it; empty if it was too long to keep: then it cannot be opened again, nor elsewhere.
     let initialize: ByteBuffer
     /// The forwarded field lines of its caller.
     let forwarded: [UInt8]
 
     init(revision: ProtocolRevision?, initialize: ByteBuffer, forwarded: [UInt8]) {
         self.revision = revision
-        // A copy, so that it does not keep what was read with it.
-        self.initialize =
-            initialize.readableBytes <= Self.initializeLimit
-            ? ByteBuffer(bytes: initialize.readableBytesView) : ByteBuffer()
+        self.initialize = KeptInitialize.copy(of: initialize) ?? ByteBuffer()
         self.forwarded = forwarded
     }
 
