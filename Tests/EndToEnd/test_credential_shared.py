@@ -361,6 +361,25 @@ async def test_equal_questions_on_one_stream(pool_of, tokens, isolation):
     tokens.no_token_strays()
 
 
+@pytest.mark.parametrize("isolation", ["session", "shared"])
+async def test_ends_of_equal_questions(pool_of, tokens, isolation):
+    """Two slots take back what they asked under one id: the caller hears of each under the id by which it was asked."""
+    gateway = pool_of("A B", ROUND, path="/sessions", isolation=isolation)
+    async with await SSECaller.open(gateway, "pool", capabilities={"roots": {}}, version="2025-11-25") as caller:
+        for id in (1, 2):
+            assert (await caller.post(call_of("ask", id=id))).status == 202
+
+        def said(method):
+            return [m for m in caller.messages if m.get("method") == method]
+
+        await caller.wait_for("two questions", lambda: len(said("roots/list")) == 2)
+        await until("both slots are listened to", lambda: sorted(tokens.home().split()) == ["A", "B"])
+        tokens.broadcast({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 0}})
+        await caller.wait_for("both ends", lambda: len(said("notifications/cancelled")) == 2)
+        asked = {json.dumps(m["id"]) for m in said("roots/list")}
+        assert {json.dumps(m["params"]["requestId"]) for m in said("notifications/cancelled")} == asked
+
+
 @pytest.mark.parametrize("slot", ["A", "B"])
 async def test_lost_session(shared_of, tokens, slot):
     """A session that the upstream has forgotten is opened again with its own token, once, and the call is sent again."""

@@ -3,6 +3,7 @@
 
 import GatewayPolicy
 import GatewaySession
+import GatewayWire
 import NIOCore
 
 /// The streams of a caller's session in slots other than its home, and sessions that come and go under its streams.
@@ -55,6 +56,20 @@ extension ListenExchange {
         self.leave(slot)
         self.session?.withRouting { $0.refused(slot) }
         self.http.credentials?.refused(at: slot, with: status, isCounted: isCounted)
+    }
+
+    /// The field lines of a GET that is in no session.
+    var fieldsWithoutSession: String {
+        var fields = ByteBuffer()
+        if let revision = self.session?.revision {
+            fields.writeString(revision.headerLine)
+        } else if let version = self.request.value(.mcpProtocolVersion) {
+            fields.writeStaticString("MCP-Protocol-Version: ")
+            fields.writeBytes(version)
+            fields.writeStaticString("\r\n")
+        }
+        self.request.appendForwarded(self.upstream.forwardHeaders, to: &fields)
+        return String(buffer: fields)
     }
 
     // MARK: Sessions that the upstream forgot

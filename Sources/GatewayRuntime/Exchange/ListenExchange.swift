@@ -30,7 +30,7 @@ final class ListenExchange: StreamSource, ListeningOwner {
     let http: HTTPAccess
     let gateway: Gateway
     let upstream: Upstream
-    private let request: InboundRequest
+    let request: InboundRequest
     let loop: LoopResources
     let session: CallerSession?
     /// The connection that waits for the upstream's first word.
@@ -136,7 +136,7 @@ final class ListenExchange: StreamSource, ListeningOwner {
 
     /// Opens the first stream, with the credential whose turn it is now.
     private func connect() {
-        self.endAttempt()
+        self.failover.ended()
         let pool = self.http.credentials
         self.failover = CredentialFailover(pool, choosing: pool.map { self.choice(in: $0) } ?? .idle)
         self.attempt(self.failover.next())
@@ -182,7 +182,7 @@ final class ListenExchange: StreamSource, ListeningOwner {
 
     /// No slot has a first stream now.
     private func tryLater() {
-        self.endAttempt()
+        self.failover.ended()
         self.endFirst()
         self.open()
         self.failures += 1
@@ -213,8 +213,6 @@ final class ListenExchange: StreamSource, ListeningOwner {
         self.attempt(self.failover.refused(with: status, isCounted: isCounted))
     }
 
-    private func endAttempt() { self.failover.ended() }
-
     private func endFirst() {
         guard let first else { return }
         self.first = nil
@@ -226,7 +224,7 @@ final class ListenExchange: StreamSource, ListeningOwner {
     private func moveHome() {
         guard let session, self.isAtWork, !self.isEntering, session.home != self.slot else { return }
         self.timer?.cancel()
-        self.endAttempt()
+        self.failover.ended()
         self.endFirst()
         guard let other = self.release(session.home) else { return self.connect() }
         self.slot = other.slot
@@ -250,19 +248,6 @@ final class ListenExchange: StreamSource, ListeningOwner {
             owner: self,
             on: self.loop
         )
-    }
-
-    private var fieldsWithoutSession: String {
-        var fields = ByteBuffer()
-        if let revision = self.session?.revision {
-            fields.writeString(revision.headerLine)
-        } else if let version = self.request.value(.mcpProtocolVersion) {
-            fields.writeStaticString("MCP-Protocol-Version: ")
-            fields.writeBytes(version)
-            fields.writeStaticString("\r\n")
-        }
-        self.request.appendForwarded(self.upstream.forwardHeaders, to: &fields)
-        return String(buffer: fields)
     }
 
     /// A session takes the place of the one that the stream of its slot was in.
@@ -304,9 +289,9 @@ final class ListenExchange: StreamSource, ListeningOwner {
         guard listening === self.first else { return }
         self.failures = 0
         self.refusedSlot = nil
-        if self.http.credentials != nil {
-            self.failover.accepted()
-            if let session { self.gateway.accepted(self.slot, by: session, self.http, on: self.loop) }
+        self.failover.accepted()
+        if self.http.credentials != nil, let session {
+            self.gateway.accepted(self.slot, by: session, self.http, on: self.loop)
         }
         self.open()
         self.listenElsewhere()
@@ -329,10 +314,10 @@ final class ListenExchange: StreamSource, ListeningOwner {
         guard listening === self.first else { return self.stopped(listening, stop) }
         switch stop {
         case .interrupted:
-            self.endAttempt()
+            self.failover.ended()
             self.open()
         case .unavailable:
-            self.endAttempt()
+            self.failover.ended()
             self.hasNone(listening)
         case .refused(let status):
             self.refused(with: status, isCounted: true)
@@ -421,7 +406,7 @@ final class ListenExchange: StreamSource, ListeningOwner {
     }
 
     private func endAll() {
-        self.endAttempt()
+        self.failover.ended()
         self.timer?.cancel()
         self.endFirst()
         for slot in Array(self.others.keys) { self.leave(slot) }
