@@ -112,9 +112,10 @@ import Testing
             if turn.request.httpMethod == "GET" {
                 turn.beginEvents()
                 for event in opening { turn.chunk(event) }
+                // Before it is told where to post: the first message may come at once, on another event loop.
+                streams.change { $0.append(turn) }
                 turn.chunk("event: endpoint\ndata: /post\n\n")
-                for event in Self.events { turn.chunk(event) }
-                return streams.change { $0.append(turn) }
+                return Self.events.forEach { turn.chunk($0) }
             }
             turn.answer(202, "", type: nil)
             guard let stream = streams.now.first, turn.request.json["id"] != nil else { return }
