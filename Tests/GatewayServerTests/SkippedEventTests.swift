@@ -214,7 +214,8 @@ import Testing
             let call = Message.call(arguments: #"{"pad":"\#(String(repeating: "x", count: size))"}"#)
             let answer = try await gateway.post(call)
             #expect(answer.json["result"] != nil, "\(answer.text)")
-            #expect(gateway.upstream.requests.map(\.connection) == [0, 1])
+            // Which of them is noted first is up to their event loops.
+            #expect(Set(gateway.upstream.requests.map(\.connection)) == [0, 1])
         }
     }
 }
