@@ -367,7 +367,7 @@ async def test_ends_of_equal_questions(pool_of, tokens, isolation):
     gateway = pool_of("A B", ROUND, path="/sessions", isolation=isolation)
     async with await SSECaller.open(gateway, "pool", capabilities={"roots": {}}, version="2025-11-25") as caller:
         for id in (1, 2):
-            assert (await caller.post(call_of("ask", id=id))).status == 202
+            assert (await caller.post(call_of("ask", {"gated": True}, id=id))).status == 202
 
         def said(method):
             return [m for m in caller.messages if m.get("method") == method]
@@ -378,6 +378,9 @@ async def test_ends_of_equal_questions(pool_of, tokens, isolation):
         await caller.wait_for("both ends", lambda: len(said("notifications/cancelled")) == 2)
         asked = {json.dumps(m["id"]) for m in said("roots/list")}
         assert {json.dumps(m["params"]["requestId"]) for m in said("notifications/cancelled")} == asked
+        tokens.open_gate()
+        for id in (1, 2):
+            await caller.wait_for("its answer", lambda: caller.reply(id))
 
 
 @pytest.mark.parametrize("slot", ["A", "B"])

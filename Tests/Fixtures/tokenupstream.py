@@ -32,7 +32,7 @@ A session id that comes with another token than the one that opened it is kept i
 
 Tools: `echo` (the text), `sleep` (`ms`), `whoami` (the token's number of requests so far), `state` (input_required with a
 requestState, after `pad` characters), `task` (a task id; `flat`: at the top of the result), `ask` (asks the caller for its roots on the answer's stream, or with `aside` on the GET stream of the session, where a
-question is lost if there is none, and says what it was told),
+question is lost if there is none, and says what it was told; `gated`: it does not wait for that, but for the gate),
 `progress` (`count` notifications on a stream, `ms` apart), `break` (a stream that ends without the answer), `deny` (a
 JSON-RPC error that says unauthorized). With the argument `stream` others answer on a stream, too.
 """
@@ -293,7 +293,11 @@ class Upstream:
             for stream in [w for w, s in self.streams.items() if s == session] if arguments.get("aside") else [writer]:
                 self.event(stream, question)
                 await stream.drain()
-            text = json.dumps((await waiting).get("result"))
+            if arguments.get("gated"):
+                await self.gate.wait()
+                text = "not told"
+            else:
+                text = json.dumps((await waiting).get("result"))
         self.event(writer, reply(message, {"content": [{"type": "text", "text": text}]}))
         writer.write(b"0\r\n\r\n")
 
