@@ -240,7 +240,7 @@ async def test_cancelled_at_the_old_program(unwatched, program_of):
     gateway = unwatched({"child": child.entry})
     caller = await Caller.open(gateway, "child")
     old = await process_of(caller)
-    call = asyncio.create_task(caller.call("slow", {"seconds": 2, "nonce": "old"}, id="c"))
+    call = asyncio.create_task(caller.call("slow", {"seconds": 8, "nonce": "old"}, id="c"))
     await until("it is at work", lambda: child.executed("old"))
     gateway.reconfigure({"child": child.with_arguments("again")})
     await asyncio.to_thread(gateway.reload)
