@@ -17,6 +17,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any, Callable, Iterator, TypeVar
 
+from .nursery import Forked, Nursery
+
 ROOT = Path(__file__).resolve().parents[3]
 PEERS = ROOT / "Tests" / "Peers"
 FIXTURES = ROOT / "Tests" / "Fixtures"
@@ -65,7 +67,7 @@ class Child:
     """A running program; all that it writes is kept in `out` and `err`."""
 
     def __init__(self, *argv: Any, env: dict[str, str] | None = None, cwd: Path | None = None) -> None:
-        self.process = subprocess.Popen(
+        started = subprocess.Popen(
             [str(a) for a in argv],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -74,6 +76,10 @@ class Child:
             cwd=cwd,
             preexec_fn=_die_with_parent,
         )
+        self._watch(started)
+
+    def _watch(self, process: subprocess.Popen[bytes] | Forked) -> None:
+        self.process = process
         self.out = bytearray()
         self.err = bytearray()
         self._grown = threading.Condition()
@@ -156,8 +162,15 @@ class Child:
 class Upstream(Child):
     """One of the servers of Tests/Peers or Tests/Fixtures, which print `{"port": N}` first."""
 
+    _nursery: Nursery | None = None
+
     def __init__(self, sdk: str, program: Path, *arguments: str) -> None:
-        super().__init__(PYTHON[sdk], program, *arguments)
+        if program.parent == FIXTURES or program.name == "raw_upstream.py":
+            # They need the standard library only, and there are a thousand of them.
+            Upstream._nursery = Upstream._nursery or Nursery(PYTHON[sdk], environment())
+            self._watch(self._nursery.start([str(program), *arguments]))
+        else:
+            super().__init__(PYTHON[sdk], program, *arguments)
         self.port: int = self.first_json()["port"]
 
     def control(self, path: str) -> Any:
