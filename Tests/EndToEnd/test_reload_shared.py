@@ -270,6 +270,28 @@ async def test_replacement_never_comes_up(unwatched, program_of):
     assert "child_exited" in json.dumps(answer.reply(1))
 
 
+async def test_replacement_of_what_does_not_work(unwatched, program_of):
+    """A program that does not start is not kept for one that might: callers hear at once from the new one, and wait for it."""
+    broken, worse, slow = program_of("exit-at-start"), program_of("exit-at-start"), program_of("slow-start?ms=1500")
+    gateway = unwatched({"child": broken.entry})
+    body = message("initialize", {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "c", "version": "1"}})
+    answer = await Caller(gateway.url("child"), gateway.token).post(body)
+    assert "child_exited" in json.dumps(answer.reply(1))
+    starts = broken.starts()
+    gateway.reconfigure({"child": worse.entry})
+    assert changes(await asyncio.to_thread(gateway.reload)) == {"replaced": ["child"]}
+
+    async def is_asked():
+        await Caller(gateway.url("child"), gateway.token).post(body)
+        return worse.starts() > 1
+
+    await until("callers are at the new one", is_asked)
+    gateway.reconfigure({"child": slow.entry})
+    assert changes(await asyncio.to_thread(gateway.reload)) == {"replaced": ["child"]}
+    await works(await Caller.open(gateway, "child"))
+    assert slow.starts() == 1 and broken.starts() <= starts + 2
+
+
 async def test_replacement_that_was_replaced(unwatched, program_of):
     """Of two changes one after the other the first need never come up: callers move once, to the second."""
     child, slow = program_of(), program_of("slow-start?ms=60000")

@@ -115,7 +115,8 @@ import Testing
                 // Before it is told where to post: the first message may come at once, on another event loop.
                 streams.change { $0.append(turn) }
                 turn.chunk("event: endpoint\ndata: /post\n\n")
-                return Self.events.forEach { turn.chunk($0) }
+                for event in Self.events { turn.chunk(event) }
+                return
             }
             turn.answer(202, "", type: nil)
             guard let stream = streams.now.first, turn.request.json["id"] != nil else { return }

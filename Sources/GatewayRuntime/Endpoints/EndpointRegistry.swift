@@ -169,12 +169,16 @@ package final class EndpointRegistry: Sendable {
 
     /// Waits for a unit to be up, at most for `limit`, leads callers to it, and drains the one before.
     ///
-    /// One that never came up takes the place all the same when the time is over, and the one before ends.
+    /// One that never came up takes the place all the same when the time is over, and the one before ends. Nobody waits where
+    /// the one before is of no use itself: callers hear from the new one at once what is wrong, and sessions follow when it
+    /// is up.
     private func succeed(_ succession: Succession, within limit: Duration) async {
         let (former, successor) = (succession.former, succession.successor)
         let end = ContinuousClock.now + limit
         var isTold = false
-        while successor.currentVerdict != .usable, ContinuousClock.now < end {
+        // A program that ends meanwhile is started again, and serves on.
+        let isOfUse = former.currentVerdict == .usable
+        while isOfUse, successor.currentVerdict != .usable, ContinuousClock.now < end {
             // Cancelled means that the process ends. Another change may have taken the unit out.
             guard (try? await Task.sleep(for: .milliseconds(20))) != nil, self.isPending(succession) else { return }
             guard successor.currentVerdict.isFailure, !isTold else { continue }
@@ -188,17 +192,25 @@ package final class EndpointRegistry: Sendable {
             )
         }
         let isUp = successor.currentVerdict == .usable
-        let changed = isUp ? await successor.lists(unlike: former) : []
+        let changed = isUp ? await successor.lists(unlike: former) : ServerList.allCases
         guard self.carryOut(succession) else { return }
         for loop in self.surroundings.loops { await loop.asked { $0.goBy(self.endpoints) } }
-        guard isUp else { return await self.drain(former, within: .zero) }
+        guard isUp || !isOfUse else { return await self.drain(former, within: .zero) }
         let moving = self.sessions.sessions(at: former)
-        await successor.takeSessions(of: former, self.sessions)
-        for session in moving where session.upstream === successor {
-            for list in changed { session.deliver(ClientMessage.listChanged(list)) }
+        if isUp {
+            await successor.takeSessions(of: former, self.sessions)
+            await former.endStreams()
+            self.tell(moving, thatChanged: changed, since: former)
         }
-        await former.endStreams()
         await self.drain(former, within: limit, endpoint: succession.endpoint)
+        if !isUp { self.tell(moving, thatChanged: changed, since: former) }
+    }
+
+    /// Tells those sessions that another unit works for now which of its lists are others than those that they may know.
+    private func tell(_ sessions: [CallerSession], thatChanged lists: [ServerList], since former: Upstream) {
+        for session in sessions where session.upstream !== former {
+            for list in lists { session.deliver(ClientMessage.listChanged(list)) }
+        }
     }
 
     private func isPending(_ succession: Succession) -> Bool {
