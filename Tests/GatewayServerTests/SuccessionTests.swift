@@ -38,9 +38,8 @@ import Testing
         /// What the configuration says of the new one.
         var new: UpstreamConfiguration { self.gateway.server("echo", at: self.successor.port) }
 
-        func hasSucceeded() async throws {
-            try await self.replace(with: self.new)
-        }
+        /// Lets the new one take the place of the old one.
+        func succeed() async throws { try await self.replace(with: self.new) }
 
         /// Replaces what serves now, and waits until the other one does.
         func replace(with configuration: UpstreamConfiguration, drainTime: Duration = .seconds(20)) async throws {
@@ -88,7 +87,7 @@ import Testing
             let caller = try await gateway.connect()
             caller.send(TestGateway.post(Message.call("hold"), fields: fields))
             let old = try await servers.held.wait("the call") { $0.first }
-            try await servers.hasSucceeded()
+            try await servers.succeed()
             for _ in 0..<3 { expect(try await gateway.post(Message.call("mine"), fields: fields).status, is: 200) }
             let mine = try await servers.successor.requests(3) { $0.text.contains("mine") }
             #expect(mine.allSatisfy { $0["mcp-session-id"] == "new" })
@@ -118,7 +117,7 @@ import Testing
                 return (caller, String(question))
             }
             let (first, old) = try await ask(71)
-            try await servers.hasSucceeded()
+            try await servers.succeed()
             let (second, new) = try await ask(72)
             #expect(old != new)
             for id in [old, new] {
@@ -150,7 +149,7 @@ import Testing
                 let level = #"{"jsonrpc":"2.0","id":1,"method":"logging/setLevel","params":{"level":"error"}}"#
                 for body in [subscribe, level] { expect(try await gateway.post(body, fields: fields).status, is: 200) }
                 let listener = try await gateway.listen(in: session)
-                try await servers.hasSucceeded()
+                try await servers.succeed()
                 try await servers.successor.requests(1) { $0.text.contains("memo://a") }
                 try await servers.successor.requests(1) { $0.text.contains(#""level":"error""#) }
                 try await gateway.hasDrained()
@@ -174,7 +173,7 @@ import Testing
             let caller = try await gateway.connect()
             caller.send(TestGateway.post(Message.call("hold"), fields: fields))
             let call = try await servers.held.wait("the call") { $0.first }
-            try await servers.hasSucceeded()
+            try await servers.succeed()
             expect(try await gateway.request("DELETE /echo/mcp", fields: fields).status, is: 204)
             try await gateway.upstream.requests(1) { $0.method == "notifications/cancelled" }
             #expect(gateway.gateway.sessions.count == 0)

@@ -46,6 +46,7 @@ extension CallerSession {
 }
 
 extension CallerSession.Binding {
+    /// What another unit has to know before it serves the caller.
     var standing: CallerSession.Standing {
         get async {
             switch self {

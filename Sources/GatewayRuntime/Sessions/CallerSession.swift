@@ -92,7 +92,9 @@ package final class CallerSession: Sendable {
     ///
     /// A call looks once: with the next look it may be another.
     var station: Station { self.state.withLock { $0.station } }
+    /// Who works for it now.
     var upstream: Upstream { self.station.upstream }
+    /// What carries its messages now.
     var binding: Binding { self.station.binding }
     /// What was negotiated with the caller; nil if that is a version that we do not know, or nothing was yet.
     package var revision: ProtocolRevision? { self.state.withLock { $0.revision } }
