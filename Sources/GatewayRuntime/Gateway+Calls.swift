@@ -57,8 +57,9 @@ extension Gateway {
     /// To an upstream that answers each HTTP request.
     func start(_ call: Call, _ http: HTTPAccess, _ responder: any DownstreamResponder) -> (any DownstreamExchange)? {
         guard self.admit(call, responder) else { return nil }
-        let exchange = Exchange(call, http, gateway: self, responder: responder)
-        exchange.start()
+        let slots = http.credentials?.count
+        let exchange = Exchange(call, gateway: self, responder: responder, isOverLink: false, slots: slots)
+        exchange.start(HTTPExchange(exchange, http))
         return exchange
     }
 
@@ -72,16 +73,8 @@ extension Gateway {
         onInitialized: ((ByteBuffer, Envelope) -> LinkExchange.Reply)? = nil
     ) -> (any DownstreamExchange)? {
         guard self.admit(call, responder) else { return nil }
-        let exchange = LinkExchange(
-            call,
-            link,
-            caller: caller,
-            isShared: isShared,
-            gateway: self,
-            responder: responder,
-            onInitialized: onInitialized
-        )
-        exchange.start()
+        let exchange = Exchange(call, gateway: self, responder: responder, isOverLink: true, slots: nil)
+        exchange.start(LinkExchange(exchange, link, caller: caller, isShared: isShared, onInitialized: onInitialized))
         return exchange
     }
 

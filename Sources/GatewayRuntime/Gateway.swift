@@ -184,7 +184,8 @@ package final class Gateway: Sendable {
 
     // MARK: Records
 
-    func finished(_ exchange: CallerExchange, outcome: CallOutcome) {
+    /// Counts a call that is over, and writes its line of the access log; `slot` is that of its last attempt.
+    func finished(_ exchange: Exchange, outcome: CallOutcome, slot: Int?) {
         let upstream = exchange.upstream
         let elapsed = NIODeadline.now() - exchange.startedAt
         upstream.metrics.requests.increment(exchange.message.method, outcome)
@@ -195,14 +196,14 @@ package final class Gateway: Sendable {
                 server: upstream.name,
                 method: exchange.message.method.label,
                 outcome: outcome.rawValue,
-                status: exchange.sentStatus,
+                status: exchange.reply.sentStatus,
                 duration: Duration(elapsed),
                 bytesIn: exchange.message.body.readableBytes,
-                bytesOut: exchange.sentBytes,
+                bytesOut: exchange.reply.sentBytes,
                 session: exchange.session.map { SessionDigest($0.id.text) },
                 request: self.requestCount.add(1, ordering: .relaxed).newValue,
-                attempts: exchange.attempts,
-                slot: exchange.usedSlot
+                attempts: exchange.machine.attempts,
+                slot: slot
             )
         )
     }

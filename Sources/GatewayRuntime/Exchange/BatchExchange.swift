@@ -140,10 +140,7 @@ final class BatchExchange: DownstreamExchange, MessageSink {
         guard self.acceptsEvents, let responder else { return }
         if !self.hasBegun {
             self.hasBegun = true
-            responder.begin(status: 200, length: nil) { head in
-                head.writeStaticString("Content-Type: text/event-stream\r\nCache-Control: no-store\r\n")
-                head.writeStaticString("X-Accel-Buffering: no\r\n")
-            }
+            responder.begin(status: 200, length: nil, fields: EventText.appendFields)
             let answers = self.answers
             self.answers = []
             for answer in answers { self.sendEvent(answer) }

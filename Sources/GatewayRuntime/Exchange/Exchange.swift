@@ -1,7 +1,6 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
-import GatewayBytes
 import GatewayModel
 import GatewayObservability
 import GatewayPolicy
@@ -10,372 +9,306 @@ import GatewayTransport
 import GatewayWire
 import NIOCore
 
-/// One message of a caller on its way to a streamable-HTTP upstream and back: one or more attempts.
+/// One message of a caller in flight: drives its `CallMachine` between the caller's half and the upstream's half, which do
+/// not know each other.
 ///
-/// The upstream's connection lives on the event loop of the caller's. The exchange is driven by three sides: the
-/// upstream's connection (`UpstreamReceiver`), the caller's (`DownstreamExchange`) and the clock (`sweep`). `phase` says
-/// which of them it waits for.
-///
-///     waiting ─► attempting ─► holding ──► done        a whole answer in one piece
-///        ▲            │  │        └─► relaying ─► done a long answer, part by part
-///        └── again ───┘  └─► events ─────────► done    server-sent events, event by event
-///                              ▲ └─► resuming          … taken up again where they broke off
-///                              └──────┘
-final class Exchange: CallerExchange, UpstreamReceiver {
-    enum Phase {
-        /// For a place at the upstream, a session, or the time of a retry.
-        case waiting
-        /// A connection is being set up, or the request is out and no head came back.
-        case attempting
-        /// The answer is collected before anything of it goes out.
-        case holding(Hold)
-        /// The head went out; bytes follow as they come.
-        case relaying
-        /// The answer is a stream of events.
-        case events
-        /// The stream broke off and is asked for again.
-        case resuming
-        /// The caller has its answer; what the upstream still sends is read to keep the connection.
-        case draining
-        case done
-    }
+/// It owns what both need: the place at the upstream, the clock, what is counted as held. Confined to the event loop of the
+/// caller's connection.
+final class Exchange: DownstreamExchange, Sweepable, StreamSource {
+    let gateway: Gateway
+    let upstream: Upstream
+    let request: InboundRequest
+    let message: CallerMessage
+    let loop: LoopResources
+    let principal: Principal
+    let session: CallerSession?
+    /// What carries messages of the session upstream, whatever does by now.
+    let binding: CallerSession.Binding
+    let startedAt: NIODeadline
+    /// How much of its answer may be held: as it was allowed when it began.
+    let responseBytes: Int
 
-    /// Why an answer is collected.
-    enum Hold {
-        /// Short answers go out whole, so that a truncated one never looks complete (contract §4).
-        case upToThreshold
-        /// Something in it must be read before the caller may see it.
-        case whole
-        /// An HTTP status of 400 and above, which may carry an answer to this request.
-        case failure(status: Int)
-        /// 401 or 403: read to keep the connection, and for what it says of itself, but not for long.
-        case refusal
+    // Unchecked, here and below: what changes such a value calls nobody meanwhile (decision 0014).
+    @exclusivity(unchecked) var machine: CallMachine.StateMachine
+    let reply: CallerReply
+    /// nil before the call is started, and once nothing more happens.
+    private var leg: (any CallLeg)?
+    @exclusivity(unchecked) var sweepIndex = -1
+    @exclusivity(unchecked) private var held: HeldBytes
+    private var timer: Scheduled<Void>?
 
-        /// Whether the answer need not be JSON.
-        var isFailure: Bool {
-            switch self {
-            case .failure, .refusal: true
-            case .upToThreshold, .whole: false
-            }
-        }
-    }
+    private var hasPlace = false
+    /// Its place in the line of those who wait for a place.
+    private var ticket: UInt64?
+    /// Whether it counts among the calls, or the streams, that are under way.
+    private var isUnderWay = true
+    /// Whether the caller shut down its side: it waits for its answer, or is gone; nobody can tell.
+    private(set) var isHalfClosed = false
+    var outcome = CallOutcome.ok
+    /// What the upstream's half knows of a failure that it told the machine of.
+    private(set) var reported: GatewayError?
 
-    /// An answer up to this size is held until it is whole (contract §4).
-    private static let holdThreshold = 64 * 1024
-    /// The same where it may hold something that only its credential can be asked for again.
-    private static let pinnedThreshold = 1024 * 1024
-    var holdThreshold: Int {
-        self.message.canBePinned && self.http.slotCount > 1 ? Self.pinnedThreshold : Self.holdThreshold
-    }
-    /// What a socket gives at once, beside an answer or an event that is as large as it may be.
-    private static let readBurst = 1024 * 1024
-    /// Bytes of an answer nobody reads that are taken to keep a connection.
-    static let drainLimit = 64 * 1024
-
-    let http: HTTPAccess
-    var phase = Phase.waiting
-    var connection: UpstreamConnection?
-    private var retries = 0
-
-    /// Which credentials it tried; nil at an upstream without a pool.
-    var credentials: CredentialUse?
-    /// The slot of the attempt.
-    var slot = CredentialID.none
-    /// Whether messages of the session have slots to choose from.
-    var hasRouting = false
-
-    // What the attempt carried.
-    /// The session that it went in; nil without one.
-    var upstreamSession: HTTPUpstreamSession?
-    var sentSessionID: String?
-    /// The message as the upstream gets it, made for the session of `preparedSlot`.
-    var outgoing: ByteBuffer
-    /// nil until it is.
-    var preparedSlot: CredentialID?
-    private var isFresh = false
-    /// The session that was opened again for the message; with another credential it comes to another one.
-    var renewedSession: HTTPUpstreamSession?
-    /// Whether the session is looked at since an upstream refused the message in it: what was refused may have been the
-    /// message itself.
-    var isSessionInDoubt = false
-    /// Where redirects led it.
-    var redirection = Redirection()
-    /// The ids that stand for the caller's in a session that callers share; nil where ids pass as they are.
-    var sharedCall: SharedCall?
-    /// Whether the upstream answered the last attempt, or refused it, so that it does nothing for the call any more.
-    var isOverUpstream = false
-
-    // What came back.
-    // Unchecked: its methods call nobody (decision 0014).
-    /// Bytes of the answer that are held: until it is whole, or an event of it is.
-    @exclusivity(unchecked) var collected: UnconsumedBytes
-    var answer = AnswerHead()
-    var eventDecoder: SSEDecoder
-    var drained = 0
-    /// Where the upstream's stream can be taken up again.
-    var resumption = Resumption()
-    /// Questions of the server that could not go beside the answer.
-    var questionsElsewhere = 0
-
-    init(_ call: Gateway.Call, _ http: HTTPAccess, gateway: Gateway, responder: any DownstreamResponder) {
-        self.http = http
-        self.outgoing = call.message.body
-        let loop = responder.loop
-        self.eventDecoder = SSEDecoder(maximumEventBytes: loop.limits.eventBytes)
-        self.collected = UnconsumedBytes(
-            limit: max(loop.limits.responseBufferBytes, loop.limits.eventBytes) + Self.readBurst
+    init(_ call: Gateway.Call, gateway: Gateway, responder: any DownstreamResponder, isOverLink: Bool, slots: Int?) {
+        self.gateway = gateway
+        self.upstream = call.upstream
+        self.request = call.request
+        self.message = call.message
+        self.loop = responder.loop
+        self.principal = call.principal
+        self.session = call.session
+        self.binding = call.binding
+        self.startedAt = call.request.receivedAt
+        self.responseBytes = responder.loop.limits.responseBufferBytes
+        let reply = CallerReply(responder, now: call.request.receivedAt)
+        self.reply = reply
+        var facts = CallMachine.Facts(
+            era: call.message.era,
+            messageClass: call.message.messageClass,
+            startedAt: Self.time(of: call.request.receivedAt),
+            timeout: responder.loop.settings(of: call.upstream).timeout
         )
-        super.init(call, gateway: gateway, responder: responder)
-    }
-
-    // MARK: Attempts
-
-    override func attempt() { self.attempt(isFresh: false) }
-
-    func attempt(isFresh: Bool) {
-        self.attempts += 1
-        self.isFresh = isFresh
-        // A retry, a redirect or a renewed session keeps its credential.
-        if self.credentials?.isUnderWay != true, !self.takeSlot() { return }
-        self.enterSession()
-    }
-
-    /// The session is open, or there is none to open.
-    func connect() {
-        self.phase = .attempting
-        self.isOverUpstream = false
-        self.loop.pool(of: self.upstream)?.connect(for: self, isFresh: self.isFresh)
-    }
-
-    func upstreamConnected(_ connection: UpstreamConnection) {
-        switch self.phase {
-        case .attempting: break
-        case .resuming: return self.resume(on: connection)
-        default: return connection.release()
-        }
-        var head = self.loop.buffer(capacity: 1024)
-        self.redirection.start(at: self.http.redirects.target)
-        let target = self.redirection.target
-        let credential = self.http.credential(of: self.credentials)
-        guard self.http.begin(.post, target: target, with: credential, on: connection, into: &head) else {
-            connection.release()
-            return self.fail(.noSuchSlot)
-        }
-        self.connection = connection
-        self.appendFields(to: &head)
-        let body = self.outgoing
-        head.writeStaticString("Content-Length: ")
-        head.writeString("\(body.readableBytes)\r\n\r\n")
-        if body.readableBytes <= Self.inlineBody {
-            head.writeImmutableBuffer(body)
-            connection.send(head: head, body: nil, receiver: self)
-        } else {
-            connection.send(head: head, body: body, receiver: self)
-        }
-    }
-
-    /// The fields that say for whom the message is: revision, session, what the configuration passes on.
-    private func appendFields(to head: inout ByteBuffer) {
-        let isInitialize = self.message.method == .initialize
-        let hasVersion = self.request.appendMessageFields(isInitialize: isInitialize, to: &head)
-        self.request.appendForwarded(self.upstream.forwardHeaders, to: &head)
-        guard let upstreamSession else { return }
-        self.sentSessionID = upstreamSession.id
-        if let id = self.sentSessionID { head.writeString("Mcp-Session-Id: \(id)\r\n") }
-        // Callers of the old transport have no such header, and in a shared session it is not theirs to say.
-        if !hasVersion, let revision = upstreamSession.origin.revision { head.writeString(revision.headerLine) }
+        facts.isInitialize = call.message.method == .initialize
+        facts.isListening = call.message.isListening
+        facts.isOverLink = isOverLink
+        facts.hasCredentials = slots != nil
+        facts.isLong = call.message.body.readableBytes > Self.longBody
+        facts.takesMessages = reply.messages?.takesMessages ?? call.request.accept.admitsEventStream
+        facts.isMessageWise = reply.isMessageWise
+        if let slots, slots > 1, call.message.canBePinned { facts.holdThreshold = Self.pinnedThreshold }
+        facts.streamLimit = self.responseBytes
+        self.machine = CallMachine.StateMachine(facts)
+        self.held = HeldBytes(in: gateway.buffers)
     }
 
     /// A body above this may be refused before it is read.
-    static let largeBody = 16 * 1024
+    private static let longBody = 16 * 1024
+    /// An answer up to this size is held until it is whole where it may hold something that only its credential can be asked
+    /// for again.
+    private static let pinnedThreshold = 1024 * 1024
 
-    /// A body up to this size is copied behind its head: one buffer costs less than two.
-    private static let inlineBody = 8 * 1024
+    /// On the clock of the machine.
+    static func time(of moment: NIODeadline) -> Duration { Duration(moment - .uptimeNanoseconds(0)) }
+    var now: Duration { Self.time(of: .now()) }
+    var moment: CallMachine.Moment { .init(self.now, timeout: self.loop.settings(of: self.upstream).timeout) }
 
-    func upstreamFailed(_ error: TransportError) {
-        self.connection = nil
-        switch self.phase {
-        case .draining, .done, .waiting: return
-        case .relaying:
-            self.upstream.metrics.failures.increment(.upstreamClosed)
-            self.resetReply()
-            self.finish(CallOutcome(.upstreamClosed))
-        case .events:
-            self.eventsBroke(cause: "sse_truncated")
-        case .resuming:
-            self.resumeLater()
-        case .holding(.refusal):
-            // Its status was read, and that is what counts.
-            self.refused()
-        case .holding(.failure(let status)) where self.mayBeOfSession(status):
-            self.failed(status, .foreign)
-        case .attempting, .holding:
-            let failure = GatewayError(error)
-            switch failure.reason {
-            case .unreachable: self.upstream.conclude(.unreachable, because: failure)
-            case .outboundProxy: self.doubtUpstream()
-            default: break
-            }
-            // The time for a connection is spent, waiting does not cure what is wrong (faults F2, F45), or we have too much
-            // to do already.
-            if [.noDescriptors, .connectTimeout, .tlsHandshake, .tlsVerification].contains(error.code)
-                || error.outboundProxy?.isSentAgain == false
-            {
-                return self.fail(failure)
-            }
-            let isDialFailure = failure.reason == .unreachable || failure.reason == .outboundProxy
-            self.retryOrFail(RetryRules.Ending(error), failure, isDialFailure: isDialFailure)
+    // MARK: Beginning
+
+    /// Takes a place at the upstream, or gets in line for one, and sends the message there.
+    ///
+    /// From here until `over` the loop looks at the clock for it, whatever becomes of the caller's connection.
+    func start(_ leg: any CallLeg) {
+        self.leg = leg
+        self.upstream.countRequest()
+        self.loop.began(self)
+        self.buffered(0)
+        // There may be no room for it.
+        guard !self.machine.isOver else { return }
+        // A stream of its own makes has no end and is bounded by `limits.streams` instead.
+        let hasPlace = self.message.isListening || self.upstream.admission.enter()
+        self.hasPlace = hasPlace && !self.message.isListening
+        self.perform(self.machine.start(hasPlace: hasPlace))
+    }
+
+    private func getInLine() {
+        let exchange = NIOLoopBound(self, eventLoop: self.loop.eventLoop)
+        self.ticket = self.upstream.admission.wait(on: self.loop.eventLoop) { isAdmitted in
+            exchange.value.leftLine(isAdmitted)
+        }
+        if self.ticket == nil { self.leftLine(false) }
+    }
+
+    private func leftLine(_ isAdmitted: Bool) {
+        self.ticket = nil
+        guard !self.machine.isOver else {
+            if isAdmitted { self.upstream.admission.leave() }
+            return
+        }
+        self.hasPlace = isAdmitted
+        self.perform(self.machine.admitted(isAdmitted))
+    }
+
+    // MARK: The machine
+
+    /// Does what the machine says.
+    func perform(_ action: CallMachine.Action) {
+        switch action {
+        case .none:
+            break
+        case .queue:
+            self.getInLine()
+        case .choose, .open, .accepted, .redirect, .readBody, .readAnswer, .judge, .reopen, .connectForRest:
+            self.leg?.perform(action)
+        case .wait(let timer, let time, let keepsBody):
+            if !keepsBody { self.leg?.forgetBody() }
+            self.wait(timer, time)
+        case .askBudget:
+            // Those that failed together do not come back together.
+            let jitter = Duration.milliseconds(Int64.random(in: 50...250))
+            self.perform(self.machine.budget(isGranted: self.upstream.takeRetry(), jitter: jitter))
+        case .takenUp(let isPaused):
+            if isPaused { self.leg?.pause(true) }
+        case .pauseReading:
+            self.gateway.capacity.suspended(1)
+            self.leg?.pause(true)
+        case .resumeReading:
+            self.gateway.capacity.suspended(-1)
+            self.leg?.pause(false)
+        case .detach:
+            self.reply.callerLeft(self.reply.takeResponder())
+            self.perform(self.machine.callerWritable())
+        case .end(let end):
+            self.end(end)
+        case .over:
+            self.over()
         }
     }
 
-    /// Sends the message once more if that is safe, else answers with `failure`.
-    func retryOrFail(_ ending: RetryRules.Ending, _ failure: GatewayError, isDialFailure: Bool = false) {
-        let now = NIODeadline.now()
-        let decision = RetryRules.decide(
-            ending,
-            message: self.message.messageClass,
-            retries: self.retries,
-            timeLeft: Duration(self.deadline - now),
-            timeout: self.loop.settings(of: self.upstream).timeout
-        )
-        guard decision.resend, self.responder != nil, self.upstream.takeRetry() else { return self.fail(failure) }
-        self.retries += 1
-        if decision.executed != .no { self.mayHaveRun = true }
-        self.forgetCollected()
-        guard isDialFailure else { return self.attempt(isFresh: true) }
-        // Whatever refuses connections may be starting; a moment later it may not (faults §4.3).
-        self.phase = .waiting
-        // An outbound proxy may say when.
-        let wait = Int64(failure.retryAfterMilliseconds ?? 0) + Int64.random(in: 50...250)
-        self.wait(.milliseconds(wait)) { $0.goOn() }
-    }
-
-    /// What it waits for; only ever one thing.
-    private var timer: Scheduled<Void>?
-
-    /// Does something in a while, unless it is over by then.
-    func wait(_ time: TimeAmount, _ body: @escaping @Sendable (Exchange) -> Void) {
+    private func wait(_ timer: CallMachine.Timer, _ time: Duration) {
         self.timer?.cancel()
         let exchange = NIOLoopBound(self, eventLoop: self.loop.eventLoop)
-        self.timer = self.loop.eventLoop.scheduleTask(in: time) {
-            exchange.value.timer = nil
-            body(exchange.value)
+        self.timer = self.loop.eventLoop.scheduleTask(in: TimeAmount(time)) {
+            let exchange = exchange.value
+            exchange.timer = nil
+            exchange.perform(exchange.machine.timerFired(timer, at: exchange.moment))
         }
     }
 
-    /// Goes on after a wait that had nothing to do with a place at the upstream.
-    func goOn() {
-        guard case .waiting = self.phase, !self.isGone else { return }
-        self.attempt(isFresh: false)
-    }
+    /// The upstream's half failed for this reason, of which the machine hears next.
+    func report(_ error: GatewayError) { self.reported = error }
 
-    // MARK: The caller's half
+    // MARK: What is held
 
-    override func pauseUpstream(_ isPaused: Bool) { self.connection?.isReadingPaused = isPaused }
-
-    override func abandonUpstream() {
-        self.connection?.cancel()
-        self.connection = nil
-    }
-
-    override func drainUpstream() -> Bool {
-        self.endAttempts()
-        self.timer?.cancel()
-        self.timer = nil
-        self.collected.consume(self.collected.count)
-        guard self.connection != nil else { return false }
-        self.phase = .draining
-        self.connection?.isReadingPaused = false
-        return true
-    }
-
-    /// What was collected of an answer is of no use.
-    func forgetCollected() {
-        self.collected.consume(self.collected.count)
-        self.buffered(0)
-    }
-
-    override func giveUp() -> GatewayError.Executed {
-        switch self.phase {
-        case .holding(.refusal): .no
-        case .holding(.failure(let status)): self.executed(status)
-        case .holding, .relaying, .draining, .done: .yes
-        case .waiting: self.isSessionInDoubt ? self.executed(self.answer.status) : .no
-        case .attempting: self.connection == nil ? .no : .unknown
-        case .events, .resuming: .unknown
+    /// So many bytes of the answer are held, beside the message itself.
+    func buffered(_ count: Int) {
+        guard !self.machine.isOver else { return }
+        self.reply.holds(count)
+        self.held.set(self.message.body.readableBytes + count) {
+            let exchange = NIOLoopBound(self, eventLoop: self.loop.eventLoop)
+            return { exchange.eventLoop.execute { exchange.value.letGo() } }
         }
     }
 
-    override func freeID(mayStillRun: Bool) {
-        if mayStillRun, !self.isOverUpstream { self.sharedCall?.withdraw() } else { self.sharedCall?.answered() }
+    /// There is no room for what is held: `limits.bufferedBytes`.
+    private func letGo() { self.perform(self.machine.noRoom(isUnsent: self.isUnsent)) }
+
+    private var isUnsent: Bool { self.leg?.withhold() ?? true }
+
+    /// How much of the answer may be held.
+    var holdLimit: Int { self.reply.holdLimit(self.responseBytes) }
+
+    // MARK: To the caller
+
+    /// Sends bytes as they are.
+    func relay(_ bytes: ByteBuffer) { self.sent(isWritable: self.reply.send(bytes)) }
+
+    /// Sends one message as an event.
+    func send(event message: ByteBuffer) { self.sent(isWritable: self.reply.send(event: message)) }
+
+    private func sent(isWritable: Bool) {
+        if !isWritable { self.perform(self.machine.callerBlocked(now: self.now)) }
     }
 
-    override func done() {
-        self.phase = .done
-        self.collected.consume(self.collected.count)
-        super.done()
-    }
-
-    override var usedSlot: Int? { self.credentials?.position }
-
-    override var isStreaming: Bool {
-        switch self.phase {
-        case .events, .resuming: true
-        default: false
-        }
-    }
-
-    override func drain() {
-        guard self.message.isListening else { return }
-        self.finishListening()
-    }
-
-    override func timedOut() {
-        switch self.phase {
-        case .done:
-            return
-        case .draining:
-            self.abandonUpstream()
-            self.done()
-        case .relaying:
-            self.cancelUpstream()
-            self.abandonUpstream()
-            self.resetReply()
-            self.finish(CallOutcome(.upstreamTimeout))
-        case .waiting, .attempting, .holding, .events, .resuming:
-            // Even one that began to answer may not be through with it.
-            let executed: GatewayError.Executed = self.giveUp() == .no ? .no : .unknown
-            if self.connection != nil { self.cancelUpstream() }
-            self.fail(
-                GatewayError(
-                    .upstreamTimeout,
-                    executed: executed,
-                    "no complete answer within the timeout of this server",
-                    cause: "response_timeout"
-                )
+    /// Sends the head of a stream of events.
+    ///
+    /// A handshake session can take it up again: its events get ids of ours (protocol §1.1).
+    func beginEvents(fields: (inout ByteBuffer) -> Void) {
+        self.reply.beginEvents(fields: fields) {
+            guard self.message.era == .handshake, let session else { return nil }
+            return session.makeAnswerStream(
+                on: self.loop,
+                source: self,
+                overdueLimit: CallerStream.overdueLimit(self.loop.limits)
             )
         }
     }
 
-    /// Tells a handshake upstream to stop (protocol C25); never for `initialize`.
-    private func cancelUpstream() {
-        guard self.message.era == .handshake, self.message.method != .initialize,
-            let id = self.sharedCall?.idBytes ?? self.message.idBytes
-        else { return }
-        self.tellUpstream(ClientMessage.cancelled(id, reason: "timeout"))
+    // MARK: Ends
+
+    private func end(_ end: CallMachine.End) {
+        if end.cancelsTimer {
+            self.timer?.cancel()
+            self.timer = nil
+        }
+        if end.wasBlocked { self.gateway.capacity.suspended(-1) }
+        guard let leg else { return }
+        switch end.upstream {
+        case .over, .readOn: break
+        case .cancel, .timedOut: leg.letGo(end.upstream)
+        }
+        leg.freeID(mayStillRun: end.mayStillRun)
+        self.leavePlaces()
+        self.tell(end.reason, leg)
+        self.held.clear()
+        self.reply.close()
+        leg.finish(releasesCredential: end.releasesCredential)
+        if let session { self.gateway.sessions.end(session) }
+        self.gateway.finished(self, outcome: self.outcome, slot: leg.usedSlot)
+        if end.upstream != .readOn { self.over() }
     }
 
-    /// Sends a message of ours in the session of the attempt, whose fate changes nothing.
-    func tellUpstream(_ body: ByteBuffer) {
-        UpstreamCall.notify(
-            self.http,
-            of: self.upstream,
-            slot: self.slot,
-            with: self.http.credential(of: self.credentials),
-            on: self.loop,
-            body: body,
-            session: self.sentSessionID,
-            revision: self.session?.revision
-        )
+    /// Gives back its places, before its caller can know that the call is over: the next one may come at once, on another
+    /// event loop.
+    private func leavePlaces() {
+        guard self.isUnderWay else { return }
+        self.isUnderWay = false
+        if self.message.isListening { self.gateway.capacity.streamEnded() } else { self.gateway.capacity.leavePlace() }
+        if self.hasPlace { self.upstream.admission.leave() }
+        if let ticket { self.upstream.admission.leaveLine(ticket) }
+    }
+
+    /// Nothing more happens.
+    private func over() {
+        self.leg?.close()
+        self.leg = nil
+        self.loop.ended(self)
+    }
+
+    // MARK: The caller
+
+    func downstreamLeft(isClosed: Bool) {
+        self.isHalfClosed = self.isHalfClosed || !isClosed
+        self.perform(self.machine.callerLeft(isClosed: isClosed))
+    }
+
+    func downstreamIsSlow() { self.perform(self.machine.callerIsSlow()) }
+
+    func downstreamBecameWritable() { self.perform(self.machine.callerWritable()) }
+
+    func drain() { self.perform(self.machine.drain()) }
+
+    func upstreamIsOver() { self.perform(self.machine.upstreamGone(isUnsent: self.isUnsent)) }
+
+    func streamBecameWritable() { self.perform(self.machine.callerWritable()) }
+
+    /// The caller reads the answer on another connection: the one that brought the call is free for others.
+    func streamMoved() {
+        _ = self.reply.takeResponder()
+        self.machine.callerMoved()
+    }
+
+    /// Nobody came back for the answer: it is dropped when it comes.
+    func streamExpired() { self.reply.streamExpired() }
+
+    // MARK: The clock
+
+    func sweep(now: NIODeadline) {
+        // What many calls share tells none of them that it takes messages again.
+        if self.machine.blockedSince != nil, self.reply.messages?.isWritable == true {
+            self.perform(self.machine.callerWritable())
+        }
+        if self.machine.isStreaming, self.reply.hasCaller, !self.reply.isMessageWise, self.machine.blockedSince == nil,
+            now - self.reply.lastSent >= CallerReply.keepAliveInterval
+        {
+            self.keepAlive()
+        }
+        self.perform(self.machine.tick(now: Self.time(of: now), isUnsent: self.isUnsent))
+    }
+
+    /// Shows the caller, and what is between, that the stream is alive.
+    private func keepAlive() {
+        if self.machine.beginsStreamUnasked { self.beginEvents(fields: EventText.appendFields) }
+        guard self.reply.hasStarted else { return }
+        self.relay(CallerReply.keepAlive)
+        self.reply.flush()
     }
 }

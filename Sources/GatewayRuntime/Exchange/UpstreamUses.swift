@@ -3,10 +3,8 @@
 
 import GatewayPolicy
 
-extension CallerExchange: UpstreamUse {
+extension Exchange: UpstreamUse {
     var isStream: Bool { self.message.isListening }
-
-    func upstreamIsOver() { self.fail(.upstreamIsGone(executed: self.giveUp())) }
 }
 
 extension DeferredExchange: UpstreamUse {

@@ -85,7 +85,7 @@ extension UpstreamLink {
         _ exchange: NIOLoopBound<LinkExchange>,
         _ claim: SendClaim
     ) {
-        exchange.execute { $0.attempts += 1 }
+        exchange.execute { $0.isSentAgain() }
         self.channel?.close()
         self.send(message, of: caller, for: exchange, claim, isAgain: true)
     }

@@ -6,21 +6,15 @@ import NIOCore
 
 /// Where an upstream's stream can be taken up again (MCP 2025-03-26 and later, Transports, Resumability).
 struct Resumption {
-    /// Times that a stream is asked for again without an event in between (faults F20).
-    static let limit = 3
-
     /// An upstream may not ask to be asked again without a pause.
     static let shortestDelay = TimeAmount.milliseconds(250)
 
     private(set) var lastEventID: ByteBuffer?
     /// What the upstream wants to be left alone for; nil if it said nothing.
     private(set) var lastRetry: TimeAmount?
-    var delay: TimeAmount { self.lastRetry ?? Self.shortestDelay }
-    var attempts = 0
 
     /// An event came.
     mutating func take(_ event: SSEEvent, in bytes: ByteBuffer) {
-        self.attempts = 0
         if let retry = event.retry {
             self.lastRetry = max(.milliseconds(Int64(min(retry, 30_000))), Self.shortestDelay)
         }
@@ -34,7 +28,8 @@ struct Resumption {
         self.lastEventID = view.map { ByteBuffer(bytes: $0) }
     }
 
-    var isPossible: Bool { self.lastEventID != nil && self.attempts < Self.limit }
+    /// The pause before the stream is taken up again here; nil: it cannot be.
+    var pause: Duration? { self.lastEventID == nil ? nil : Duration(self.lastRetry ?? Self.shortestDelay) }
 
     /// Appends `Last-Event-ID`.
     func appendField(to head: inout ByteBuffer) {

@@ -6,6 +6,12 @@ import NIOCore
 
 /// Messages as events, written into buffers without a copy in between.
 enum EventText {
+    /// Appends the fields of the head of a stream that we make ourselves.
+    static func appendFields(to head: inout ByteBuffer) {
+        head.writeStaticString("Content-Type: text/event-stream\r\nCache-Control: no-store\r\n")
+        head.writeStaticString("X-Accel-Buffering: no\r\n")
+    }
+
     /// Appends a message as one event of the type `message`; `id` becomes its id.
     static func append(_ message: ByteBuffer, id: EventIDText? = nil, to buffer: inout ByteBuffer) {
         if let id { id.append(to: &buffer) }

@@ -72,11 +72,7 @@ final class StreamConnection: DownstreamExchange, StreamOutlet, Sweepable {
     func begin() {
         guard !self.hasBegun else { return }
         self.hasBegun = true
-        self.responder?
-            .begin(status: 200, length: nil) { head in
-                head.writeStaticString("Content-Type: text/event-stream\r\nCache-Control: no-store\r\n")
-                head.writeStaticString("X-Accel-Buffering: no\r\n")
-            }
+        self.responder?.begin(status: 200, length: nil, fields: EventText.appendFields)
         self.responder?.flush()
     }
 
@@ -138,8 +134,8 @@ final class StreamConnection: DownstreamExchange, StreamOutlet, Sweepable {
 
     func sweep(now: NIODeadline) {
         self.endIfIdle()
-        if self.hasBegun, self.blockedSince == nil, now - self.lastSent >= CallerExchange.keepAliveInterval {
-            self.send(CallerExchange.keepAlive)
+        if self.hasBegun, self.blockedSince == nil, now - self.lastSent >= CallerReply.keepAliveInterval {
+            self.send(CallerReply.keepAlive)
             self.responder?.flush()
         }
     }
