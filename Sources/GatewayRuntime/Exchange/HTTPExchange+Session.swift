@@ -80,7 +80,7 @@ extension HTTPExchange {
 
     private func enter(_ shared: SharedSession, _ session: CallerSession, _ caller: SharedCaller) {
         self.upstreamSession = shared.session
-        // One that is only repeated keeps its id; with another credential it gets a new one.
+        // A retry, a redirect or a renewed session keeps the id; with another credential the message gets a new one.
         if self.preparedSlot == self.slot { return self.connect() }
         let previousSlot = self.preparedSlot
         self.preparedSlot = self.slot

@@ -72,6 +72,24 @@ import Testing
         }
     }
 
+    @Test(
+        "A message that is on its way, or not begun, is not asked to be taken back",
+        arguments: CallStage.allCases.filter { $0 != .opening && $0 != .openingLink }
+    )
+    func notTakenBack(stage: CallStage) {
+        func isUnsent() -> Bool {
+            Issue.record("asked for in \(stage)")
+            return true
+        }
+        var call = stage.call()
+        _ = call.tick(now: .seconds(1), isUnsent: isUnsent())
+        _ = call.noRoom(isUnsent: isUnsent())
+        call = stage.call()
+        _ = call.upstreamGone(isUnsent: isUnsent())
+        call = stage.call()
+        _ = call.tick(now: .seconds(60), isUnsent: isUnsent())
+    }
+
     @Test("A call says of a retry that was not granted what the failed attempt said")
     func askingForBudget() {
         var call = CallStage.asking.call()
