@@ -156,6 +156,13 @@ import Testing
         #expect(call.ended().end?.reason == .fault(.streamLost, executed: .unknown))
     }
 
+    @Test("A stream of the stateless era is not taken up again, whatever ids its events have")
+    func statelessStream() {
+        var call = CallStage.streaming.call { $0.era = .stateless }
+        #expect(call.event(.notification, rest: .seconds(1), at: .after(.zero)) == .deliver)
+        #expect(call.ended().end?.reason == .fault(.streamEnded(isTruncated: false), executed: .unknown))
+    }
+
     @Test("A stream is taken up again as its caller takes it")
     func resumedWhileBlocked() {
         var call = CallStage.resuming.call()
@@ -246,6 +253,22 @@ import Testing
         #expect(head({ $0.isRewritten = true }) == .readAnswer)
         #expect(head({ _ in }, { $0.isInitialize = true }) == .readAnswer)
         #expect(head({ _ in }, { $0.isMessageWise = true }) == .readAnswer)
+    }
+
+    @Test("An upstream whose answer is complete does nothing more for the call, whatever the answer was")
+    func completeAnswer() {
+        var call = CallStage.whole.call()
+        _ = call.ended()
+        #expect(call.flawed(.message).end?.mayStillRun == false)
+        call = CallStage.short.call()
+        _ = call.received(2, isJSON: true, limit: .max)
+        #expect(call.ended().end?.mayStillRun == false)
+        for isComplete in [false, true] {
+            call = CallStage.sent.call()
+            _ = call.head(.init(status: 500))
+            if isComplete { _ = call.ended() }
+            #expect(call.bodyRead(.foreign, at: .after(.zero)).end?.mayStillRun == !isComplete)
+        }
     }
 
     @Test("A body that ends with its connection is truncated where it is no message")
@@ -495,9 +518,13 @@ import Testing
         #expect(call.noRoom(isUnsent: true).end?.cancelsTimer == false)
     }
 
-    @Test("A timer that has not fired is cancelled at the end")
+    @Test("A timer that has not fired is cancelled at the end, whichever fired before it")
     func unfiredTimer() {
         var call = CallStage.refusal.call()
+        #expect(call.noRoom(isUnsent: true).end?.cancelsTimer == true)
+        call = CallStage.resuming.call()
+        #expect(call.ended() == .wait(.init(2), .seconds(1), keepsBody: false))
+        #expect(call.timerFired(.init(1), at: .after(.zero)) == .none)
         #expect(call.noRoom(isUnsent: true).end?.cancelsTimer == true)
     }
 
@@ -568,6 +595,8 @@ import Testing
         _ = call.callerBlocked(now: .zero)
         let end = call.noRoom(isUnsent: true).end
         #expect(end?.wasBlocked == true)
+        // What did not run at the upstream does not run there.
+        #expect(end?.mayStillRun == false)
         #expect(end?.releasesCredential == true)
         call = CallStage.short.call()
         #expect(call.noRoom(isUnsent: true).end?.releasesCredential == false)
