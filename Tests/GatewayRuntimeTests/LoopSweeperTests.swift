@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import GatewayTransport
+import NIOConcurrencyHelpers
 import NIOCore
 import NIOEmbedded
 import Testing
@@ -19,9 +20,12 @@ import Testing
     }
 
     private let eventLoop = EmbeddedEventLoop()
+    private let time = NIOLockedValueBox(NIODeadline.uptimeNanoseconds(0))
     private let sweeper: LoopSweeper
 
-    init() { self.sweeper = LoopSweeper(eventLoop: self.eventLoop) }
+    init() {
+        self.sweeper = LoopSweeper(eventLoop: self.eventLoop) { [time] in time.withLockedValue { $0 } }
+    }
 
     private func entries(_ count: Int) -> [Entry] {
         (0..<count)
@@ -47,6 +51,25 @@ import Testing
         #expect(entries.reduce(0) { $0 + $1.count } == 64)
         self.eventLoop.advanceTime(by: .nanoseconds(LoopSweeper.interval.nanoseconds / 16))
         #expect(entries.reduce(0) { $0 + $1.count } == 128)
+    }
+
+    @Test("Where looking at entries takes long, a slice ends early, and the rest of them has its turn soon")
+    func longSlices() {
+        let entries = self.entries(20)
+        for entry in entries { entry.onSweep = { self.time.withLockedValue { $0 = $0 + .microseconds(40) } } }
+        var counts: [Int] = []
+        self.eventLoop.advanceTime(by: LoopSweeper.interval)
+        counts.append(entries.reduce(0) { $0 + $1.count })
+        for _ in 0..<6 {
+            self.eventLoop.advanceTime(by: .microseconds(500))
+            counts.append(entries.reduce(0) { $0 + $1.count })
+        }
+        #expect(counts == [3, 6, 9, 12, 15, 18, 20])
+        // The round is over: the next one begins an interval later.
+        self.eventLoop.advanceTime(by: LoopSweeper.interval - .microseconds(1))
+        #expect(entries.allSatisfy { $0.count == 1 })
+        self.eventLoop.advanceTime(by: .microseconds(1))
+        #expect(entries.reduce(0) { $0 + $1.count } == 23)
     }
 
     @Test("Entries that go while others are looked at, or that come then, keep nobody from being looked at")
