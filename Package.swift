@@ -8,14 +8,24 @@ import PackageDescription
 /// the sanitizers.
 let coreOnly = Context.environment["GATEWAY_CORE_ONLY"] == "1"
 
-let settings: [SwiftSetting] = [
-    .swiftLanguageMode(.v6),
-    .treatAllWarnings(as: .error),
-    .enableUpcomingFeature("ExistentialAny"),
-    .enableUpcomingFeature("InternalImportsByDefault"),
-    .enableUpcomingFeature("MemberImportVisibility"),
-    .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
-]
+/// `GATEWAY_TESTED=1 swift test -c release` tests what the other leaves out.
+///
+/// The modules of this package are built without optimization and with counters of their coverage, beside the release
+/// build and with the same dependencies, which are then built once for both (docs/decisions/0040-dependencies-are-built-once.md).
+let tested = Context.environment["GATEWAY_TESTED"] == "1"
+
+let settings: [SwiftSetting] =
+    [
+        .swiftLanguageMode(.v6),
+        .treatAllWarnings(as: .error),
+        .enableUpcomingFeature("ExistentialAny"),
+        .enableUpcomingFeature("InternalImportsByDefault"),
+        .enableUpcomingFeature("MemberImportVisibility"),
+        .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
+    ]
+    + (tested
+        ? [.unsafeFlags(["-Onone", "-enable-testing", "-profile-generate", "-profile-coverage-mapping"])]
+        : [])
 
 func module(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
     .target(name: name, dependencies: dependencies, swiftSettings: settings)
@@ -26,7 +36,8 @@ func tests(of name: String, _ dependencies: [Target.Dependency] = [], resources:
         name: "\(name)Tests",
         dependencies: [.init(stringLiteral: name)] + dependencies,
         exclude: resources,
-        swiftSettings: settings
+        swiftSettings: settings,
+        linkerSettings: tested ? [.unsafeFlags(["-profile-generate"])] : []
     )
 }
 
@@ -41,6 +52,9 @@ let coreTargets: [Target] = [
     module("GatewayConfiguration", ["GatewayWire", "GatewayPolicy", "GatewayModel"]),
     module("GatewayObservability", ["GatewayWire", "GatewayModel", logging, collections]),
     .target(name: "GatewayTestRandom", path: "Tests/GatewayTestRandom", swiftSettings: settings),
+]
+
+let coreTests: [Target] = [
     tests(of: "GatewayWire", ["GatewayTestRandom"]),
     tests(of: "GatewayPolicy", ["GatewayTestRandom"]),
     tests(of: "GatewaySession", ["GatewayTestRandom", "GatewayWire", "GatewayPolicy"]),
@@ -132,6 +146,19 @@ let gatewayTargets: [Target] = [
             logging,
         ]
     ),
+]
+
+/// Links the Swift runtime into the release build, so that the program runs where there is no Swift.
+///
+/// What it uses of Foundation needs two more libraries, which the linker does not find out by itself.
+let runtimeInside: [LinkerSetting] = [
+    .unsafeFlags(
+        ["-static-stdlib", "-l_FoundationCShims", "-l_FoundationCollections"],
+        .when(platforms: [.linux], configuration: .release)
+    )
+]
+
+let program: [Target] = [
     .executableTarget(
         name: "mcp-proxy",
         dependencies: [
@@ -139,14 +166,15 @@ let gatewayTargets: [Target] = [
             "GatewayObservability", "GatewayTransport", "GatewayStdio", "GatewayRuntime", "GatewayServer",
             argumentParser, lifecycle, unixSignals, nioCore, nioPosix, logging,
         ],
-        swiftSettings: settings
-    ),
+        swiftSettings: settings,
+        linkerSettings: runtimeInside
+    )
 ]
 
 let package = Package(
     name: "mcp-proxy",
     platforms: [.macOS(.v26)],
-    products: coreOnly ? [] : [.executable(name: "mcp-proxy", targets: ["mcp-proxy"])],
+    products: coreOnly || tested ? [] : [.executable(name: "mcp-proxy", targets: ["mcp-proxy"])],
     dependencies: [
         .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
@@ -162,5 +190,6 @@ let package = Package(
                 .package(url: "https://github.com/swiftlang/swift-subprocess", from: "1.0.2", traits: []),
                 .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
             ]),
-    targets: coreTargets + (coreOnly ? [] : gatewayTargets)
+    targets: coreTargets + (tested ? [] : coreTests) + (coreOnly ? [] : gatewayTargets)
+        + (coreOnly || tested ? [] : program)
 )

@@ -2,13 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The binary under test, started with a configuration, and what must hold of every run of it."""
 
+import contextlib
+import http.client
 import json
 import os
 import re
 import signal
 import time
-import urllib.error
-import urllib.request
 import weakref
 from pathlib import Path
 from typing import Any, Callable, ClassVar
@@ -257,13 +257,10 @@ class Gateway:
         """A plain GET of one of the gateway's own pages."""
         if authorized and self.token:
             headers["Authorization"] = f"Bearer {self.token}"
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", headers=headers)
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        try:
-            with opener.open(request, timeout=10) as answer:
-                status, body = answer.status, answer.read()
-        except urllib.error.HTTPError as error:
-            status, body = error.code, error.read()
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)) as connection:
+            connection.request("GET", path, headers={"Connection": "close", **headers})
+            answer = connection.getresponse()
+            status, body = answer.status, answer.read()
         self.seen += body
         return status, body
 
