@@ -28,7 +28,7 @@ _PASSED = pytest.StashKey[bool]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--routes", default="direct,proxy", help="comma-separated: direct, nginx, proxy")
+    parser.addoption("--routes", default="proxy", help="comma-separated: direct, nginx, proxy")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The misbehaving program (Tests/Fixtures/faultchild.py) as an entry of the configuration, and what its journal says."""
 
+import contextlib
 import json
 import os
 import secrets
@@ -64,8 +65,9 @@ class FaultChild:
         own = os.getpgid(0)
         strays = [entry["pid"] for entry in self.journal("grandchild") if _is_ours(entry["pid"])]
         for pid in [*self.left(), *strays]:
-            if os.getpgid(pid) != own:
-                os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it ended meanwhile
+                if os.getpgid(pid) != own:
+                    os.kill(pid, signal.SIGKILL)
 
 
 def _is_ours(pid: int) -> bool:
