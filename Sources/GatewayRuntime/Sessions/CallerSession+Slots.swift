@@ -152,6 +152,9 @@ extension MCPMethod {
 }
 
 extension SlotRouting {
+    /// Changes it where it is: taken out of its optional it would be copied.
+    mutating func change<Result>(_ body: (inout SlotRouting) -> Result) -> Result { body(&self) }
+
     /// How what belongs home finds its slot: past a home that was refused, or removed.
     fileprivate mutating func choiceOfHome(_ credentials: UpstreamCredentials) -> CredentialAttempts.Choice {
         self.follow(credentials.revision) { credentials.contains($0) }

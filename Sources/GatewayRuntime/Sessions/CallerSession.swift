@@ -128,13 +128,7 @@ package final class CallerSession: Sendable {
 
     /// Reads or changes which slot what goes to; nil where the upstream has no pool.
     func withRouting<Result: Sendable>(_ body: (inout SlotRouting) -> Result) -> Result? {
-        self.state.withLock { state in
-            guard var routing = state.routing else { return nil }
-            // Nothing is copied: the state does not hold it meanwhile.
-            state.routing = nil
-            defer { state.routing = routing }
-            return body(&routing)
-        }
+        self.state.withLock { $0.routing?.change(body) }
     }
 
     /// Where what belongs to the session as a whole goes.

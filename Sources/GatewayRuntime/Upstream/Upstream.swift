@@ -19,7 +19,8 @@ package final class Upstream: Sendable {
     /// What the configuration says of the way to it.
     package enum Transport: Sendable {
         case http(HTTPAccess)
-        case stdio(StdioUpstreamConfiguration, StdioAccess)
+        // Indirect, so that it is one reference that is copied where a call asks which of them it is.
+        indirect case stdio(StdioUpstreamConfiguration, StdioAccess)
     }
 
     /// How messages travel.
