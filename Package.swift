@@ -27,6 +27,9 @@ let settings: [SwiftSetting] =
         ? [.unsafeFlags(["-Onone", "-enable-testing", "-profile-generate", "-profile-coverage-mapping"])]
         : [])
 
+/// What writes the counters down.
+let counted = LinkerSetting.unsafeFlags(["-profile-generate"])
+
 func module(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
     .target(name: name, dependencies: dependencies, swiftSettings: settings)
 }
@@ -37,7 +40,7 @@ func tests(of name: String, _ dependencies: [Target.Dependency] = [], resources:
         dependencies: [.init(stringLiteral: name)] + dependencies,
         exclude: resources,
         swiftSettings: settings,
-        linkerSettings: tested ? [.unsafeFlags(["-profile-generate"])] : []
+        linkerSettings: tested ? [counted] : []
     )
 }
 
@@ -150,12 +153,15 @@ let gatewayTargets: [Target] = [
 
 /// Links the Swift runtime into the release build, so that the program runs where there is no Swift.
 ///
-/// What it uses of Foundation needs two more libraries, which the linker does not find out by itself.
-let runtimeInside: [LinkerSetting] = [
-    .unsafeFlags(
-        ["-static-stdlib", "-l_FoundationCShims", "-l_FoundationCollections"],
-        .when(platforms: [.linux], configuration: .release)
-    )
+/// What it uses of Foundation needs two more libraries, which the linker does not find out by itself. Tests start the program
+/// as well; theirs counts its coverage.
+let programLinking: [LinkerSetting] = [
+    tested
+        ? counted
+        : .unsafeFlags(
+            ["-static-stdlib", "-l_FoundationCShims", "-l_FoundationCollections"],
+            .when(platforms: [.linux], configuration: .release)
+        )
 ]
 
 let program: [Target] = [
@@ -167,14 +173,14 @@ let program: [Target] = [
             argumentParser, lifecycle, unixSignals, nioCore, nioPosix, logging,
         ],
         swiftSettings: settings,
-        linkerSettings: runtimeInside
+        linkerSettings: programLinking
     )
 ]
 
 let package = Package(
     name: "mcp-proxy",
     platforms: [.macOS(.v26)],
-    products: coreOnly || tested ? [] : [.executable(name: "mcp-proxy", targets: ["mcp-proxy"])],
+    products: coreOnly ? [] : [.executable(name: "mcp-proxy", targets: ["mcp-proxy"])],
     dependencies: [
         .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
@@ -191,5 +197,5 @@ let package = Package(
                 .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
             ]),
     targets: coreTargets + (tested ? [] : coreTests) + (coreOnly ? [] : gatewayTargets)
-        + (coreOnly || tested ? [] : program)
+        + (coreOnly ? [] : program)
 )
