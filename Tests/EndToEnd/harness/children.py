@@ -58,7 +58,7 @@ class FaultChild:
 
     def left(self) -> list[int]:
         """The processes of its groups that still run."""
-        return [pid for group in self.groups() for pid in members_of(group)]
+        return members_of(*self.groups())
 
     def sweep(self) -> None:
         """Ends what is left after all, so that a failure does not disturb the tests that follow."""

@@ -239,9 +239,10 @@ def read_lines(path: Path) -> list[Any]:
     return [json.loads(line) for line in text.rpartition("\n")[0].splitlines()]
 
 
-def members_of(group: int) -> list[int]:
-    """The processes of a process group that are no zombies."""
-    return [pid for pid, fields in _processes() if fields[2] == str(group) and fields[0] != "Z"]
+def members_of(*groups: int) -> list[int]:
+    """The processes of these process groups that are no zombies."""
+    wanted = {str(group) for group in groups}
+    return [pid for pid, fields in _processes() if fields[2] in wanted and fields[0] != "Z"]
 
 
 def children_of(parent: int) -> list[int]:
