@@ -57,58 +57,63 @@ def possible(client: str, server: str, row: str) -> bool:
     return True
 
 
-def cases(clients, servers):
+def pairs(clients, servers):
     return [
-        pytest.param(client, server, row, id=f"{client}-to-{server}-{row}", marks=pytest.mark.xdist_group(server))
+        pytest.param(client, server, id=f"{client}-to-{server}", marks=pytest.mark.xdist_group(server))
         for server in servers
         for client in clients
-        for row in ROWS
-        if possible(client, server, row)
+        if possible(client, server, "tools")
     ]
 
 
-def run(clients, routes, route_kind, client, server, row):
+def run(clients, routes, route_kind, client, server, row, **more):
     route = routes.get(route_kind, server)
-    result = clients.run(client, row, route.url(server, "sse" if client in SSE_CLIENTS else "mcp"), route.token)
+    return clients.run(client, row, route.url(server, "sse" if client in SSE_CLIENTS else "mcp"), route.token, **more)
+
+
+def run_all(clients, routes, route_kind, client, server):
+    rows = [row for row in ROWS if possible(client, server, row)]
+    results = run(clients, routes, route_kind, client, server, "several", names=rows)
+    assert list(results) == rows and results["tools"] == era(client, server)
+
+
+@pytest.mark.parametrize(
+    "client,server,row",
+    [
+        pytest.param(*pair.values, row, id=f"{pair.id}-{row}", marks=pair.marks)
+        for pair in pairs(CLIENTS, HTTP_SERVERS)
+        for row in ROWS
+        if possible(*pair.values, row)
+    ],
+)
+def test_feature(clients, routes, route_kind, client, server, row):
+    """A client does what it could do without a proxy, in a session for each thing that it does."""
+    result = run(clients, routes, route_kind, client, server, row)
     if row == "tools":
         assert result == era(client, server)
 
 
-@pytest.mark.parametrize("client,server,row", cases(CLIENTS, HTTP_SERVERS))
-def test_feature(clients, routes, route_kind, client, server, row):
-    """A client does what it could do without a proxy."""
-    run(clients, routes, route_kind, client, server, row)
-
-
-@pytest.mark.parametrize("client,server,row", cases([c for c in SSE_CLIENTS if c != "2x-auto-sse"], SSE_SERVERS))
-def test_feature_over_sse(clients, routes, route_kind, client, server, row):
-    """The same over the transport of 2024-11-05, on both sides."""
-    run(clients, routes, route_kind, client, server, row)
+@pytest.mark.parametrize("client,server", pairs([c for c in SSE_CLIENTS if c != "2x-auto-sse"], SSE_SERVERS))
+def test_features_over_sse(clients, routes, route_kind, client, server):
+    """The same over the transport of 2024-11-05, on both sides, in one session."""
+    run_all(clients, routes, route_kind, client, server)
 
 
 ACROSS = [
-    *cases(CLIENTS, [*SSE_SERVERS, *STDIO_SERVERS]),
-    *cases(SSE_CLIENTS, [*HTTP_SERVERS, *STDIO_SERVERS]),
-    *cases(["2x-auto-sse"], SSE_SERVERS),  # alone these two would speak 2026-07-28 over SSE, which no revision knows
+    *pairs(CLIENTS, [*SSE_SERVERS, *STDIO_SERVERS]),
+    *pairs(SSE_CLIENTS, [*HTTP_SERVERS, *STDIO_SERVERS]),
+    *pairs(["2x-auto-sse"], SSE_SERVERS),  # alone these two would speak 2026-07-28 over SSE, which no revision knows
 ]
 
 
 @pytest.mark.gateway_only
-@pytest.mark.parametrize("client,server,row", ACROSS)
-def test_feature_across_transports(clients, routes, route_kind, client, server, row):
-    """What a server does for clients of its own transport it does for those of the others."""
-    run(clients, routes, route_kind, client, server, row)
+@pytest.mark.parametrize("client,server", ACROSS)
+def test_features_across_transports(clients, routes, route_kind, client, server):
+    """What a server does for clients of its own transport it does for those of the others, in one session."""
+    run_all(clients, routes, route_kind, client, server)
 
 
-@pytest.mark.parametrize(
-    "client,server",
-    [
-        pytest.param(client, server, marks=pytest.mark.xdist_group(server))
-        for server in STDIO_SERVERS
-        for client in CLIENTS
-        if possible(client, server, "tools")
-    ],
-)
+@pytest.mark.parametrize("client,server", pairs(CLIENTS, STDIO_SERVERS))
 def test_features_of_a_program(clients, servers, client, server):
     """The control: what a client can do with a server that it starts itself, in one session."""
     rows = [row for row in ROWS if possible(client, server, row)]

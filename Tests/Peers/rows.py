@@ -222,16 +222,18 @@ async def same_ids(connect: Callable, clients: int, calls: int) -> None:
 same_ids.connects_itself = True
 
 
-async def several(peer: Any, names: list[str]) -> None:
-    """Rows one after the other in one session."""
+async def several(peer: Any, names: list[str]) -> dict[str, Any]:
+    """Rows one after the other in one session: what each returns."""
+    results = {}
     for name in names:
         peer.log.clear()
         peer.questions.clear()
         try:
-            await globals()[name](peer)
+            results[name] = await globals()[name](peer)
         except BaseException as error:
             error.add_note(f"in row {name}")
             raise
+    return results
 
 
 async def any_tools(peer: Any) -> list[str]:
