@@ -40,6 +40,23 @@ import Testing
         }
     }
 
+    @Test("Events that come with the end of their stream go out before it is taken up again")
+    func endsInOnePiece() async throws {
+        try await withGateway { _ in
+        } script: { turn in
+            guard turn.request.method == "tools/call" else { return turn.behave(session: "up") }
+            let event = "retry: 30000\nid: 1\nevent: message\ndata: \(Self.progress)\n\n"
+            let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+            turn.send(head + String(event.utf8.count, radix: 16) + "\r\n\(event)\r\n0\r\n\r\n")
+        } _: { gateway in
+            let session = try #require(try await gateway.initialize())
+            let client = try await gateway.connect()
+            client.send(TestGateway.post(Message.call(), fields: SessionTests.fields(session)))
+            try await client.read(until: "data: \(Self.progress)\n\n")
+            client.close()
+        }
+    }
+
     @Test(
         "What belongs to nobody is dropped: other answers, and in the stateless era requests",
         arguments: [true, false]

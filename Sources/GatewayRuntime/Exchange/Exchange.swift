@@ -140,6 +140,8 @@ final class Exchange: DownstreamExchange, Sweepable, StreamSource {
             self.leg?.perform(action)
         case .wait(let timer, let time, let keepsBody):
             if !keepsBody { self.leg?.forgetBody() }
+            // Events may have come in one piece with the end of their stream.
+            self.reply.flush()
             self.wait(timer, time)
         case .askBudget:
             // Those that failed together do not come back together.
