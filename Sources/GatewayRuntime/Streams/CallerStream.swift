@@ -120,6 +120,8 @@ final class CallerStream {
     // MARK: Connections
 
     /// Gives the stream a connection, in place of the one that it has; first goes what came after `event`.
+    ///
+    /// Nothing is flushed: whoever attaches does, so that an event that is there already goes in the same write.
     func attach(_ outlet: any StreamOutlet, after event: Int? = nil) {
         switch self.machine.attached(after: event) {
         case .stay(let opening, let isAnother):
@@ -143,14 +145,13 @@ final class CallerStream {
     private func open(_ outlet: any StreamOutlet, with opening: ResumableStream.Opening) {
         switch opening {
         case .nothing:
-            return
+            break
         case .priming:
             self.prime()
         case .events(let event):
             // It may be lost in the middle.
             for event in self.machine.events(after: event) where self.outlet === outlet { outlet.send(event) }
         }
-        outlet.flush()
     }
 
     /// The connection is gone.

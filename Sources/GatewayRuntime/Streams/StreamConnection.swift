@@ -59,12 +59,16 @@ final class StreamConnection: DownstreamExchange, StreamOutlet, Sweepable {
             self.onLeave = { [weak self] in if let self { stream.detach(self) } }
             self.onWritable = { [weak self] in if let self { stream.outletBecameWritable(self) } }
             stream.attach(self, after: event)
+            self.flush()
         } else {
             let connection = NIOLoopBound(self, eventLoop: self.loop.eventLoop)
             let outlet = RemoteOutlet(connection, stream)
             self.onLeave = { outlet.left() }
             self.onWritable = { outlet.acknowledge() }
-            stream.execute { $0.attach(outlet, after: event) }
+            stream.execute { stream in
+                stream.attach(outlet, after: event)
+                outlet.flush()
+            }
         }
     }
 
