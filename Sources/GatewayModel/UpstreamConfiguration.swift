@@ -246,3 +246,10 @@ package struct StdioUpstreamConfiguration: Sendable {
         self.inherited = inherited
     }
 }
+
+extension UpstreamConfiguration {
+    /// The pool of credentials of an HTTP server; nil without one.
+    package var credentials: CredentialPoolConfiguration? {
+        if case .http(let http) = self.transport { http.credentials } else { nil }
+    }
+}

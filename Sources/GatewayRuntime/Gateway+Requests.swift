@@ -28,7 +28,7 @@ extension Gateway {
             case .batch: return self.postBatch(request, endpoint, responder)
             }
         } catch {
-            return self.refuse(error, request, upstream, responder)
+            return self.calls.refuse(error, request, upstream, responder)
         }
         let head = request.head
         let era: Era
@@ -40,14 +40,14 @@ extension Gateway {
                 in: head.readableBytesUInt8Span
             )
         } catch {
-            return self.refuse(error, envelope, request, body, upstream, responder)
+            return self.calls.refuse(error, envelope, request, body, upstream, responder)
         }
         switch era {
         case .stateless:
             let message = CallerMessage(envelope: envelope, era: .stateless, body: body)
             guard !message.isListening || request.accept.admitsEventStream else {
                 let text = "subscriptions/listen is answered by a stream: Accept must admit text/event-stream"
-                self.refused(.accept, status: 406, text, at: upstream, from: request.peer)
+                self.calls.refused(.accept, status: 406, text, at: upstream, from: request.peer)
                 responder.respond(
                     status: 406,
                     json: ErrorAnswer.body(code: -32_600, message: text, id: message.idBytes)
@@ -76,39 +76,22 @@ extension Gateway {
         // A server that speaks the handshake and does not answer the question is taken at its word.
         if eras.refusesStateless || isAsked && eras.isStatelessOpen {
             let rejection = EraRejection.handshakeOnly(message.envelope)
-            return self.refuse(rejection, message.envelope, request, message.body, upstream, responder)
+            return self.calls.refuse(rejection, message.envelope, request, message.body, upstream, responder)
         }
         let principal = Principal(endpoint: endpoint.id, token: request.token, forwarded: [])
         let call = Call(message, request, at: endpoint, principal)
-        switch upstream.route {
-        case .unknown:
-            return self.deferred(call, responder) { call, responder in
+        guard let entrance = upstream.entrance else {
+            return self.calls.deferred(call, responder) { call, responder in
                 self.postStateless(call.message, call.request, call.endpoint, responder)
             }
-        case .http(let http):
-            guard eras.stateless != nil else {
-                // Not known because the upstream was not up: what it is asked may only be what it speaks (protocol §4).
-                return self.deferred(call, responder, asking: eras.isStatelessOpen ? .stateless : .all) {
-                    self.postStateless($0.message, $0.request, $0.endpoint, $1, isAsked: true)
-                }
-            }
-            return self.start(call, http, responder)
-        case .link:
-            return self.withLink(call, responder) { call, responder, handle in
-                if let rejection = call.upstream.parameters.rejection(of: call.message, call.request) {
-                    let message = call.message
-                    return self.refuse(
-                        rejection,
-                        message.envelope,
-                        call.request,
-                        message.body,
-                        call.upstream,
-                        responder
-                    )
-                }
-                return self.start(call, handle, caller: nil, isShared: true, responder)
+        }
+        if eras.stateless == nil, entrance.asksBeforeStateless {
+            // Not known because the upstream was not up: what it is asked may only be what it speaks (protocol §4).
+            return self.calls.deferred(call, responder, asking: eras.isStatelessOpen ? .stateless : .all) {
+                self.postStateless($0.message, $0.request, $0.endpoint, $1, isAsked: true)
             }
         }
+        return entrance.start(call, self.calls, responder)
     }
 
     // MARK: The handshake era
@@ -128,13 +111,13 @@ extension Gateway {
         }
         switch self.session(of: request, principal, at: endpoint) {
         case .unknown:
-            return self.refuseSession(message.idBytes, request, upstream, responder)
+            return self.calls.refuseSession(message.idBytes, request, upstream, responder)
         case .found(let session):
             return self.start(Call(message, request, at: endpoint, principal, session), responder)
         case .none:
             if upstream.eras.issuesSessions == true {
                 let text = "this server needs a session: initialize first and send Mcp-Session-Id"
-                self.refused(.session, status: 400, text, at: upstream, from: request.peer)
+                self.calls.refused(.session, status: 400, text, at: upstream, from: request.peer)
                 responder.respond(
                     status: 400,
                     json: ErrorAnswer.body(code: -32_600, message: text, id: message.idBytes)
@@ -143,16 +126,16 @@ extension Gateway {
             }
             let call = Call(message, request, at: endpoint, principal)
             if upstream.eras.isHandshakeOpen, !isAsked {
-                return self.deferred(call, responder, asking: .handshake) {
+                return self.calls.deferred(call, responder, asking: .handshake) {
                     self.postHandshake($0.message, $0.request, $0.endpoint, $1, isAsked: true)
                 }
             }
-            guard case .http(let http) = upstream.route else {
-                return self.deferred(call, responder) { call, responder in
+            guard let entrance = upstream.entrance else {
+                return self.calls.deferred(call, responder) { call, responder in
                     self.postHandshake(call.message, call.request, call.endpoint, responder)
                 }
             }
-            return self.start(call, http, responder)
+            return entrance.start(call, self.calls, responder)
         }
     }
 
@@ -165,22 +148,17 @@ extension Gateway {
             responder.respond(status: 202, body: nil) { _ in }
             return nil
         }
-        switch call.binding {
-        case .http, .shared:
-            guard case .http(let http) = call.upstream.transport else { return nil }
-            return self.start(call, http, responder)
-        case .link(let link, let caller):
-            return self.start(call, link, caller: caller, isShared: call.upstream.isShared, responder)
-        case .none:
+        guard let leg = call.leg else {
             defer { self.sessions.end(session) }
             let text = "initialize comes first"
-            self.refused(.session, status: 400, text, at: call.upstream, from: call.request.peer)
+            self.calls.refused(.session, status: 400, text, at: call.upstream, from: call.request.peer)
             responder.respond(
                 status: 400,
                 json: ErrorAnswer.body(code: -32_600, message: text, id: call.message.idBytes)
             )
             return nil
         }
+        return leg.start(call, self.calls, responder)
     }
 
     // MARK: Batches
@@ -201,20 +179,20 @@ extension Gateway {
             upstream = found.upstream
             isAllowed = found.revision?.allowsBatches == true
         case .unknown:
-            return self.refuseSession(nil, request, upstream, responder)
+            return self.calls.refuseSession(nil, request, upstream, responder)
         case .none:
             isAllowed = upstream.eras.issuesSessions == false && request.isOfMarch2025
         }
         // In use until every element has taken it into use for itself.
         defer { if let session { self.sessions.end(session) } }
-        guard isAllowed else { return self.refuse(EnvelopeError.noBatches, request, upstream, responder) }
+        guard isAllowed else { return self.calls.refuse(EnvelopeError.noBatches, request, upstream, responder) }
         let elements: [EnvelopeScanner.BatchElement]
         do throws(EnvelopeError) {
             let loop = responder.loop
             let scanner = EnvelopeScanner(maximumDepth: loop.limits.jsonDepth)
             elements = try scanner.scanBatch(body.readableBytesUInt8Span, maximumCount: loop.limits.batchElements)
         } catch {
-            return self.refuse(error, request, upstream, responder)
+            return self.calls.refuse(error, request, upstream, responder)
         }
         let batch = BatchExchange(
             responder,
@@ -237,7 +215,7 @@ extension Gateway {
         _ responder: any DownstreamResponder
     ) -> (any DownstreamExchange)? {
         let upstream = session?.upstream ?? endpoint.upstream
-        if case .failure(let error) = element.message { return self.refuse(error, request, upstream, responder) }
+        if case .failure(let error) = element.message { return self.calls.refuse(error, request, upstream, responder) }
         let depth = responder.loop.limits.jsonDepth
         let start = request.body.readerIndex + element.range.lowerBound
         guard let body = request.body.getSlice(at: start, length: element.range.count),
@@ -246,11 +224,11 @@ extension Gateway {
             session.map({ self.sessions.begin($0.id, principal: $0.principal) != nil }) ?? true
         else {
             // An element before it found the session lost.
-            return self.refuseSession(element.idBytes(in: request.body), request, upstream, responder)
+            return self.calls.refuseSession(element.idBytes(in: request.body), request, upstream, responder)
         }
         let message = CallerMessage(envelope: envelope, era: .handshake, body: body)
         let call = Call(message, request, at: endpoint, principal, session)
-        if session == nil, case .http(let http) = upstream.transport { return self.start(call, http, responder) }
+        if session == nil, let entrance = upstream.entrance { return entrance.start(call, self.calls, responder) }
         return self.start(call, responder)
     }
 
@@ -307,60 +285,6 @@ extension Gateway {
             token: request.token,
             forwarded: Array(forwarded.readableBytesView)
         )
-    }
-
-    // MARK: Refusals
-
-    func refuse(
-        _ error: EnvelopeError,
-        _ request: InboundRequest,
-        _ upstream: Upstream,
-        _ responder: any DownstreamResponder
-    ) -> (any DownstreamExchange)? {
-        self.refused(.message, status: 400, error.reason, at: upstream, from: request.peer)
-        let id = error.id.map { request.body.bytes($0.range) }
-        responder.respond(status: 400, json: ErrorAnswer.body(code: error.code.rawValue, message: error.reason, id: id))
-        return nil
-    }
-
-    func refuse(
-        _ rejection: EraRejection,
-        _ envelope: Envelope,
-        _ request: InboundRequest,
-        _ body: ByteBuffer,
-        _ upstream: Upstream,
-        _ responder: any DownstreamResponder,
-        status: Int? = nil
-    ) -> (any DownstreamExchange)? {
-        let status = status ?? rejection.status
-        self.logRefusal("era", status: status, rejection.message, at: upstream, from: request.peer)
-        upstream.metrics.requests.increment(envelope.method ?? .other, .refused)
-        let answer = ErrorAnswer.body(rejection, eras: upstream.eras, envelope: envelope, in: body)
-        responder.respond(status: status, json: answer)
-        return nil
-    }
-
-    func refuse(
-        _ error: GatewayError,
-        _ message: CallerMessage,
-        _ upstream: Upstream,
-        _ responder: any DownstreamResponder
-    ) {
-        self.report(error, upstream: upstream, method: message.method)
-        upstream.metrics.requests.increment(message.method, CallOutcome(error.reason))
-        _ = ErrorAnswer.send(error, to: responder, upstream: upstream, message: message)
-    }
-
-    func refuseSession(
-        _ id: [UInt8]?,
-        _ request: InboundRequest,
-        _ upstream: Upstream,
-        _ responder: any DownstreamResponder
-    ) -> (any DownstreamExchange)? {
-        let text = "session not found: initialize again"
-        self.refused(.session, status: 404, text, at: upstream, from: request.peer)
-        responder.respond(status: 404, json: ErrorAnswer.body(code: -32_600, message: text, id: id))
-        return nil
     }
 }
 

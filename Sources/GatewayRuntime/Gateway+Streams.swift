@@ -15,36 +15,36 @@ extension Gateway {
         from endpoint: Endpoint,
         responder: any DownstreamResponder
     ) -> (any DownstreamExchange)? {
-        var upstream = endpoint.upstream
-        guard !self.isStateless(request), !upstream.eras.refusesHandshake else {
-            return self.refuseMethod(request, upstream, responder)
+        var station = CallerSession.Station(upstream: endpoint.upstream)
+        guard !self.isStateless(request), !station.upstream.eras.refusesHandshake else {
+            return self.refuseMethod(request, station.upstream, responder)
         }
         var session: CallerSession?
         let principal = self.principal(of: request, at: endpoint)
         switch self.session(of: request, principal, at: endpoint) {
-        case .found(let found): (session, upstream) = (found, found.upstream)
-        case .unknown: return self.refuseSession(nil, request, upstream, responder)
+        case .found(let found): (session, station) = (found, found.station)
+        case .unknown: return self.calls.refuseSession(nil, request, station.upstream, responder)
         case .none:
-            if upstream.eras.issuesSessions == true {
+            if station.upstream.eras.issuesSessions == true {
                 let text = "a GET stream needs Mcp-Session-Id"
-                self.refused(.session, status: 400, text, at: upstream, from: request.peer)
+                self.calls.refused(.session, status: 400, text, at: station.upstream, from: request.peer)
                 responder.respond(status: 400, json: ErrorAnswer.body(code: -32_600, message: text))
                 return nil
             }
         }
         guard !self.isDraining, self.capacity.takeStream() else {
             if let session { self.sessions.end(session) }
-            self.refuseStream(request, upstream, responder)
+            self.refuseStream(request, station.upstream, responder)
             return nil
         }
         let connection = StreamConnection(
-            gateway: self,
-            upstream: upstream,
+            calls: self.calls,
+            upstream: station.upstream,
             principal: session?.principal ?? principal,
             session: session,
             responder: responder
         )
-        self.listen(request, upstream, session, connection, on: responder.loop)
+        self.listen(request, station, session, connection, on: responder.loop)
         return connection
     }
 
@@ -54,7 +54,7 @@ extension Gateway {
         _ responder: any DownstreamResponder
     ) {
         let text = "too many streams; try again later"
-        self.refused(self.isDraining ? .draining : .inFlight, status: 503, text, at: upstream, from: request.peer)
+        self.calls.refused(self.isDraining ? .draining : .inFlight, status: 503, text, at: upstream, from: request.peer)
         responder.respond(status: 503, json: ErrorAnswer.body(code: -31_009, message: text)) {
             $0.writeStaticString("Retry-After: 5\r\n")
         }
@@ -63,7 +63,7 @@ extension Gateway {
     /// Leads a connection to its stream.
     private func listen(
         _ request: InboundRequest,
-        _ upstream: Upstream,
+        _ station: CallerSession.Station,
         _ session: CallerSession?,
         _ connection: StreamConnection,
         on loop: LoopResources
@@ -75,16 +75,8 @@ extension Gateway {
         // Of a stream that is gone nothing can be sent again: from now on (protocol §1.1).
         let after = wanted.flatMap { $0.stream == 0 ? $0.event : nil }
         if let session, let stream = session.listener { return connection.attach(to: stream, after: after) }
-        if case .http(let http) = upstream.transport, session?.readsOwnStream != false {
-            if session?.hasNoStream == true { return connection.refuseStream() }
-            let listening = ListenExchange(
-                gateway: self,
-                upstream: upstream,
-                http: http,
-                request: request,
-                session: session,
-                loop: loop
-            )
+        if session?.hasNoStream == true { return connection.refuseStream() }
+        if let listening = self.makeListening(request, station, session, on: loop) {
             guard let session, let stream = listening.stream else { return listening.start(for: connection) }
             let own = NIOLoopBound(stream, eventLoop: loop.eventLoop)
             let bound = listening.bound
@@ -101,6 +93,19 @@ extension Gateway {
         connection.attach(to: session.makeListener(on: loop), after: nil)
     }
 
+    /// What fills a stream from one that the upstream has for this caller alone; nil where what comes unasked comes another
+    /// way.
+    private func makeListening(
+        _ request: InboundRequest,
+        _ station: CallerSession.Station,
+        _ session: CallerSession?,
+        on loop: LoopResources
+    ) -> ListenExchange? {
+        if let session { return self.calls.makeListening(request, station, session, on: loop) }
+        guard let own = UpstreamKinds.streamWithoutSession(of: station.upstream) else { return nil }
+        return ListenExchange(own, calls: self.calls, upstream: station.upstream, request: request, loop: loop)
+    }
+
     /// A DELETE: the end of a handshake session.
     package func delete(_ request: InboundRequest, at endpoint: Endpoint, responder: any DownstreamResponder) {
         let upstream = endpoint.upstream
@@ -113,10 +118,10 @@ extension Gateway {
             self.sessions.close(session, on: responder.loop)
             responder.respond(status: 204, body: nil) { _ in }
         case .unknown:
-            _ = self.refuseSession(nil, request, upstream, responder)
+            _ = self.calls.refuseSession(nil, request, upstream, responder)
         case .none:
             let text = "DELETE ends a session: send Mcp-Session-Id"
-            self.refused(.session, status: 400, text, at: upstream, from: request.peer)
+            self.calls.refused(.session, status: 400, text, at: upstream, from: request.peer)
             responder.respond(status: 400, json: ErrorAnswer.body(code: -32_600, message: text))
         }
     }
@@ -135,7 +140,7 @@ extension Gateway {
         _ responder: any DownstreamResponder
     ) -> (any DownstreamExchange)? {
         let text = "the stateless era has POST only"
-        self.refused(.method, status: 405, text, at: upstream, from: request.peer)
+        self.calls.refused(.method, status: 405, text, at: upstream, from: request.peer)
         responder.respond(status: 405, json: ErrorAnswer.body(code: -32_600, message: text)) {
             $0.writeStaticString("Allow: POST\r\n")
         }
@@ -166,7 +171,7 @@ extension Gateway {
             self.sessions.begin(session.id, principal: session.principal) != nil
         else {
             self.capacity.streamEnded()
-            self.refused(.sessions, status: 503, ErrorAnswer.sessionLimit, at: upstream, from: request.peer)
+            self.calls.refused(.sessions, status: 503, ErrorAnswer.sessionLimit, at: upstream, from: request.peer)
             responder.respond(
                 status: 503,
                 json: ErrorAnswer.tooManySessions()
@@ -186,7 +191,7 @@ extension Gateway {
         let bound = NIOLoopBound(stream, eventLoop: loop.eventLoop)
         session.opened(bound, limit: overdueLimit)
         let connection = StreamConnection(
-            gateway: self,
+            calls: self.calls,
             upstream: upstream,
             principal: session.principal,
             session: session,
@@ -209,7 +214,7 @@ extension Gateway {
     ) -> (any DownstreamExchange)? {
         let body = request.body
         guard let session = self.legacySession(of: request, at: endpoint), let messages = session.messages else {
-            return self.refuseSession(nil, request, endpoint.upstream, responder)
+            return self.calls.refuseSession(nil, request, endpoint.upstream, responder)
         }
         let upstream = session.upstream
         let depth = responder.loop.limits.jsonDepth
@@ -220,7 +225,7 @@ extension Gateway {
             envelope = message
         } catch {
             self.sessions.end(session)
-            return self.refuse(error, request, upstream, responder)
+            return self.calls.refuse(error, request, upstream, responder)
         }
         let message = CallerMessage(envelope: envelope, era: .handshake, body: body)
         let principal = session.principal
@@ -232,7 +237,7 @@ extension Gateway {
                 reason: "the session is initialized, or about to be",
                 id: envelope.id
             )
-            return self.refuse(error, request, upstream, responder)
+            return self.calls.refuse(error, request, upstream, responder)
         }
         guard message.isRequest else {
             // Answered when the upstream has it, so that what comes next comes after it.
@@ -248,21 +253,6 @@ extension Gateway {
         }
         _ = isInitialize ? self.initialize(call, back) : self.start(call, back)
         return nil
-    }
-
-    /// A caller of the old transport has one stream for everything: what its upstream sends unasked goes there too.
-    func listen(for session: CallerSession, _ http: HTTPAccess, _ request: InboundRequest, on loop: LoopResources) {
-        let listening = ListenExchange(
-            gateway: self,
-            upstream: session.upstream,
-            http: http,
-            request: request,
-            session: session,
-            loop: loop
-        )
-        let bound = NIOLoopBound(listening, eventLoop: loop.eventLoop)
-        session.onClose { bound.execute { $0.end() } }
-        listening.start(for: nil)
     }
 
     private func legacySession(of request: InboundRequest, at endpoint: Endpoint) -> CallerSession? {

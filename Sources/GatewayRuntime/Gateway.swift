@@ -14,24 +14,24 @@ import Synchronization
 
 /// The runtime of one configuration: its upstreams, sessions and limits, and the way of a message through them.
 package final class Gateway: Sendable {
-    package let sessions: SessionRegistry
-    let capacity: Capacity
-    package let metrics: MetricsRegistry
-    /// Where everybody counts what is held for callers, upstreams and children.
-    package let buffers: BufferLedger
-    package let logger: Logger
-    package let startedAt: NIODeadline
-    let rejections: CounterFamily<RejectionReason>
+    /// What all its calls and streams share.
+    let calls: Calls
     private let loops: [LoopResources]
     /// What callers can address, and who works for it.
     package let registry: EndpointRegistry
-    private let throttle = Mutex(LogThrottle<String>())
-    private let accessLog: AccessLog
-    let refusals: RefusalLog
-    private let requestCount = Atomic<UInt64>(0)
+
+    package var sessions: SessionRegistry { self.calls.sessions }
+    package var metrics: MetricsRegistry { self.calls.metrics }
+    /// Where everybody counts what is held for callers, upstreams and children.
+    package var buffers: BufferLedger { self.calls.buffers }
+    package var logger: Logger { self.calls.logger }
+    package var startedAt: NIODeadline { self.calls.startedAt }
+    var capacity: Capacity { self.calls.capacity }
 
     /// What callers can address now.
     package var endpoints: Endpoints { self.registry.endpoints }
+    /// The same on an event loop, which costs no lock there; nil before it has a table.
+    package func endpoints(on loop: LoopResources) -> Endpoints? { self.registry.tables[loop] }
     package var upstreams: [Upstream] { self.endpoints.all.map(\.upstream) }
     package var listener: ListenerConfiguration { self.endpoints.listener }
     package var isDraining: Bool { self.capacity.isDraining }
@@ -49,30 +49,18 @@ package final class Gateway: Sendable {
         metrics: MetricsRegistry,
         log: LogOutput
     ) throws {
-        let logger = log.makeLogger()
-        self.accessLog = AccessLog(log)
-        self.refusals = RefusalLog(log)
+        self.calls = Calls(snapshot.listener.limits, metrics: metrics, log: log, makeLeg: UpstreamKinds.leg)
         self.loops = loops
-        self.metrics = metrics
-        self.logger = logger
-        self.startedAt = .now()
-        self.sessions = SessionRegistry(limits: snapshot.listener.limits)
-        self.capacity = Capacity(snapshot.listener.limits)
-        self.buffers = BufferLedger(
-            total: metrics.gauge(.bufferedBytes),
-            limit: snapshot.listener.limits.bufferedBytes
-        )
-        self.rejections = metrics.counters(.inboundRejected, by: RejectionReason.self)
         let surroundings = UpstreamSurroundings(
             listener: snapshot.listener,
             loops: loops,
             stdio: stdio,
-            buffers: self.buffers,
+            buffers: self.calls.buffers,
             metrics: metrics,
             redactor: log.redactor,
-            logger: logger
+            logger: self.calls.logger
         )
-        self.registry = try EndpointRegistry(snapshot, in: surroundings, self.sessions, self.capacity)
+        self.registry = try EndpointRegistry(snapshot, in: surroundings, self.calls)
     }
 
     // MARK: Life
@@ -166,7 +154,7 @@ package final class Gateway: Sendable {
         )
     }
 
-    package var uptime: Duration { Duration(NIODeadline.now() - self.startedAt) }
+    package var uptime: Duration { self.calls.uptime }
 
     /// What is held and under way, as `/_status` shows it.
     package var held: HeldState {
@@ -181,52 +169,19 @@ package final class Gateway: Sendable {
             ownConnections: upstreams.reduce(0) { $0 + $1.ownConnectionCount }
         )
     }
+}
 
-    // MARK: Records
-
-    /// Counts a call that is over, and writes its line of the access log; `slot` is that of its last attempt.
-    func finished(_ exchange: Exchange, outcome: CallOutcome, slot: Int?) {
-        let upstream = exchange.upstream
-        let elapsed = NIODeadline.now() - exchange.startedAt
-        upstream.metrics.requests.increment(exchange.message.method, outcome)
-        upstream.metrics.duration.observe(nanoseconds: elapsed.nanoseconds)
-        guard exchange.loop.settings(of: upstream).isLogEnabled, self.accessLog.isEnabled else { return }
-        self.accessLog.record(
-            AccessEntry(
-                server: upstream.name,
-                method: exchange.message.method.label,
-                outcome: outcome.rawValue,
-                status: exchange.reply.sentStatus,
-                duration: Duration(elapsed),
-                bytesIn: exchange.message.body.readableBytes,
-                bytesOut: exchange.reply.sentBytes,
-                session: exchange.session.map { SessionDigest($0.id.text) },
-                request: self.requestCount.add(1, ordering: .relaxed).newValue,
-                attempts: exchange.machine.attempts,
-                slot: slot
-            )
-        )
-    }
-
-    /// Counts and logs an error that the gateway answers; the log is thinned out per upstream and reason.
-    func report(_ error: GatewayError, upstream: Upstream, method: MCPMethod) {
-        upstream.metrics.failures.increment(error.reason)
-        // What an outbound proxy does is logged where it happens.
-        guard error.outboundProxy == nil else { return }
-        let now = Duration(NIODeadline.now() - self.startedAt)
-        let key = "\(upstream.name) \(error.reason.rawValue)"
-        guard case .log(let suppressed) = self.throttle.withLock({ $0.decide(key, now: now) }) else { return }
-        var metadata: Logger.Metadata = [
-            "upstream": "\(upstream.name)",
-            "reason": "\(error.reason.rawValue)",
-            "cause": "\(error.cause)",
-            "detail": "\(error.message)",
-            "method": "\(method.label)",
-            "executed": "\(error.executed.rawValue)",
-            "attempts": "\(error.attempts)",
-        ]
-        if let status = error.status { metadata["status"] = "\(status)" }
-        if suppressed > 0 { metadata["suppressed"] = "\(suppressed)" }
-        self.logger.warning("upstream.fail", metadata: metadata)
+extension Gateway {
+    /// A request was refused before it belonged to an upstream.
+    ///
+    /// `detail` is a constant text of ours, `upstream` the one that it was for, nil where it was for none.
+    package func refused(
+        _ reason: RejectionReason,
+        status: Int,
+        _ detail: String,
+        at upstream: Upstream?,
+        from peer: SocketAddress?
+    ) {
+        self.calls.refused(reason, status: status, detail, at: upstream, from: peer)
     }
 }

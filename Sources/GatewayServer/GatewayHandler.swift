@@ -45,7 +45,9 @@ package final class GatewayHandler: RequestHandler {
         if let destination = request.destination { return destination.endpoint }
         let head = request.head
         guard head.readableBytes > 0 else { return nil }
-        return loop.endpoints?.destination(head.readableBytesUInt8Span.extracting(request.parser.path))?.endpoint
+        return self.gateway.endpoints(on: loop)?
+            .destination(head.readableBytesUInt8Span.extracting(request.parser.path))?
+            .endpoint
     }
 
     package var buffers: BufferLedger { self.gateway.buffers }
@@ -58,7 +60,9 @@ package final class GatewayHandler: RequestHandler {
         on loop: LoopResources
     ) -> Rejection? {
         // From here on the request goes by this table, whatever comes in its place.
-        guard let endpoints = loop.endpoints else { return Rejection(.draining, 503, "the gateway is not set up") }
+        guard let endpoints = self.gateway.endpoints(on: loop) else {
+            return Rejection(.draining, 503, "the gateway is not set up")
+        }
         if let rejection = Self.checkHost(request, connection, by: endpoints), !Self.isProbe(request, by: endpoints) {
             return rejection
         }

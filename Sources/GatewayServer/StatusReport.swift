@@ -36,7 +36,7 @@ enum StatusReport {
         func known(_ value: Bool?) -> String { value.map(String.init) ?? "null" }
         let versions = eras.supportedVersions.map(ErrorAnswer.quoted).joined(separator: ",")
         return ErrorAnswer.quoted(upstream.name)
-            + #":{"transport":"\#(Self.transport(of: upstream))"\#(Self.origin(of: upstream))"#
+            + #":{"transport":"\#(upstream.transportName)"\#(Self.origin(of: upstream))"#
             + #","isolation":"\#(upstream.isolation.rawValue)""#
             + #","state":"\#(upstream.currentVerdict)"\#(Self.cause(of: upstream)),"protocol":"\#(upstream.protocolPin.rawValue)""#
             + #","eras":{"handshake":\#(known(eras.handshake)),"stateless":\#(known(eras.stateless))"#
@@ -61,7 +61,7 @@ enum StatusReport {
 
     /// The outbound proxy of an upstream that has one, without its user and password.
     private static func proxy(of upstream: Upstream) -> String {
-        guard case .http(let http) = upstream.transport, let health = http.proxy else { return "" }
+        guard let health = upstream.outboundProxy else { return "" }
         let (lastError, failures) = health.report
         return #","proxy":{"url":\#(ErrorAnswer.quoted(health.proxy.description))"#
             + #","setting":\#(ErrorAnswer.quoted(health.proxy.setting))"#
@@ -70,7 +70,7 @@ enum StatusReport {
 
     /// The pool of an upstream that has one: slots and counts, and of a token nothing but a name that this process gave it.
     private static func credentials(of upstream: Upstream) -> String {
-        guard case .http(let http) = upstream.transport, let credentials = http.credentials else { return "" }
+        guard let credentials = upstream.credentials else { return "" }
         let report = credentials.report
         func time(_ time: Duration?) -> String {
             guard let time else { return "null" }
@@ -95,18 +95,9 @@ enum StatusReport {
             + #","rotations":\#(report.rotations),"slots":[\#(slots.joined(separator: ","))]}"#
     }
 
-    private static func transport(of upstream: Upstream) -> String {
-        switch (upstream.transport, upstream.route) {
-        case (.stdio, _): "stdio"
-        case (.http, .link): "sse"
-        case (.http, .http): "streamable-http"
-        case (.http, .unknown): "unknown"
-        }
-    }
-
     /// The target may carry a key in its query, and a command line anything: the origin says enough.
     private static func origin(of upstream: Upstream) -> String {
-        guard case .http(let http) = upstream.transport else { return "" }
-        return #","origin":\#(ErrorAnswer.quoted(http.configuration.url.origin.description))"#
+        guard let origin = upstream.origin else { return "" }
+        return #","origin":\#(ErrorAnswer.quoted(origin))"#
     }
 }

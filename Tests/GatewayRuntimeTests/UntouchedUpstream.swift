@@ -11,10 +11,14 @@ import Logging
 
 extension Upstream {
     /// A unit that nothing is ever sent to, for what only has to know one.
-    static func untouched(on loop: LoopResources, buffers: BufferLedger) throws -> Upstream {
+    static func untouched(
+        on loop: LoopResources,
+        buffers: BufferLedger,
+        _ configuration: UpstreamConfiguration = Upstream.untouchedConfiguration()
+    ) throws -> Upstream {
         var gates = OutboundProxyGates()
-        return try Upstream(
-            Self.untouchedConfiguration(),
+        return try UpstreamKinds.makeUpstream(
+            configuration,
             in: UpstreamSurroundings(
                 listener: ListenerConfiguration(
                     baseOrigin: WebOrigin(scheme: .http, host: "gateway.example", isIPv6Literal: false, port: 80),

@@ -23,13 +23,14 @@ import Testing
         let (upstream, _) = try Self.unit()
         upstream.departure.end()
         var failures: [GatewayError.Reason?] = []
-        upstream.sharedLinks.start { failures.append($0?.reason) }
-        upstream.sharedLinks.link(of: .handshake) { result in
+        let shared = try #require(upstream.sharedLinks)
+        shared.links.start { failures.append($0?.reason) }
+        shared.links.link(of: .handshake) { result in
             guard case .failure(let error) = result else { return failures.append(nil) }
             failures.append(error.reason)
         }
         #expect(failures == [.childExited, .childExited], "told at once, since nothing was begun")
-        #expect(upstream.links.value == nil)
+        #expect(shared.made == nil)
     }
 
     @Test("A departure only goes on, whatever it is told afterwards")

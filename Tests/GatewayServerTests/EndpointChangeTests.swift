@@ -329,8 +329,9 @@ import Testing
                 try await group.waitForAll()
             }
             let guest = try #require(gateway.gateway.endpoints.all.last?.name)
+            let runtime = gateway.gateway
             for loop in gateway.loops {
-                let names = try await loop.eventLoop.submit { loop.endpoints?.all.map(\.name) ?? [] }.get()
+                let names = try await loop.eventLoop.submit { runtime.endpoints(on: loop)?.all.map(\.name) ?? [] }.get()
                 #expect(names == ["echo", guest])
             }
             try await gateway.hasDrained()

@@ -270,8 +270,7 @@ import Testing
 extension TestGateway {
     private var credentials: UpstreamCredentials {
         get throws {
-            guard case .http(let http) = self.echo.transport else { throw TestTimeout(description: "no HTTP") }
-            return try #require(http.credentials)
+            try #require(self.echo.credentials)
         }
     }
 

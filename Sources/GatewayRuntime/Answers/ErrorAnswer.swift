@@ -150,12 +150,3 @@ extension ErrorAnswer {
     /// `string` as a JSON literal with its quotes.
     package static func quoted(_ string: some StringProtocol) -> String { JSONText.quoted(string) }
 }
-
-extension JSONText {
-    /// `string` as a literal with its quotes.
-    static func quoted(_ string: some StringProtocol) -> String {
-        var bytes: [UInt8] = []
-        Self.append(string: string, to: &bytes)
-        return String(decoding: bytes, as: UTF8.self)
-    }
-}

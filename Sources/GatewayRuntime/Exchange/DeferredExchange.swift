@@ -15,26 +15,26 @@ import NIOCore
 final class DeferredExchange: DownstreamExchange, Sweepable {
     var sweepIndex = -1
     private let loop: LoopResources
-    private let gateway: Gateway
+    private let calls: Calls
     let upstream: Upstream
     let principal: Principal
     private let deadline: NIODeadline
     /// What waits; nil once it waits no longer.
     ///
     /// Its session was taken into use for it, and is given back if it never becomes an exchange.
-    private var waiting: (call: Gateway.Call, responder: any DownstreamResponder)?
+    private var waiting: (call: Call, responder: any DownstreamResponder)?
     private var exchange: (any DownstreamExchange)?
     private var held: HeldBytes
 
     /// It has a place among the requests under way, which it gives back.
-    init(_ call: Gateway.Call, gateway: Gateway, responder: any DownstreamResponder) {
-        self.gateway = gateway
+    init(_ call: Call, calls: Calls, responder: any DownstreamResponder) {
+        self.calls = calls
         self.loop = responder.loop
         self.upstream = call.upstream
         self.principal = call.principal
         self.waiting = (call, responder)
         self.deadline = .now() + TimeAmount(responder.loop.settings(of: call.upstream).timeout)
-        self.held = HeldBytes(in: gateway.buffers)
+        self.held = HeldBytes(in: calls.buffers)
         self.loop.began(self)
         self.held.set(call.message.body.readableBytes) {
             let exchange = self.bound
@@ -51,7 +51,7 @@ final class DeferredExchange: DownstreamExchange, Sweepable {
     ///
     /// Returns whether the caller was still there.
     @discardableResult
-    func become(_ make: (Gateway.Call, any DownstreamResponder) -> (any DownstreamExchange)?) -> Bool {
+    func become(_ make: (Call, any DownstreamResponder) -> (any DownstreamExchange)?) -> Bool {
         guard let (call, responder) = self.stopWaiting() else { return false }
         self.exchange = make(call, responder)
         return true
@@ -59,23 +59,23 @@ final class DeferredExchange: DownstreamExchange, Sweepable {
 
     func fail(_ error: GatewayError) {
         guard let (call, responder) = self.stopWaiting() else { return }
-        self.gateway.refuse(error, call.message, call.upstream, responder)
-        if let session = call.session { self.gateway.sessions.end(session) }
+        self.calls.refuse(error, call.message, call.upstream, responder)
+        if let session = call.session { self.calls.sessions.end(session) }
     }
 
-    private func stopWaiting() -> (call: Gateway.Call, responder: any DownstreamResponder)? {
+    private func stopWaiting() -> (call: Call, responder: any DownstreamResponder)? {
         guard let waiting else { return nil }
         self.waiting = nil
         self.loop.ended(self)
         self.held.clear()
-        self.gateway.capacity.leavePlace()
+        self.calls.capacity.leavePlace()
         return waiting
     }
 
     /// Its caller is gone.
     private func abandon() {
         guard let (call, _) = self.stopWaiting(), let session = call.session else { return }
-        self.gateway.sessions.end(session)
+        self.calls.sessions.end(session)
     }
 
     func downstreamLeft(isClosed: Bool) {
@@ -97,5 +97,5 @@ final class DeferredExchange: DownstreamExchange, Sweepable {
 
     func drain() { self.exchange?.drain() }
 
-    deinit { self.gateway.capacity.waiterEnded() }
+    deinit { self.calls.capacity.waiterEnded() }
 }

@@ -51,7 +51,7 @@ extension Exchange {
         if let session, session.upstream !== self.upstream { return self.fail(.upstreamIsGone(executed: executed)) }
         if let session {
             leg.sessionEnded()
-            if !session.isLegacy { self.gateway.sessions.close(session, on: self.loop) }
+            if !session.isLegacy { self.calls.sessions.close(session, on: self.loop) }
         }
         self.refuse(404, -32_600, "session not found: initialize again", .sessionLost)
         // The stream of such a caller is all that it has: this answer, and those of its other calls, come there first.
@@ -73,7 +73,7 @@ extension Exchange {
             return GatewayError(.upstreamTimeout, executed: executed, text, cause: "response_timeout")
         case .noRoom:
             return .noRoom(executed: executed)
-        case .drained where self.gateway.isDraining:
+        case .drained where self.calls.isDraining:
             return GatewayError(.overloaded, executed: executed, "the gateway stops", cause: "draining")
         case .drained, .upstreamGone:
             return .upstreamIsGone(executed: executed)
@@ -89,7 +89,7 @@ extension Exchange {
         var error = error
         if error.statuses.isEmpty { error.attempts = max(self.machine.attempts, 1) }
         self.outcome = CallOutcome(error.reason)
-        self.gateway.report(error, upstream: self.upstream, method: self.message.method)
+        self.calls.report(error, upstream: self.upstream, method: self.message.method)
         self.reply.end(with: ErrorAnswer.body(error, upstream: self.upstream.name, id: self.message.idBytes)) {
             ErrorAnswer.send(error, to: $0, upstream: self.upstream, message: self.message)
         }

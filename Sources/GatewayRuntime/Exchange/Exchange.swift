@@ -15,15 +15,13 @@ import NIOCore
 /// It owns what both need: the place at the upstream, the clock, what is counted as held. Confined to the event loop of the
 /// caller's connection.
 final class Exchange: DownstreamExchange, Sweepable, StreamSource {
-    let gateway: Gateway
+    let calls: Calls
     let upstream: Upstream
     let request: InboundRequest
     let message: CallerMessage
     let loop: LoopResources
     let principal: Principal
     let session: CallerSession?
-    /// What carries messages of the session upstream, whatever does by now.
-    let binding: CallerSession.Binding
     let startedAt: NIODeadline
     /// How much of its answer may be held: as it was allowed when it began.
     let responseBytes: Int
@@ -48,15 +46,14 @@ final class Exchange: DownstreamExchange, Sweepable, StreamSource {
     /// What the upstream's half knows of a failure that it told the machine of.
     private(set) var reported: GatewayError?
 
-    init(_ call: Gateway.Call, gateway: Gateway, responder: any DownstreamResponder, isOverLink: Bool, slots: Int?) {
-        self.gateway = gateway
+    init(_ call: Call, calls: Calls, responder: any DownstreamResponder, isOverLink: Bool, slots: Int?) {
+        self.calls = calls
         self.upstream = call.upstream
         self.request = call.request
         self.message = call.message
         self.loop = responder.loop
         self.principal = call.principal
         self.session = call.session
-        self.binding = call.binding
         self.startedAt = call.request.receivedAt
         self.responseBytes = responder.loop.limits.responseBufferBytes
         let reply = CallerReply(responder, now: call.request.receivedAt)
@@ -77,7 +74,7 @@ final class Exchange: DownstreamExchange, Sweepable, StreamSource {
         if let slots, slots > 1, call.message.canBePinned { facts.holdThreshold = Self.pinnedThreshold }
         facts.streamLimit = self.responseBytes
         self.machine = CallMachine.StateMachine(facts)
-        self.held = HeldBytes(in: gateway.buffers)
+        self.held = HeldBytes(in: calls.buffers)
     }
 
     /// A body above this may be refused before it is read.
@@ -96,7 +93,9 @@ final class Exchange: DownstreamExchange, Sweepable, StreamSource {
     /// Takes a place at the upstream, or gets in line for one, and sends the message there.
     ///
     /// From here until `over` the loop looks at the clock for it, whatever becomes of the caller's connection.
-    func start(_ leg: any CallLeg) {
+    ///
+    /// Generic, so that the first thing that it does costs no look at what kind of half it is.
+    func start(_ leg: some CallLeg) {
         self.leg = leg
         self.upstream.countRequest()
         self.loop.began(self)
@@ -106,7 +105,11 @@ final class Exchange: DownstreamExchange, Sweepable, StreamSource {
         // A stream of its own makes has no end and is bounded by `limits.streams` instead.
         let hasPlace = self.message.isListening || self.upstream.admission.enter()
         self.hasPlace = hasPlace && !self.message.isListening
-        self.perform(self.machine.start(hasPlace: hasPlace))
+        let action = self.machine.start(hasPlace: hasPlace)
+        switch action {
+        case .choose, .open: leg.perform(action)
+        default: self.perform(action)
+        }
     }
 
     private func getInLine() {
@@ -150,10 +153,10 @@ final class Exchange: DownstreamExchange, Sweepable, StreamSource {
         case .takenUp(let isPaused):
             if isPaused { self.leg?.pause(true) }
         case .pauseReading:
-            self.gateway.capacity.suspended(1)
+            self.calls.capacity.suspended(1)
             self.leg?.pause(true)
         case .resumeReading:
-            self.gateway.capacity.suspended(-1)
+            self.calls.capacity.suspended(-1)
             self.leg?.pause(false)
         case .detach:
             self.reply.callerLeft(self.reply.takeResponder())
@@ -231,7 +234,7 @@ final class Exchange: DownstreamExchange, Sweepable, StreamSource {
             self.timer?.cancel()
             self.timer = nil
         }
-        if end.wasBlocked { self.gateway.capacity.suspended(-1) }
+        if end.wasBlocked { self.calls.capacity.suspended(-1) }
         guard let leg else { return }
         switch end.upstream {
         case .over, .readOn: break
@@ -243,8 +246,8 @@ final class Exchange: DownstreamExchange, Sweepable, StreamSource {
         self.held.clear()
         self.reply.close()
         leg.finish(releasesCredential: end.releasesCredential)
-        if let session { self.gateway.sessions.end(session) }
-        self.gateway.finished(self, outcome: self.outcome, slot: leg.usedSlot)
+        if let session { self.calls.sessions.end(session) }
+        self.calls.finished(self, outcome: self.outcome, slot: leg.usedSlot)
         if end.upstream != .readOn { self.over() }
     }
 
@@ -253,7 +256,7 @@ final class Exchange: DownstreamExchange, Sweepable, StreamSource {
     private func leavePlaces() {
         guard self.isUnderWay else { return }
         self.isUnderWay = false
-        if self.message.isListening { self.gateway.capacity.streamEnded() } else { self.gateway.capacity.leavePlace() }
+        if self.message.isListening { self.calls.capacity.streamEnded() } else { self.calls.capacity.leavePlace() }
         if self.hasPlace { self.upstream.admission.leave() }
         if let ticket { self.upstream.admission.leaveLine(ticket) }
     }

@@ -46,7 +46,7 @@ extension HTTPExchange {
         pool.succeeded(&self.credentials)
         guard self.hasRouting, let session else { return }
         session.remember(self.message)
-        self.gateway.accepted(self.slot, by: session, self.http, on: self.loop)
+        if let leg { self.calls.accepted(self.slot, by: session, leg, self.http, on: self.loop) }
     }
 
     /// The credential was refused: the pool says whether there may be another attempt.

@@ -23,7 +23,7 @@ extension HTTPExchange {
         }
         switch self.openSession(version) {
         case .open(let session):
-            if self.call.isHalfClosed { self.gateway.sessions.closeUnlessUsed(session, on: self.loop) }
+            if self.call.isHalfClosed { self.calls.sessions.closeUnlessUsed(session, on: self.loop) }
             self.sendInitialized(body, sessionID: session.isLegacy ? nil : session.id.text)
         case .none:
             self.sendInitialized(body, sessionID: nil)
@@ -55,27 +55,28 @@ extension HTTPExchange {
                 )
             )
         }
+        let leg = self.calls.makeLeg(self.upstream, self.http, sessions)
         let home = sessions != nil && self.http.credentials != nil ? self.slot : nil
         if let session {
             // A caller of the old transport has its session already.
-            guard session.bind(.http(sessions), revision: revision, home: home) else {
-                self.upstream.end(.http(sessions), on: self.loop)
+            guard session.bind(leg, revision: revision, home: home) else {
+                leg.end(on: self.loop)
                 return .refused(.noSession)
             }
-            if sessions != nil { self.gateway.listen(for: session, self.http, self.call.request, on: self.loop) }
+            if sessions != nil { self.calls.listen(for: session, self.call.request, on: self.loop) }
             return .open(session)
         }
-        guard let sessions else { return .none }
+        guard sessions != nil else { return .none }
         let session = CallerSession(
-            id: self.gateway.sessions.makeID(),
+            id: self.calls.sessions.makeID(),
             principal: self.call.principal,
             upstream: self.upstream,
-            buffers: self.gateway.buffers
+            buffers: self.calls.buffers
         )
-        _ = session.bind(.http(sessions), revision: revision, home: home)
-        guard self.call.reply.hasCaller, self.gateway.sessions.open(session, on: self.loop) else {
-            self.gateway.sessions.close(session, on: self.loop)
-            self.gateway.refused(
+        _ = session.bind(leg, revision: revision, home: home)
+        guard self.call.reply.hasCaller, self.calls.sessions.open(session, on: self.loop) else {
+            self.calls.sessions.close(session, on: self.loop)
+            self.calls.refused(
                 .sessions,
                 status: 503,
                 ErrorAnswer.sessionLimit,

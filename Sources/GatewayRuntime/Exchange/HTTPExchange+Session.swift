@@ -14,27 +14,12 @@ extension HTTPExchange {
     func enterSession() {
         guard let session else { return self.connect() }
         if self.hasRouting, session.subscribesTooMuch(self.message) { return self.failed(.tooManySubscriptions) }
-        switch self.call.binding {
-        case .none, .link, .http(nil):
-            self.connect()
-        case .http(let sessions?):
-            guard let upstreamSession = sessions.session(self.slot) else { return self.hasNoSession() }
-            self.upstreamSession = upstreamSession
-            if self.hasRouting, self.preparedSlot != self.slot {
-                self.outgoing = session.sending(self.message, to: self.slot, insteadOf: self.preparedSlot)
-                self.preparedSlot = self.slot
-            }
-            if upstreamSession.id != nil { return self.connect() }
-            let exchange = self.bound
-            SessionOpening.enter(upstreamSession, self.http, of: self.upstream, on: self.loop) { opened, isFirst in
-                exchange.value.sessionOpened(opened, isFirst: isFirst)
-            }
-        case .shared(let caller):
-            self.enter(session, caller)
-        }
+        guard let leg else { return self.connect() }
+        leg.enter(self, session)
     }
 
-    private func sessionOpened(_ opened: HTTPUpstreamSession.Opened, isFirst: Bool) {
+    /// The session that the message waited for is open, or will not be.
+    func sessionOpened(_ opened: HTTPUpstreamSession.Opened, isFirst: Bool) {
         guard self.call.machine.isOpening else { return }
         switch opened {
         case .open, .kept:
@@ -51,65 +36,8 @@ extension HTTPExchange {
     }
 
     /// There is no session of the caller in the slot, and there will be none.
-    private func hasNoSession() {
+    func hasNoSession() {
         if !self.movesOn(isLost: false) { self.failed(.noSuchSlot) }
-    }
-
-    // MARK: Sessions that callers share
-
-    /// In a session that callers share, where ids are ours.
-    private func enter(_ session: CallerSession, _ caller: SharedCaller) {
-        guard let shared = caller.session(self.slot) else { return self.hasNoSession() }
-        if shared.isOpen { return self.enter(shared, session, caller) }
-        // The one that its caller initialized could not be kept: the caller opens a new one (protocol §1.1).
-        guard self.hasRouting, session.home != self.slot else { return self.tell { $0.opened(.over) } }
-        let exchange = self.bound
-        shared.whenOpen { opened in
-            exchange.execute { exchange in
-                guard exchange.call.machine.isOpening else { return }
-                switch opened {
-                case .open: exchange.enter(shared, session, caller)
-                case .refused(let status, let isFirst):
-                    exchange.tell { $0.opened(.refused(status: status, isFirst: isFirst)) }
-                case .failed where exchange.movesOn(isLost: false): break
-                case .failed(let error): exchange.failed(error)
-                }
-            }
-        }
-    }
-
-    private func enter(_ shared: SharedSession, _ session: CallerSession, _ caller: SharedCaller) {
-        self.upstreamSession = shared.session
-        // A retry, a redirect or a renewed session keeps the id; with another credential the message gets a new one.
-        if self.preparedSlot == self.slot { return self.connect() }
-        let previousSlot = self.preparedSlot
-        self.preparedSlot = self.slot
-        self.freeID(mayStillRun: !self.call.machine.isUpstreamDone)
-        self.sharedCall = nil
-        var message = self.message
-        if self.hasRouting {
-            let body = session.sending(message, to: self.slot, insteadOf: previousSlot)
-            if !message.isRequest, let envelope = AnswerReader.read(body, depth: self.jsonDepth) {
-                message = CallerMessage(envelope: envelope, era: message.era, body: body)
-            }
-        }
-        switch shared.admit(message, of: caller.number(in: shared, of: session)) {
-        case .oneWay(let body):
-            self.outgoing = body
-            self.connect()
-        case .call(let call):
-            self.sharedCall = call
-            self.outgoing = call.body
-            self.connect()
-        case .answered(let answer):
-            self.prepared = .own(answer)
-            self.tell { $0.answeredHere() }
-        case .taken:
-            self.prepared = .taken
-            self.tell { $0.answeredHere() }
-        case .refused(let error):
-            self.failed(error)
-        }
     }
 
     // MARK: Sessions that the upstream forgot
@@ -119,7 +47,7 @@ extension HTTPExchange {
         self.abandon()
         guard let upstreamSession, let lostID = self.sentSessionID else { return }
         let exchange = self.bound
-        let binding = self.call.binding
+        let leg = self.leg
         SessionOpening.reopen(
             upstreamSession,
             lost: lostID,
@@ -128,9 +56,7 @@ extension HTTPExchange {
             of: self.upstream,
             on: self.loop
         ) { opened, isFirst in
-            if isFirst, case .open = opened, case .shared(let caller) = binding {
-                caller.session(upstreamSession.slot)?.renewed()
-            }
+            if isFirst, case .open = opened { leg?.renewed(upstreamSession) }
             exchange.value.sessionReopened(opened, isFirst: isFirst)
         }
     }
@@ -144,10 +70,7 @@ extension HTTPExchange {
         }
     }
 
-    func sessionEnded() {
-        guard case .shared(let caller) = self.call.binding else { return }
-        caller.session(self.slot)?.lost(self.upstreamSession)
-    }
+    func sessionEnded() { self.leg?.lost(self.upstreamSession, in: self.slot) }
 }
 
 extension CallMachine.Opening {

@@ -40,6 +40,8 @@ final class HTTPExchange: CallLeg, UpstreamReceiver {
 
     let call: Exchange
     let http: HTTPAccess
+    /// Where the sessions are that it may go in; nil if it goes in none.
+    let leg: (any SessionLeg)?
     private var connection: UpstreamConnection?
 
     /// Which credentials it tried; nil at an upstream without a pool.
@@ -74,16 +76,17 @@ final class HTTPExchange: CallLeg, UpstreamReceiver {
     var resumption = Resumption()
     var prepared = Prepared.held
 
-    init(_ call: Exchange, _ http: HTTPAccess) {
+    init(_ call: Exchange, _ http: HTTPAccess, _ leg: (any SessionLeg)?) {
         self.call = call
         self.http = http
+        self.leg = leg
         self.outgoing = call.message.body
         let limits = call.loop.limits
         self.eventDecoder = SSEDecoder(maximumEventBytes: limits.eventBytes)
         self.collected = UnconsumedBytes(limit: max(call.responseBytes, limits.eventBytes) + Self.readBurst)
     }
 
-    var gateway: Gateway { self.call.gateway }
+    var calls: Calls { self.call.calls }
     var upstream: Upstream { self.call.upstream }
     var message: CallerMessage { self.call.message }
     var session: CallerSession? { self.call.session }
@@ -263,7 +266,7 @@ final class HTTPExchange: CallLeg, UpstreamReceiver {
     }
 
     /// What came is not what a server says that is well: the next look at it shows.
-    func doubtUpstream() { self.upstream.supervisor?.doubt() }
+    func doubtUpstream() { self.upstream.watch?.doubt() }
 
     func freeID(mayStillRun: Bool) {
         if mayStillRun { self.sharedCall?.withdraw() } else { self.sharedCall?.answered() }

@@ -10,17 +10,7 @@ import NIOCore
 /// The way of one message to an upstream that is reached through a stream of messages, and what comes for it.
 ///
 /// Confined to the event loop of the caller's connection; the link may live on another one.
-final class LinkExchange: CallLeg {
-    /// What a message is to the call that it came for.
-    enum Arrival {
-        /// The response, with which the exchange ends.
-        case answer
-        /// A sign that the upstream is at work on it.
-        case progress
-        /// A question or a notification that goes the same way.
-        case message
-    }
-
+final class LinkExchange: CallLeg, CallSink {
     /// What a caller gets for its `initialize`.
     enum Reply {
         /// The session is open; a caller of streamable HTTP is told its id.
@@ -31,6 +21,7 @@ final class LinkExchange: CallLeg {
 
     private let call: Exchange
     private let link: LinkHandle
+    private let kind: any LinkKind
     /// The number of its caller in the link; nil for a request that stands alone.
     private let caller: Int?
     /// Taken by the link when it sends the message, or here when that is given up before.
@@ -51,12 +42,14 @@ final class LinkExchange: CallLeg {
     init(
         _ call: Exchange,
         _ link: LinkHandle,
+        _ settings: LinkSettings,
         caller: Int?,
         isShared: Bool,
         onInitialized: ((ByteBuffer, Envelope) -> Reply)? = nil
     ) {
         self.call = call
         self.link = link
+        self.kind = settings.kind
         self.caller = caller
         self.isShared = isShared
         self.onInitialized = onInitialized
@@ -69,7 +62,7 @@ final class LinkExchange: CallLeg {
 
     func perform(_ action: CallMachine.Action) {
         guard case .open = action else { return }
-        let exchange = NIOLoopBound(self, eventLoop: self.call.loop.eventLoop)
+        let exchange = NIOLoopBound<any CallSink>(self, eventLoop: self.call.loop.eventLoop)
         self.link.execute { [message = self.message, caller = self.caller, claim = self.claim] link in
             link.send(message, of: caller, for: exchange, claim)
         }
@@ -103,7 +96,7 @@ final class LinkExchange: CallLeg {
 
     /// Returns whether the message is on its way to the caller.
     @discardableResult
-    func received(_ message: ByteBuffer, as arrival: Arrival) -> Bool {
+    func received(_ message: ByteBuffer, as arrival: CallArrival) -> Bool {
         // What the link answers by itself is never on its way.
         if case .answer = arrival { self.call.machine.isSent() }
         let event: CallMachine.Event =
@@ -157,7 +150,7 @@ final class LinkExchange: CallLeg {
                 self.isEstablished = true
                 answer = reply
                 sessionID = session.isLegacy ? nil : session.id
-                if self.call.isHalfClosed { self.call.gateway.sessions.closeUnlessUsed(session, on: self.call.loop) }
+                if self.call.isHalfClosed { self.call.calls.sessions.closeUnlessUsed(session, on: self.call.loop) }
             case .refused(let reply):
                 answer = reply
             }
@@ -211,7 +204,7 @@ final class LinkExchange: CallLeg {
 
     /// The answer may be among what nobody could read.
     var timeoutDetail: String {
-        self.upstream.fault(since: self.call.startedAt).map { self.upstream.linkSettings.text(of: $0) } ?? ""
+        self.upstream.fault(since: self.call.startedAt).map { self.kind.text(of: $0) } ?? ""
     }
 
     // MARK: The caller's half

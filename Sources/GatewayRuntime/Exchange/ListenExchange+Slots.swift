@@ -109,7 +109,7 @@ extension ListenExchange {
     /// The session cannot come back: told so, the caller opens a new one (protocol §1.1).
     func sessionOver() {
         if let session {
-            if session.isLegacy { session.endWhenIdle() } else { self.gateway.sessions.close(session, on: self.loop) }
+            if session.isLegacy { session.endWhenIdle() } else { self.calls.sessions.close(session, on: self.loop) }
         }
         self.end()
     }

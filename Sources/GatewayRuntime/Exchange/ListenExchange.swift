@@ -28,11 +28,15 @@ final class ListenExchange: StreamSource, ListeningOwner {
     }
 
     let http: HTTPAccess
-    let gateway: Gateway
+    let calls: Calls
     let upstream: Upstream
     let request: InboundRequest
     let loop: LoopResources
     let session: CallerSession?
+    /// What carries its caller's messages; nil without a session.
+    private let leg: (any Leg)?
+    /// The upstream's sessions of its caller; nil where there are none.
+    let sessions: HTTPUpstreamSessions?
     /// The connection that waits for the upstream's first word.
     private var waiting: StreamConnection?
     /// Where messages go; nil for a caller of the old transport, which has one for everything.
@@ -67,18 +71,21 @@ final class ListenExchange: StreamSource, ListeningOwner {
     private static let openingTime = TimeAmount.seconds(15)
 
     init(
-        gateway: Gateway,
+        _ own: OwnStream,
+        calls: Calls,
         upstream: Upstream,
-        http: HTTPAccess,
         request: InboundRequest,
-        session: CallerSession?,
+        session: CallerSession? = nil,
+        leg: (any Leg)? = nil,
         loop: LoopResources
     ) {
-        self.gateway = gateway
+        self.calls = calls
         self.upstream = upstream
-        self.http = http
+        self.http = own.http
         self.request = request
         self.session = session
+        self.leg = leg
+        self.sessions = own.sessions
         self.loop = loop
         guard session?.isLegacy != true else { return }
         self.stream = CallerStream(
@@ -110,11 +117,6 @@ final class ListenExchange: StreamSource, ListeningOwner {
 
     /// Another listener of the session was there first: this one is not needed.
     func discard() { self.finish() }
-
-    /// The upstream's sessions of its caller; nil where there are none.
-    var sessions: HTTPUpstreamSessions? {
-        if case .http(let sessions?)? = self.session?.binding { sessions } else { nil }
-    }
 
     /// Whether the first stream is asked for as soon as the session of this slot is open.
     func isAboutToListen(in slot: CredentialID) -> Bool { self.isEntering && slot == self.slot }
@@ -263,7 +265,7 @@ final class ListenExchange: StreamSource, ListeningOwner {
 
     /// Asks for a stream of a slot beside the first one, if there is room for one more.
     func join(_ slot: CredentialID, id: String) {
-        guard self.others[slot] == nil, self.gateway.capacity.takeSlotStream() else { return }
+        guard self.others[slot] == nil, self.calls.capacity.takeSlotStream() else { return }
         let other = self.make(slot, id: id, isOwn: true)
         self.others[slot] = other
         other.start()
@@ -279,7 +281,7 @@ final class ListenExchange: StreamSource, ListeningOwner {
     /// The stream of a slot beside the first one, which is none of those any more.
     private func release(_ slot: CredentialID) -> UpstreamListening? {
         guard let other = self.others.removeValue(forKey: slot) else { return nil }
-        self.gateway.capacity.slotStreamEnded()
+        self.calls.capacity.slotStreamEnded()
         return other
     }
 
@@ -290,8 +292,8 @@ final class ListenExchange: StreamSource, ListeningOwner {
         self.failures = 0
         self.refusedSlot = nil
         self.failover.accepted()
-        if self.http.credentials != nil, let session {
-            self.gateway.accepted(self.slot, by: session, self.http, on: self.loop)
+        if self.http.credentials != nil, let session, let leg {
+            self.calls.accepted(self.slot, by: session, leg, self.http, on: self.loop)
         }
         self.open()
         self.listenElsewhere()
@@ -400,7 +402,7 @@ final class ListenExchange: StreamSource, ListeningOwner {
     private func suspend() {
         guard let stream, !stream.hasOutlet, self.isAtWork else { return }
         // What the upstream asks for a call is kept for its caller, who may come back for it.
-        if let session, self.gateway.sessions.isUsed(session) { return self.waitForCaller() }
+        if let session, self.calls.sessions.isUsed(session) { return self.waitForCaller() }
         self.phase = .suspended
         self.endAll()
     }

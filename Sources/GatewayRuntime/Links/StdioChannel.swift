@@ -4,7 +4,7 @@
 import GatewayModel
 import GatewayObservability
 import GatewayPolicy
-package import GatewayStdio
+import GatewayStdio
 import Logging
 import NIOCore
 
@@ -138,16 +138,5 @@ final class StdioChannel: LinkChannel, StdioChildDelegate {
             text,
             cause: cause
         )
-    }
-}
-
-/// What every child needs of us: our environment, and the guard that ends it if we cannot.
-package struct StdioAccess: Sendable {
-    let environment: [String: String]
-    let guardian: ProcessGuard?
-
-    package init(environment: [String: String], guardian: ProcessGuard?) {
-        self.environment = environment
-        self.guardian = guardian
     }
 }

@@ -18,7 +18,7 @@ extension UpstreamLink {
     func send(
         _ message: CallerMessage,
         of caller: Int?,
-        for exchange: NIOLoopBound<LinkExchange>,
+        for exchange: NIOLoopBound<any CallSink>,
         _ claim: SendClaim,
         isAgain: Bool = false
     ) {
@@ -42,8 +42,7 @@ extension UpstreamLink {
         switch self.bridge.sending(message.body.readableBytesUInt8Span, message.envelope, of: caller) {
         case .request(let call, let edits):
             self.calls[call] = exchange
-            // A POST may have been read to its end before it is answered; a line that is in the pipe is known to be.
-            if !self.settings.isProcess { self.written.insert(call) }
+            if self.settings.kind.mayRunBeforeSent { self.written.insert(call) }
             exchange.execute { [credential = channel.credential] exchange in
                 exchange.became(call, with: credential)
             }
@@ -82,7 +81,7 @@ extension UpstreamLink {
     private func sendAgain(
         _ message: CallerMessage,
         _ caller: Int?,
-        _ exchange: NIOLoopBound<LinkExchange>,
+        _ exchange: NIOLoopBound<any CallSink>,
         _ claim: SendClaim
     ) {
         exchange.execute { $0.isSentAgain() }
@@ -122,7 +121,7 @@ extension UpstreamLink {
 
     private func restartIfStuck() {
         self.timeoutsInARow += 1
-        guard self.timeoutsInARow >= 3, self.settings.isProcess else { return }
+        guard self.timeoutsInARow >= 3, self.settings.kind.isSupervised else { return }
         self.timeoutsInARow = 0
         self.settings.logger.warning(
             "upstream does not answer and is restarted",

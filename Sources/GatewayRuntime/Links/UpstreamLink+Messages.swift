@@ -79,8 +79,8 @@ extension UpstreamLink {
     /// Gives a caller's call a message, on the caller's event loop.
     private func hand(
         _ message: ByteBuffer,
-        to exchange: NIOLoopBound<LinkExchange>,
-        _ body: @escaping @Sendable (LinkExchange) -> Void
+        to exchange: NIOLoopBound<any CallSink>,
+        _ body: @escaping @Sendable (any CallSink) -> Void
     ) {
         if exchange.eventLoop.inEventLoop { return body(exchange.value) }
         let count = message.readableBytes
@@ -119,7 +119,7 @@ extension UpstreamLink {
         // Once of each kind: a program that prints at all prints often.
         self.settings.logger.log(
             level: self.upstream.saw(fault) ? .warning : .debug,
-            self.settings.isProcess ? "standard output has a line that is no message" : "event is no message",
+            self.settings.kind.nonsense,
             metadata: [
                 "upstream": "\(self.upstream.name)", "kind": "\(fault.rawValue)",
                 "line": .peer(message.readableBytesView, limit: Self.excerptBytes), "advice": "\(fault.advice)",

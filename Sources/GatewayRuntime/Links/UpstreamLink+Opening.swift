@@ -23,7 +23,7 @@ extension UpstreamLink {
         case .opening, .draining, .ending: self.waiters.append(waiter)
         case .idle:
             self.waiters.append(waiter)
-            guard self.settings.isProcess else { return self.openAgain() }
+            guard self.settings.kind.isSupervised else { return self.openAgain() }
             let postponed = self.postponed
             self.postponed = nil
             self.obey(postponed ?? self.supervisor.demanded(now: self.now))
@@ -90,13 +90,13 @@ extension UpstreamLink {
         guard case .idle = self.state else { return }
         self.state = .opening
         if self.opening == nil { self.opening = LinkOpening.StateMachine(scope: self.scope) }
-        if self.starts > 0, self.settings.isProcess { self.upstream.metrics.childRestarts.increment() }
+        if self.starts > 0, self.settings.kind.countsAsChild { self.upstream.metrics.childRestarts.increment() }
         self.starts += 1
         self.lastStart = self.now
         self.lastFault = nil
         self.refusals = []
         if self.sweepIndex < 0 { self.loop.sweeper.add(self) }
-        let channel = self.settings.makeChannel(self, owner: self.owner, after: self.lastCredential)
+        let channel = self.settings.kind.makeChannel(of: self, after: self.lastCredential)
         if self.trialTime != nil { channel.isTrial = true }
         self.channel = channel
         channel.open()
@@ -227,7 +227,7 @@ extension UpstreamLink {
 
     /// What it says is not the protocol, or nothing came in time.
     private func openingFailed(_ failure: LinkOpening.Failure) {
-        let fault = self.lastFault.map { self.settings.text(of: $0.fault) }
+        let fault = self.lastFault.map { self.settings.kind.text(of: $0.fault) }
         let text =
             switch failure {
             case .silent: "the server does not answer \(self.question)" + (fault ?? ": is it an MCP server?")
@@ -237,7 +237,7 @@ extension UpstreamLink {
         let error =
             self.openingFailure
             ?? GatewayError(
-                self.settings.isProcess ? .upstreamProtocol : .unreachable,
+                self.settings.kind.reasonOfSilence,
                 executed: .no,
                 text,
                 cause: "no_handshake"

@@ -51,9 +51,9 @@ final class UpstreamLink {
     var initializeResult: InitializeResult?
 
     var bridge: SessionBridge.StateMachine
-    var callers: [Int: CallerSession] = [:]
+    var callers: [Int: any StreamSink] = [:]
     private var nextCaller = 1
-    var calls: [Int64: NIOLoopBound<LinkExchange>] = [:]
+    var calls: [Int64: NIOLoopBound<any CallSink>] = [:]
     private var ownCalls: [Int64: OwnCall] = [:]
     /// What is on its way to callers on other event loops.
     private(set) lazy var transit = LinkTransit {
@@ -210,7 +210,7 @@ final class UpstreamLink {
         if !self.hasOpenSibling() { self.conclude(error) }
         // One caller's link is opened again when the caller wants something.
         let isWanted = self.owner == nil && self.upstream.settings.autoReconnect
-        guard self.settings.isProcess else {
+        guard self.settings.kind.isSupervised else {
             self.failures = wasOpening ? self.failures + 1 : 0
             let pause = Self.shortestPause * (1 << min(self.failures, 10))
             guard isWanted || !self.waiters.isEmpty else { return }
@@ -234,20 +234,14 @@ final class UpstreamLink {
 
     /// What the end of a channel says of the upstream; nil: nothing.
     private func verdict(_ error: GatewayError) -> UpstreamVerdict? {
-        switch error.reason {
+        let wasOpen = self.lastCredential?.wasOpen == true
+        if let verdict = self.settings.kind.verdict(on: error, wasOpen: wasOpen) { return verdict }
+        return switch error.reason {
         case .overloaded: nil
         case .childExited: .exited
-        case .credentialRejected, .credentialsExhausted: self.verdictOnCredentials
-        case .upstreamClosed where error.cause == SSEChannel.refusedCause: self.verdictOnCredentials
-        case .upstreamProtocol, .upstreamStatus, .rateLimited: self.settings.isProcess ? .exited : .unusable
+        case .upstreamProtocol, .upstreamStatus, .rateLimited: self.settings.kind.verdictOnNonsense
         default: .unreachable
         }
-    }
-
-    /// One credential was refused: another may do.
-    private var verdictOnCredentials: UpstreamVerdict {
-        guard case .http(let http) = self.upstream.transport, let pool = http.credentials else { return .rejected }
-        return pool.areAllRefused || self.lastCredential?.wasOpen != true ? .rejected : .usable
     }
 
     /// A trial is over without success: its process is ended in order, since it may hold what others want, and nobody waits
@@ -306,7 +300,7 @@ final class UpstreamLink {
     // MARK: Callers
 
     /// A caller's session uses the link from now on; the number stands for it.
-    func join(_ session: CallerSession, capabilities: Set<SessionBridge.Capability>) -> Int {
+    func join(_ session: any StreamSink, capabilities: Set<SessionBridge.Capability>) -> Int {
         let number = self.nextCaller
         self.nextCaller += 1
         self.callers[number] = session

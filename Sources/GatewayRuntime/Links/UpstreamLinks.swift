@@ -105,7 +105,7 @@ final class UpstreamLinks: Sweepable {
     private func first() -> UpstreamLink {
         if let handshake { return handshake }
         if self.upstream.eras.handshake == false { return self.stateless ?? self.makeStateless() }
-        let isOpenToBoth = self.settings.isProcess && self.upstream.eras.handshake == nil
+        let isOpenToBoth = self.settings.kind.isOpenToBothEras && self.upstream.eras.handshake == nil
         let link = self.makeLink(isOpenToBoth ? .both : .handshake)
         self.handshake = link
         link.onOpened = { [weak self, weak link] in

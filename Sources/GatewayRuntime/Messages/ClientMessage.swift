@@ -44,6 +44,9 @@ enum ClientMessage {
     /// What a session that callers share can do for its upstream (contract §2, `isolation`).
     static let sharedCapabilities = #"{"roots":{"listChanged":true},"sampling":{},"elicitation":{}}"#
 
+    /// The id of what is asked for a caller in its name, which no caller takes for its own.
+    static let homeID = #""mcp-proxy-home""#
+
     static let initialized = ByteBuffer(staticString: #"{"jsonrpc":"2.0","method":"notifications/initialized"}"#)
 
     static func ping(id: String) -> ByteBuffer { ByteBuffer(string: #"{"jsonrpc":"2.0","id":\#(id),"method":"ping"}"#) }
@@ -91,7 +94,10 @@ enum ClientMessage {
 
     /// The answer to a question of an upstream that nobody here can answer (protocol §3).
     static func methodNotFound(_ id: [UInt8]) -> ByteBuffer {
-        ByteBuffer(bytes: ErrorAnswer.body(code: -32_601, message: "no client can answer this", id: id))
+        var body = ByteBuffer(staticString: #"{"jsonrpc":"2.0","id":"#)
+        body.writeBytes(id)
+        body.writeStaticString(#","error":{"code":-32601,"message":"no client can answer this"}}"#)
+        return body
     }
 
     /// The end of `subscriptions/listen` in order (2026-07-28, Subscriptions).

@@ -22,19 +22,13 @@ extension CallerSession {
     func toldFormer(_ message: CallerMessage) -> Bool {
         guard message.isAboutWork else { return false }
         var isTaken = false
-        for station in self.former {
-            switch station.binding {
-            case .none, .http: break
-            case .link(let link, let caller): link.execute { $0.heard(message, of: caller) }
-            case .shared(let caller): isTaken = caller.heard(self.asFormer(message)) || isTaken
-            }
-        }
+        for station in self.former { isTaken = station.leg?.heard(message, of: self) == true || isTaken }
         return isTaken
     }
 
     /// A message as units know it where the session was before: where that had several credentials, a question may have
     /// another id for the caller than there.
-    private func asFormer(_ message: CallerMessage) -> CallerMessage {
+    func asFormer(_ message: CallerMessage) -> CallerMessage {
         guard message.envelope.isResponse, let id = message.envelope.id,
             let value = message.envelope.idValue(in: message.body),
             let literal = self.withRouting({ $0.literal(ofQuestion: value) }) ?? nil
@@ -42,33 +36,5 @@ extension CallerSession {
         let body = message.body.edited([MessageEdit(id.range, literal)])
         guard let envelope = AnswerReader.read(body, depth: self.upstream.jsonDepth) else { return message }
         return CallerMessage(envelope: envelope, era: message.era, body: body)
-    }
-}
-
-extension CallerSession.Binding {
-    /// What another unit has to know before it serves the caller.
-    var standing: CallerSession.Standing {
-        get async {
-            switch self {
-            case .none, .http: CallerSession.Standing()
-            case .shared(let caller): caller.standing
-            case .link(let link, let caller):
-                await link.asked { link in
-                    CallerSession.Standing(
-                        capabilities: link.bridge.capabilities(of: caller),
-                        lastNumber: link.bridge.lastNumber
-                    )
-                }
-            }
-        }
-    }
-
-    /// Another unit serves the caller from now on; returns what it asked of the one that did.
-    func moved() async -> SessionBridge.Wishes {
-        switch self {
-        case .none, .http: SessionBridge.Wishes()
-        case .shared(let caller): caller.moved()
-        case .link(let link, let caller): await link.asked { $0.bridge.moved(caller) }
-        }
     }
 }

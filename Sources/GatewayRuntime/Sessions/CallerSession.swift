@@ -9,23 +9,12 @@ import NIOCore
 import Synchronization
 
 /// One caller's handshake session: our id, what it uses upstream, and the streams that it can take up again.
-package final class CallerSession: Sendable {
-    /// What carries the session's messages upstream.
-    enum Binding: Sendable {
-        /// Nothing yet: a caller of the old transport has its session before it initializes.
-        case none
-        /// Sessions of its own at a streamable-HTTP upstream; nil if the upstream issues none.
-        case http(HTTPUpstreamSessions?)
-        /// The sessions that all callers of a streamable-HTTP upstream share, in which it is this caller.
-        case shared(SharedCaller)
-        /// A stream of messages, its own or one that all share, in which it is this caller.
-        case link(LinkHandle, caller: Int)
-    }
-
+package final class CallerSession: StreamSink {
     /// Who works for a session, and what carries its messages there.
     struct Station: Sendable {
         let upstream: Upstream
-        var binding = Binding.none
+        /// nil before its caller initialized: one of the old transport has its session before that.
+        var leg: (any Leg)?
     }
 
     /// The stream of a GET.
@@ -94,18 +83,16 @@ package final class CallerSession: Sendable {
     var station: Station { self.state.withLock { $0.station } }
     /// Who works for it now.
     var upstream: Upstream { self.station.upstream }
-    /// What carries its messages now.
-    var binding: Binding { self.station.binding }
     /// What was negotiated with the caller; nil if that is a version that we do not know, or nothing was yet.
     package var revision: ProtocolRevision? { self.state.withLock { $0.revision } }
 
     /// The caller initialized; false if the session ended meanwhile, or was bound before.
     ///
     /// `home` is the slot that answered `initialize`, where the upstream has a pool.
-    func bind(_ binding: Binding, revision: ProtocolRevision?, home: CredentialID? = nil) -> Bool {
+    func bind(_ leg: any Leg, revision: ProtocolRevision?, home: CredentialID? = nil) -> Bool {
         self.state.withLock { state in
-            guard case .none = state.station.binding, !state.isOver else { return false }
-            state.station.binding = binding
+            guard state.station.leg == nil, !state.isOver else { return false }
+            state.station.leg = leg
             state.revision = revision
             state.routing = home.map { SlotRouting(home: $0) }
             return true
@@ -117,7 +104,7 @@ package final class CallerSession: Sendable {
     /// False if it did so before, and that one was answered or is still under way.
     func beginInitializing() -> Bool {
         self.state.withLock { state in
-            guard case .none = state.station.binding, !state.isOver, !state.isInitializing else { return false }
+            guard state.station.leg == nil, !state.isOver, !state.isInitializing else { return false }
             state.isInitializing = true
             return true
         }
@@ -143,7 +130,7 @@ package final class CallerSession: Sendable {
     func move(from former: Upstream, to station: Station, home: CredentialID? = nil) -> Bool {
         self.state.withLock { state in
             guard state.station.upstream === former, !state.isOver, !state.isInitializing else { return false }
-            if case .none = state.station.binding {} else { state.former.append(state.station) }
+            if state.station.leg != nil { state.former.append(state.station) }
             state.station = station
             if let home {
                 if state.routing == nil { state.routing = SlotRouting(home: home) }
@@ -226,14 +213,6 @@ package final class CallerSession: Sendable {
             return state.isOver
         }
         if isOver { body() }
-    }
-
-    /// Whether what comes unasked is read from a stream that the upstream has for this session alone.
-    var readsOwnStream: Bool {
-        switch self.binding {
-        case .none, .http: true
-        case .shared, .link: false
-        }
     }
 
     /// What leads back to a caller of the old transport; nil for others.

@@ -72,7 +72,7 @@ package final class SessionRegistry: Sendable {
     func close(_ session: CallerSession, on loop: LoopResources) {
         // It may have been taken out before.
         _ = self.table.withLock { $0.remove(session.id) }
-        for station in session.close() { station.upstream.end(station.binding, on: loop) }
+        for station in session.close() { station.leg?.end(on: loop) }
     }
 
     /// A caller that shut down its side before it was told of its session may be gone for good: unless it uses the session
@@ -152,7 +152,7 @@ package final class SessionRegistry: Sendable {
                 guard index < limits.count else { continue }
                 if index >= limits.atATime { await group.next() }
                 group.addTask {
-                    for station in stations { await station.upstream.end(station.binding, within: time) }
+                    for station in stations { await station.end(within: time) }
                 }
             }
         }

@@ -46,24 +46,6 @@ final class LegacyReturn: MessageSink, Sendable {
     func taken() { self.isFull.store(false, ordering: .relaxed) }
 }
 
-/// Hears of the stream of such a caller: with it the session ends.
-final class LegacyStreamSource: StreamSource {
-    private let session: CallerSession
-    private let onEnd: () -> Void
-
-    init(_ session: CallerSession, onEnd: @escaping () -> Void) {
-        self.session = session
-        self.onEnd = onEnd
-    }
-
-    func streamBecameWritable() { self.session.messages?.taken() }
-
-    func streamExpired() {
-        self.session.messages?.taken()
-        self.onEnd()
-    }
-}
-
 /// Stands for the answer to a POST of such a caller, which has been taken already: what would be its body is a message on
 /// the stream.
 final class MessageResponder: DownstreamResponder {

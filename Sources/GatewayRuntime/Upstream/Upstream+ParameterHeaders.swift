@@ -11,7 +11,7 @@ import Synchronization
 /// Kept where the gateway is the HTTP server for callers of the stateless era: an upstream that is one checks the headers
 /// itself (protocol S15). A tool that nobody was shown yet is not checked.
 final class AdvertisedParameters: Sendable {
-    private let tools = Mutex<[[UInt8]: ParameterHeaders]>([:])
+    let tools = Mutex<[[UInt8]: ParameterHeaders]>([:])
     /// Tools above this number are not checked.
     private static let limit = 10_000
 
@@ -24,29 +24,5 @@ final class AdvertisedParameters: Sendable {
                 tools[tool] = headers
             }
         }
-    }
-
-    /// Why a call is refused before anything of it is sent; nil if its headers say what it says.
-    func rejection(of message: CallerMessage, _ request: InboundRequest) -> EraRejection? {
-        guard message.method == .toolsCall, let name = message.envelope.name else { return nil }
-        let body = message.body
-        let bytes = body.readableBytesUInt8Span
-        let tool = name.decodedBytes(in: bytes)
-        guard let wanted = self.tools.withLock({ $0[tool] }) else { return nil }
-        let head = request.head
-        var headers: ParameterHeaders.Headers = [:]
-        for field in request.parser.fields where field.name == .mcpParam {
-            let (name, value) = (field.nameRange, field.valueRange)
-            ParameterHeaders.add(head.readableBytesUInt8Span.extracting(name), value: value, to: &headers)
-        }
-        let arguments = message.envelope.params.flatMap {
-            Envelope.member("arguments", at: $0.lowerBound, in: bytes)
-        }
-        return wanted.rejection(
-            arguments: arguments?.kind == .object ? arguments?.range.lowerBound : nil,
-            in: bytes,
-            headers: headers,
-            in: head.readableBytesUInt8Span
-        )
     }
 }

@@ -16,21 +16,23 @@ import Synchronization
 ///
 /// All event loops share it. Nobody holds a place of it in a list: a session, a call and a stream hold the unit itself.
 package final class Upstream: Sendable {
-    /// What the configuration says of the way to it.
-    package enum Transport: Sendable {
-        case http(HTTPAccess)
-        // Indirect, so that it is one reference that is copied where a call asks which of them it is.
-        indirect case stdio(StdioUpstreamConfiguration, StdioAccess)
-    }
-
     /// How messages travel.
-    package enum Route: Sendable {
+    enum Route: UInt8 {
         /// Each in an HTTP exchange of its own.
-        case http(HTTPAccess)
+        case exchanges
         /// All on one stream of messages.
-        case link
+        case stream
         /// It is an HTTP server of which nobody knows yet which transport it speaks.
         case unknown
+    }
+
+    /// The way to an upstream, as its kind has it.
+    struct Way {
+        /// How an HTTP server is reached; nil for a program.
+        var http: HTTPAccess?
+        var route: Route
+        /// What is known from the start of what it speaks.
+        var eras = UpstreamEras()
     }
 
     package let id = UpstreamID()
@@ -40,7 +42,8 @@ package final class Upstream: Sendable {
     package let forwardHeaders: [String]
     package let isolation: UpstreamConfiguration.Isolation
     package let protocolPin: UpstreamConfiguration.ProtocolPin
-    package let transport: Transport
+    /// How an HTTP server is reached; nil for a program.
+    let http: HTTPAccess?
     package let metrics: UpstreamMetrics
     let identity: GatewayIdentity
     /// The event loop on which what its callers share lives.
@@ -50,11 +53,9 @@ package final class Upstream: Sendable {
     private let tuned: Mutex<UpstreamSettings>
     let surroundings: UpstreamSurroundings
     /// What callers share of it, and what looks after it; both know it, so that its end lets go of them.
-    let parts = Mutex(Parts())
+    let parts = Mutex<[any UpstreamPart]>([])
     /// Whether it is about to go, and why.
     let departure = Departure()
-    /// The links that callers share; touched on the home loop only, where they are made when they are wanted.
-    let links: NIOLoopBoundBox<UpstreamLinks?>
     /// Where everybody counts what is held for peers.
     let buffers: BufferLedger
     private let logger: Logger
@@ -62,12 +63,12 @@ package final class Upstream: Sendable {
     let admission: UpstreamAdmission
     /// What its tools want said in headers, where nobody but the gateway can check that it is.
     let parameters = AdvertisedParameters()
-    private let knowledge = Mutex(UpstreamEras())
+    private let knowledge: Mutex<UpstreamEras>
     private let verdict = Atomic<UInt8>(UpstreamVerdict.none.rawValue)
     /// Why it is not usable, and what was logged of it.
     private let state = Mutex(State())
-    /// Which transport a server turned out to speak whose configuration names none.
-    private let found = Atomic<UInt8>(0)
+    /// Changes once, for a server whose configuration names no transport.
+    private let currentRoute: Atomic<UInt8>
     private let children = Atomic<Int>(0)
     private let ownConnections = Atomic<Int>(0)
     private let retryBudget = Mutex(RetryBudget())
@@ -78,86 +79,62 @@ package final class Upstream: Sendable {
 
     package var runningCount: Int { self.admission.runningCount }
 
-    init(
-        _ configuration: UpstreamConfiguration,
-        in surroundings: UpstreamSurroundings,
-        gates: inout OutboundProxyGates
-    ) throws {
+    init(_ configuration: UpstreamConfiguration, _ way: Way, in surroundings: UpstreamSurroundings) {
         let listener = surroundings.listener
-        let metrics = surroundings.metrics
-        let logger = surroundings.logger
         self.surroundings = surroundings
         self.buffers = surroundings.buffers
         self.name = configuration.name
         self.forwardHeaders = configuration.forwardHeaders
         self.isolation = configuration.isolation
         self.protocolPin = configuration.protocolPin
-        let settings = UpstreamSettings(configuration, listener.limits, logger: logger)
+        let settings = UpstreamSettings(configuration, listener.limits, logger: surroundings.logger)
         self.tuned = Mutex(settings)
         self.home = self.id.choose(of: surroundings.loops)
-        self.links = .makeBoxSendingValue(nil, eventLoop: self.home.eventLoop)
-        self.metrics = UpstreamMetrics(metrics, server: configuration.name)
-        self.logger = logger
+        self.metrics = UpstreamMetrics(surroundings.metrics, server: configuration.name)
+        self.logger = surroundings.logger
         self.identity = GatewayIdentity(name: listener.name, version: listener.version)
-        self.transport =
-            switch configuration.transport {
-            case .http(let http):
-                .http(
-                    try HTTPAccess(
-                        http,
-                        upstream: configuration.name,
-                        proxy: http.outboundProxy.map { proxy in
-                            let name = configuration.name
-                            let health = OutboundProxyHealth(proxy, upstream: name, metrics: metrics, logger: logger)
-                            return (health, gates.gate(of: proxy))
-                        },
-                        listener: listener,
-                        metrics: metrics,
-                        redactor: surroundings.redactor,
-                        logger: logger
-                    )
-                )
-            case .stdio(let child): .stdio(child, surroundings.stdio)
-            }
-        let dialer: Dialer? = if case .http(let http) = self.transport { http.dialer } else { nil }
-        self.lanes = UpstreamLanes(dialer, settings, self.metrics, self.buffers, on: surroundings.loops)
+        self.http = way.http
+        self.currentRoute = Atomic(way.route.rawValue)
+        self.lanes = UpstreamLanes(way.http?.dialer, settings, self.metrics, self.buffers, on: surroundings.loops)
         self.admission = UpstreamAdmission(listener.limits)
-        self.knowledge.withLock { eras in
-            if case .link = self.route {
-                // Whoever has a stream of messages has a session.
-                eras.issuesSessions = true
-                // The transport of 2024-11-05 has nothing of the stateless era.
-                if case .http = self.transport { (eras.handshake, eras.stateless) = (true, false) }
-            }
-            switch configuration.protocolPin {
-            case .auto: break
-            case .handshake: (eras.handshake, eras.stateless) = (true, false)
-            case .stateless: (eras.handshake, eras.stateless) = (false, true)
-            }
+        var eras = way.eras
+        // Whoever has a stream of messages has a session.
+        if way.route == .stream { eras.issuesSessions = true }
+        switch configuration.protocolPin {
+        case .auto: break
+        case .handshake: (eras.handshake, eras.stateless) = (true, false)
+        case .stateless: (eras.handshake, eras.stateless) = (false, true)
         }
-        self.makeParts()
+        self.knowledge = Mutex(eras)
     }
 
     // MARK: The way to it
 
-    package var route: Route {
-        guard case .http(let http) = self.transport else { return .link }
-        switch http.configuration.kind {
-        case .streamableHTTP: return .http(http)
-        case .sse: return .link
-        case .detect:
-            return switch self.found.load(ordering: .relaxed) {
-            case 1: .http(http)
-            case 2: .link
-            default: .unknown
-            }
-        }
-    }
+    var route: Route { Route(rawValue: self.currentRoute.load(ordering: .relaxed)) ?? .unknown }
 
     /// A server whose configuration names no transport speaks this one.
     func foundTransport(isEventStream: Bool) {
-        self.found.store(isEventStream ? 2 : 1, ordering: .relaxed)
+        self.currentRoute.store((isEventStream ? Route.stream : .exchanges).rawValue, ordering: .relaxed)
         if isEventStream { self.learn { $0.issuesSessions = true } }
+    }
+
+    /// Whether it shows by itself whether it lives, so that nobody has to ask.
+    var showsItsEnd: Bool { self.route == .stream }
+
+    /// The pool of its credentials; nil without one.
+    package var credentials: UpstreamCredentials? { self.http?.credentials }
+    /// The outbound proxy that it is reached through; nil: none.
+    package var outboundProxy: OutboundProxyHealth? { self.http?.proxy }
+    /// Scheme, host and port; nil for a program.
+    package var origin: String? { self.http.map { $0.configuration.url.origin.description } }
+    /// The name of the way to it, for people.
+    package var transportName: String {
+        guard self.http != nil else { return "stdio" }
+        return switch self.route {
+        case .exchanges: "streamable-http"
+        case .stream: "sse"
+        case .unknown: "unknown"
+        }
     }
 
     /// How large an event of the upstream may be; ``LoopResources/limits`` cost no lock.
@@ -178,12 +155,8 @@ package final class Upstream: Sendable {
             return settings
         }
         self.lanes.tune(settings)
-        if case .http(let http) = self.transport, case .http(let changed) = configuration.transport,
-            let credentials = changed.credentials
-        {
-            http.credentials?.replace(with: credentials)
-        }
-        self.supervisor?.settingsChanged()
+        if let credentials = configuration.credentials { self.credentials?.replace(with: credentials) }
+        self.watch?.settingsChanged()
     }
 
     /// Goes by other limits from now on; nothing that is begun has to end for it.
@@ -196,10 +169,6 @@ package final class Upstream: Sendable {
         guard let settings else { return }
         self.lanes.tune(settings)
         self.admission.tune(limits)
-    }
-
-    var linkSettings: LinkSettings {
-        LinkSettings(upstream: self, identity: self.identity, logger: self.logger)
     }
 
     /// Takes one of the children of callers' own; false at the limit.
@@ -254,9 +223,7 @@ package final class Upstream: Sendable {
     func conclude(_ verdict: UpstreamVerdict, because failure: GatewayError) {
         var failure = failure.beforeTheCall
         // Where no credential is left, that is what is told, and not which of them was tried last.
-        if verdict == .rejected, case .http(let http) = self.transport, let pool = http.credentials, pool.count > 1,
-            pool.areAllRefused
-        {
+        if verdict == .rejected, let pool = self.credentials, pool.count > 1, pool.areAllRefused {
             failure = .exhausted(pool.refusedStatuses)
         }
         failure.attempts = max(failure.statuses.count, 1)

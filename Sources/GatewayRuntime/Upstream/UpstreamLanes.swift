@@ -67,3 +67,11 @@ struct UpstreamLanes: @unchecked Sendable {
         for loop in self.loops { loop.run { self[loop].pool?.close() } }
     }
 }
+
+extension LoopResources {
+    /// nil for an upstream that is no HTTP server.
+    func pool(of upstream: Upstream) -> UpstreamPool? { upstream.lanes[self].pool }
+
+    /// What calls of an upstream go by that begin now.
+    func settings(of upstream: Upstream) -> UpstreamSettings { upstream.lanes[self].settings }
+}

@@ -8,53 +8,27 @@ import Logging
 import NIOCore
 
 /// A caller's session whose home slot was refused finds a new home: the next slot that is accepted (credentials §2.9).
-extension Gateway {
-    /// A slot's credential was accepted to a session.
-    func accepted(_ slot: CredentialID, by session: CallerSession, _ http: HTTPAccess, on loop: LoopResources) {
-        let upstream = session.upstream
+extension Calls {
+    /// A slot's credential was accepted to a session, on the leg `leg`.
+    func accepted(
+        _ slot: CredentialID,
+        by session: CallerSession,
+        _ leg: any Leg,
+        _ http: HTTPAccess,
+        on loop: LoopResources
+    ) {
+        let station = session.station
         // What came of a call of a unit that was replaced says nothing of the one that serves the session now.
-        guard case .http(let current) = upstream.transport, current === http else { return }
+        guard station.leg === leg else { return }
+        let upstream = station.upstream
         let (isNewHome, isBack) = session.withRouting { ($0.accepted(slot), $0.returned(slot)) } ?? (false, false)
         guard isNewHome else { return isBack ? session.slotReturned(slot) : () }
         let position = http.position(of: slot).map(String.init) ?? ""
         self.logger.info("session moved", metadata: ["upstream": "\(upstream.name)", "to": "\(position)"])
-        let wishes = session.withRouting { ($0.subscriptions, $0.severity) }
-        let (subscriptions, severity) = wishes ?? ([], nil)
-        let upstreamSession: HTTPUpstreamSession?
-        switch session.binding {
-        case .none, .link, .http(nil): return
-        case .http(let sessions?):
-            guard let moved = sessions.session(slot) else { return }
-            upstreamSession = moved
-            func send(_ message: ByteBuffer, _ completion: @escaping () -> Void) {
-                UpstreamCall.send(
-                    http,
-                    of: upstream,
-                    slot: slot,
-                    on: loop,
-                    body: message,
-                    session: moved.id,
-                    fields: moved.origin.fields,
-                    timeout: .seconds(30)
-                ) { _ in completion() }
-            }
-            PacedSending.run(subscriptions, on: loop) { uri, next in
-                let isWanted = session.withRouting { $0.isSubscribed(to: uri) && $0.home == slot }
-                guard isWanted == true else { return next() }
-                send(ClientMessage.subscription(.resourcesSubscribe, id: Self.homeID, uri: uri), next)
-            }
-            if let severity { send(ClientMessage.setLevel(severity, id: Self.homeID)) {} }
-        case .shared(let caller):
-            guard let shared = caller.session(slot) else { return }
-            upstreamSession = shared.session
-            shared.moved(caller.number(in: shared, of: session), subscriptions: subscriptions, severity: severity)
-        }
+        guard leg.settle(session, at: slot, on: loop) else { return }
         session.movedHome()
-        self.compareTools(of: session, upstream, http, upstreamSession, slot: slot, on: loop)
+        self.compareTools(of: session, upstream, http, leg.upstreamSession(in: slot), slot: slot, on: loop)
     }
-
-    /// The id of what is asked for a caller in its name, which no caller takes for its own.
-    private static let homeID = #""mcp-proxy-home""#
 
     /// Tells the caller if the tools are others than those that it knows.
     private func compareTools(
@@ -72,7 +46,7 @@ extension Gateway {
             of: upstream,
             slot: slot,
             on: loop,
-            body: ClientMessage.list(.tools, id: Self.homeID),
+            body: ClientMessage.list(.tools, id: ClientMessage.homeID),
             session: upstreamSession?.id,
             fields: upstreamSession?.origin.fields ?? "",
             timeout: .seconds(30)

@@ -8,7 +8,7 @@ import GatewayWire
 package import NIOCore
 import Synchronization
 
-/// What belongs to one event loop: its timer, its clock, and the table of endpoints and the limits that its requests go by.
+/// What belongs to one event loop: its timer, its clock, and the limits that its requests go by.
 ///
 /// Unchecked because nothing here is locked: after `init` every member is touched on `eventLoop` only.
 package final class LoopResources: @unchecked Sendable {
@@ -16,8 +16,6 @@ package final class LoopResources: @unchecked Sendable {
     /// Which of the event loops of a process it is, from 0 on: there are as many as at the start until the end.
     package let number: Int
     package let sweeper: LoopSweeper
-    /// What callers can address; nil before a gateway was set up, which is before there are connections.
-    package private(set) var endpoints: Endpoints?
     /// What is allowed to whatever begins on this loop now.
     ///
     /// Who needs one at each message reads it here; who needs one for longer takes it when it begins.
@@ -41,17 +39,8 @@ package final class LoopResources: @unchecked Sendable {
         group.makeIterator().enumerated().map { LoopResources(eventLoop: $1, number: $0) }
     }
 
-    /// Goes by a table of endpoints from now on, and by the limits of its listener.
-    func goBy(_ endpoints: Endpoints) {
-        self.endpoints = endpoints
-        self.limits = endpoints.listener.limits
-    }
-
-    /// nil for an upstream that is no HTTP server.
-    func pool(of upstream: Upstream) -> UpstreamPool? { upstream.lanes[self].pool }
-
-    /// What calls of an upstream go by that begin now.
-    func settings(of upstream: Upstream) -> UpstreamSettings { upstream.lanes[self].settings }
+    /// Goes by other limits from now on.
+    func goBy(_ limits: Limits) { self.limits = limits }
 
     /// A call, a stream or something that waits began, or ended; from here to there the loop looks at its deadlines.
     func began(_ exchange: any Sweepable) {

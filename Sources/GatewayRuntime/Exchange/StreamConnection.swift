@@ -11,7 +11,7 @@ import NIOCore
 /// Confined to the event loop of the connection.
 final class StreamConnection: DownstreamExchange, StreamOutlet, Sweepable {
     var sweepIndex = -1
-    private let gateway: Gateway
+    private let calls: Calls
     /// That of its session, which may be another one with time.
     var upstream: Upstream { self.session?.upstream ?? self.ownUpstream }
     private let ownUpstream: Upstream
@@ -29,13 +29,13 @@ final class StreamConnection: DownstreamExchange, StreamOutlet, Sweepable {
 
     /// The session was taken into use for it, and a place among the streams; both are given back when it ends.
     init(
-        gateway: Gateway,
+        calls: Calls,
         upstream: Upstream,
         principal: Principal,
         session: CallerSession?,
         responder: any DownstreamResponder
     ) {
-        self.gateway = gateway
+        self.calls = calls
         self.ownUpstream = upstream
         self.principal = principal
         self.session = session
@@ -155,7 +155,7 @@ final class StreamConnection: DownstreamExchange, StreamOutlet, Sweepable {
     /// their answers.
     func endSessionWhenIdle() {
         self.endWhenIdle { connection in
-            if let session = connection.session { connection.gateway.sessions.close(session, on: connection.loop) }
+            if let session = connection.session { connection.calls.sessions.close(session, on: connection.loop) }
         }
     }
 
@@ -169,7 +169,7 @@ final class StreamConnection: DownstreamExchange, StreamOutlet, Sweepable {
 
     private func endIfIdle() {
         // From here on nothing new is accepted that the stream would have to answer.
-        guard self.onIdle != nil, let session, self.gateway.sessions.seal(session) else { return }
+        guard self.onIdle != nil, let session, self.calls.sessions.seal(session) else { return }
         // Later: an answer is given to this loop before its call gives the session back, and may still wait here.
         let connection = NIOLoopBound(self, eventLoop: self.loop.eventLoop)
         self.loop.eventLoop.execute {
@@ -199,8 +199,8 @@ final class StreamConnection: DownstreamExchange, StreamOutlet, Sweepable {
         self.onWritable = nil
         onLeave?()
         self.upstream.metrics.streams.subtract(1)
-        self.gateway.capacity.streamEnded()
-        if let session { self.gateway.sessions.end(session) }
+        self.calls.capacity.streamEnded()
+        if let session { self.calls.sessions.end(session) }
     }
 }
 
@@ -250,17 +250,4 @@ private final class RemoteOutlet: StreamOutlet, @unchecked Sendable {
     }
 
     func left() { self.stream.execute { $0.detach(self) } }
-}
-
-extension NIOLoopBound {
-    /// Runs on the value's event loop, from anywhere; at once if that is where the caller is.
-    func execute(_ body: @escaping @Sendable (Value) -> Void) {
-        if self.eventLoop.inEventLoop { return body(self.value) }
-        self.eventLoop.execute { body(self.value) }
-    }
-
-    /// Runs on the value's event loop, and gives back what came of it.
-    func asked<Answer: Sendable>(_ body: @escaping @Sendable (Value) -> Answer) async -> Answer {
-        await withCheckedContinuation { continuation in self.execute { continuation.resume(returning: body($0)) } }
-    }
 }

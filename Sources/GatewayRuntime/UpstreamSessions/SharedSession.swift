@@ -29,7 +29,7 @@ final class SharedSession: Sendable {
 
     struct State: ~Copyable {
         var bridge = SessionBridge.StateMachine(sharing: .shared, carrier: .answersAndStream)
-        var callers: [Int: CallerSession] = [:]
+        var callers: [Int: any StreamSink] = [:]
         var nextCaller = 1
         fileprivate var opening = Opening.closed
         var isOver = false
@@ -253,7 +253,7 @@ final class SharedSession: Sendable {
     // MARK: Callers
 
     /// A caller's session uses it from now on; the number stands for it.
-    func join(_ session: CallerSession, capabilities: Set<SessionBridge.Capability>) -> Int {
+    func join(_ session: any StreamSink, capabilities: Set<SessionBridge.Capability>) -> Int {
         self.state.withLock { state in
             let number = state.nextCaller
             state.nextCaller += 1

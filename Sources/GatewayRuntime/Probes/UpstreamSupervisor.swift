@@ -8,19 +8,9 @@ import Synchronization
 
 /// Keeps what is known of one upstream true: probes it at the start, again while it is not usable, and when it was
 /// idle for long (`pingInterval`, `autoReconnect`, `reconnectInterval`: contract §2).
-final class UpstreamSupervisor: Sendable {
-    /// What somebody wants to know.
-    enum Question: Sendable {
-        /// What it speaks.
-        case all
-        /// Whether a server of the stateless era speaks the handshake too.
-        case handshake
-        /// Whether a server of the handshake era speaks the stateless one too.
-        case stateless
-    }
-
+final class UpstreamSupervisor: UpstreamWatch {
     private struct Waiter: Sendable {
-        let question: Question
+        let question: UpstreamQuestion
         let eventLoop: any EventLoop
         let resume: @Sendable () -> Void
     }
@@ -47,7 +37,7 @@ final class UpstreamSupervisor: Sendable {
     }
 
     /// Looks again now, as far as the question needs it; `resume` is called on `eventLoop` when that is done.
-    func look(for question: Question, on eventLoop: any EventLoop, _ resume: @escaping @Sendable () -> Void) {
+    func look(for question: UpstreamQuestion, on eventLoop: any EventLoop, _ resume: @escaping @Sendable () -> Void) {
         let mustAsk = self.state.withLock { state in
             // Every caller of the stateless era wants to know it; the server is asked now and then.
             if question == .stateless, let openUntil = state.openUntil, .now() < openUntil { return false }
@@ -79,7 +69,7 @@ final class UpstreamSupervisor: Sendable {
     /// Runs until the task is cancelled.
     ///
     /// `concluded` hears of the first verdict.
-    func run(concluded: @Sendable (EraProbe.Verdict) -> Void) async {
+    func run(concluded: @escaping @Sendable (EraProbe.Verdict) -> Void) async {
         var failures = 0
         var isFirst = true
         while !Task.isCancelled {
@@ -92,6 +82,9 @@ final class UpstreamSupervisor: Sendable {
             await self.waitForNextProbe(failures: failures)
         }
     }
+
+    /// Whoever runs it cancels it.
+    func end(within limit: TimeAmount) async {}
 
     /// Returns nil if we could not ask: what was known of the upstream is still all that is known.
     private func probe() async -> EraProbe.Verdict? {
@@ -113,7 +106,7 @@ final class UpstreamSupervisor: Sendable {
     }
 
     /// Wakes those whose question was answered.
-    private func wakeWaiters(of questions: Set<Question> = [.all, .handshake, .stateless]) {
+    private func wakeWaiters(of questions: Set<UpstreamQuestion> = [.all, .handshake, .stateless]) {
         let waiters = self.state.withLock { state in
             defer { state.waiters.removeAll { questions.contains($0.question) } }
             return state.waiters.filter { questions.contains($0.question) }
@@ -124,13 +117,13 @@ final class UpstreamSupervisor: Sendable {
     // MARK: One era
 
     /// What those want to know who wait; empty if nobody does, and everything if a call did not go well.
-    private var questions: Set<Question> {
+    private var questions: Set<UpstreamQuestion> {
         self.state.withLock { state in
             state.isDoubted ? [.all] : Set(state.waiters.map(\.question))
         }
     }
 
-    private func ask(_ questions: Set<Question>) async {
+    private func ask(_ questions: Set<UpstreamQuestion>) async {
         defer { self.wakeWaiters(of: questions) }
         if questions.contains(.handshake) { await self.askAboutHandshake() }
         if questions.contains(.stateless) { await self.askAboutStateless() }
@@ -191,7 +184,7 @@ final class UpstreamSupervisor: Sendable {
             guard failures == 0 else { return }
             guard let interval = settings.pingInterval, self.idleTime >= interval else { continue }
             // A stream of messages shows by itself whether it lives.
-            if case .link = self.upstream.route { continue }
+            if self.upstream.showsItsEnd { continue }
             // Whether another credential is accepted, and what else there is, shows when everything is asked.
             guard let isAlive = await self.driver.ping(), isAlive else { return }
             self.upstream.conclude(.usable)

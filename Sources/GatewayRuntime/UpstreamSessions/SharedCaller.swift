@@ -10,7 +10,7 @@ final class SharedCaller: Sendable {
     private let sessions: SharedSessions
     /// Those that there were at the beginning, to be found without a lock.
     private let known: [SharedSession]
-    private let capabilities: Set<SessionBridge.Capability>
+    let capabilities: Set<SessionBridge.Capability>
     private let numbers: Mutex<[CredentialID: Int]>
 
     init(_ sessions: SharedSessions, capabilities: Set<SessionBridge.Capability>) {
@@ -26,7 +26,7 @@ final class SharedCaller: Sendable {
     }
 
     /// The caller's number in the session of a slot, which it uses from now on.
-    func number(in shared: SharedSession, of session: CallerSession) -> Int {
+    func number(in shared: SharedSession, of session: any StreamSink) -> Int {
         self.numbers.withLock { numbers in
             if let number = numbers[shared.slot] { return number }
             let number = shared.join(session, capabilities: self.capabilities)
@@ -37,11 +37,8 @@ final class SharedCaller: Sendable {
 
     // MARK: Succession
 
-    /// What a unit that takes the place of this one has to know before it serves the caller.
-    var standing: CallerSession.Standing {
-        let last = self.used.map { shared, _ in shared.lastNumber }.max() ?? 0
-        return CallerSession.Standing(capabilities: self.capabilities, lastNumber: last)
-    }
+    /// The number that a call or a question got last in any of the sessions that it used.
+    var lastNumber: Int64 { self.used.map { shared, _ in shared.lastNumber }.max() ?? 0 }
 
     /// Another unit serves the caller from now on; returns what it asked of the sessions of this one.
     func moved() -> SessionBridge.Wishes {

@@ -2,11 +2,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import GatewayPolicy
+import GatewaySession
+import NIOCore
 import Synchronization
 
 /// The sessions that all callers of one streamable-HTTP upstream share: one for each credential, made when it is first
 /// wanted.
-final class SharedSessions: Sendable {
+final class SharedSessions: UpstreamPart {
     private struct State {
         var sessions: [CredentialID: SharedSession] = [:]
         /// Those of removed credentials that nobody used when they were looked at last.
@@ -44,6 +46,32 @@ final class SharedSessions: Sendable {
         }
     }
 
+    /// Lets time pass for them.
+    func run(concluded: @escaping @Sendable (EraProbe.Verdict) -> Void) async {
+        while !Task.isCancelled {
+            // Cancelled or not, the loop condition decides.
+            try? await Task.sleep(for: self.upstream.settings.timeout)
+            self.grewOlder()
+        }
+    }
+
+    func end(within limit: TimeAmount) async {
+        await withDiscardingTaskGroup { group in
+            for shared in self.all {
+                guard let session = shared.close() else { continue }
+                group.addTask {
+                    await withCheckedContinuation { continuation in
+                        self.home.eventLoop.execute {
+                            self.upstream.end([session], self.http, on: self.home, timeout: limit) {
+                                continuation.resume()
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
     /// Time passes: for calls that were withdrawn, and for sessions of removed credentials, which end when nobody used
     /// them twice in a row.
     func grewOlder() {
@@ -58,4 +86,9 @@ final class SharedSessions: Sendable {
         // Nothing is sent with a credential that was removed: the upstream forgets the session in its own time.
         for session in ended { _ = session.close() }
     }
+}
+
+extension Upstream {
+    /// The sessions that callers share at a streamable-HTTP upstream; nil if each has its own, and when it is over.
+    var sharedSessions: SharedSessions? { self.part(SharedSessions.self) }
 }

@@ -8,58 +8,31 @@ import GatewaySession
 import GatewayWire
 import NIOCore
 
-extension Gateway {
-    /// A message of a caller that has passed the checks of the protocol.
-    struct Call {
-        let message: CallerMessage
-        let request: InboundRequest
-        /// What its caller addressed.
-        let endpoint: Endpoint
-        /// Who works on it: that of its session, else the one of the endpoint.
-        let upstream: Upstream
-        /// What carries messages of its session there.
-        let binding: CallerSession.Binding
-        let principal: Principal
-        /// The session in which it came; it was taken into use, and whoever ends the call gives it back, after the answer: a
-        /// session without calls may end.
-        var session: CallerSession?
-
-        init(
-            _ message: CallerMessage,
-            _ request: InboundRequest,
-            at endpoint: Endpoint,
-            _ principal: Principal,
-            _ session: CallerSession? = nil
-        ) {
-            self.message = message
-            self.request = request
-            self.endpoint = endpoint
-            let station = session?.station
-            self.upstream = station?.upstream ?? endpoint.upstream
-            self.binding = station?.binding ?? .none
-            self.principal = session?.principal ?? principal
-            self.session = session
-        }
-
-        /// A session for its caller, which nobody knows yet.
-        func makeSession(_ gateway: Gateway) -> CallerSession {
-            CallerSession(
-                id: gateway.sessions.makeID(),
-                principal: self.principal,
-                upstream: self.upstream,
-                buffers: gateway.buffers
-            )
-        }
+/// How calls begin, and what they wait for before.
+extension Calls {
+    /// A session for a caller, which nobody knows yet.
+    func makeSession(for call: Call) -> CallerSession {
+        CallerSession(
+            id: self.sessions.makeID(),
+            principal: call.principal,
+            upstream: call.upstream,
+            buffers: self.buffers
+        )
     }
 
     // MARK: Starting
 
-    /// To an upstream that answers each HTTP request.
-    func start(_ call: Call, _ http: HTTPAccess, _ responder: any DownstreamResponder) -> (any DownstreamExchange)? {
+    /// In an HTTP exchange of its own; in a session on `leg`, if there is one.
+    func start(
+        _ call: Call,
+        _ http: HTTPAccess,
+        _ leg: (any SessionLeg)?,
+        _ responder: any DownstreamResponder
+    ) -> (any DownstreamExchange)? {
         guard self.admit(call, responder) else { return nil }
         let slots = http.credentials?.count
-        let exchange = Exchange(call, gateway: self, responder: responder, isOverLink: false, slots: slots)
-        exchange.start(HTTPExchange(exchange, http))
+        let exchange = Exchange(call, calls: self, responder: responder, isOverLink: false, slots: slots)
+        exchange.start(HTTPExchange(exchange, http, leg))
         return exchange
     }
 
@@ -67,14 +40,17 @@ extension Gateway {
     func start(
         _ call: Call,
         _ link: LinkHandle,
+        _ settings: LinkSettings,
         caller: Int?,
         isShared: Bool,
         _ responder: any DownstreamResponder,
         onInitialized: ((ByteBuffer, Envelope) -> LinkExchange.Reply)? = nil
     ) -> (any DownstreamExchange)? {
         guard self.admit(call, responder) else { return nil }
-        let exchange = Exchange(call, gateway: self, responder: responder, isOverLink: true, slots: nil)
-        exchange.start(LinkExchange(exchange, link, caller: caller, isShared: isShared, onInitialized: onInitialized))
+        let exchange = Exchange(call, calls: self, responder: responder, isOverLink: true, slots: nil)
+        exchange.start(
+            LinkExchange(exchange, link, settings, caller: caller, isShared: isShared, onInitialized: onInitialized)
+        )
         return exchange
     }
 
@@ -147,7 +123,7 @@ extension Gateway {
             self.refuse(error, call.message, call.upstream, responder)
             return nil
         }
-        return DeferredExchange(call, gateway: self, responder: responder)
+        return DeferredExchange(call, calls: self, responder: responder)
     }
 
     // MARK: Waiting
@@ -156,11 +132,11 @@ extension Gateway {
     func deferred(
         _ call: Call,
         _ responder: any DownstreamResponder,
-        asking question: UpstreamSupervisor.Question = .all,
+        asking question: UpstreamQuestion = .all,
         _ make: @escaping (Call, any DownstreamResponder) -> (any DownstreamExchange)?
     ) -> (any DownstreamExchange)? {
         let upstream = call.upstream
-        guard let supervisor = upstream.supervisor else {
+        guard let watch = upstream.watch else {
             // Of a unit that is over nothing more becomes known, however often it is asked.
             if !upstream.isOver { return make(call, responder) }
             self.refusePlace(call, responder)
@@ -171,8 +147,8 @@ extension Gateway {
         let loop = responder.loop.eventLoop
         let body = NIOLoopBound(make, eventLoop: loop)
         let era = call.message.era
-        supervisor.look(for: question, on: loop) {
-            let isRouted = if case .unknown = upstream.route { false } else { true }
+        watch.look(for: question, on: loop) {
+            let isRouted = upstream.route != .unknown
             let eras = upstream.eras
             guard isRouted, era == .handshake || eras.stateless != nil || eras.handshake == true else {
                 return bound.value.fail(.notProbed(upstream))
@@ -195,7 +171,10 @@ extension Gateway {
         let body = NIOLoopBound(make, eventLoop: responder.loop.eventLoop)
         let era = call.message.era
         upstream.home.run {
-            upstream.sharedLinks.link(of: era) { result in
+            guard let links = upstream.sharedLinks?.links else {
+                return bound.execute { $0.fail(.upstreamIsGone(executed: .no)) }
+            }
+            links.link(of: era) { result in
                 switch result {
                 case .success(let link?):
                     let handle = link.handle

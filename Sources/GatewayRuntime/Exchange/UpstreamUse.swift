@@ -25,11 +25,4 @@ extension LoopResources {
             body(use)
         }
     }
-
-    /// Runs on the loop, and gives back what came of it.
-    func asked<Answer: Sendable>(_ body: @escaping @Sendable (LoopResources) -> Answer) async -> Answer {
-        await withCheckedContinuation { continuation in
-            self.eventLoop.execute { continuation.resume(returning: body(self)) }
-        }
-    }
 }

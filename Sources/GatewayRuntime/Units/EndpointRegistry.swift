@@ -66,8 +66,9 @@ package final class EndpointRegistry: Sendable {
     }
 
     private let surroundings: UpstreamSurroundings
-    private let sessions: SessionRegistry
-    private let capacity: Capacity
+    private let calls: Calls
+    /// The table that each event loop goes by.
+    let tables: EndpointTables
     private let workshop: Mutex<Workshop>
     private let state: Mutex<State>
     private let duties: AsyncStream<Duty>
@@ -79,31 +80,32 @@ package final class EndpointRegistry: Sendable {
     init(
         _ snapshot: GatewaySnapshot,
         in surroundings: UpstreamSurroundings,
-        _ sessions: SessionRegistry,
-        _ capacity: Capacity
+        _ calls: Calls
     ) throws {
         var workshop = Workshop()
         let endpoints = try snapshot.upstreams.filter { !$0.isDisabled }
             .map { configuration in
-                let upstream = try Upstream(configuration, in: surroundings, gates: &workshop.gates)
+                let upstream = try UpstreamKinds.makeUpstream(configuration, in: surroundings, gates: &workshop.gates)
                 return Endpoint(id: EndpointID(), configuration, upstream: upstream)
             }
         let table = try Endpoints(snapshot.listener, endpoints)
         self.surroundings = surroundings
-        self.sessions = sessions
-        self.capacity = capacity
+        self.calls = calls
+        let tables = EndpointTables(surroundings.loops)
+        self.tables = tables
         self.workshop = Mutex(workshop)
         self.state = Mutex(State(table: table))
         (self.duties, self.dutiesToDo) = AsyncStream.makeStream()
+        calls.isAnyLogEnabled.store(table.isAnyLogEnabled, ordering: .relaxed)
         (self.settlements, self.settled) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
         for endpoint in endpoints {
             self.show(endpoint.upstream)
             self.dutiesToDo.yield(.begin(endpoint.upstream, isFirst: true))
         }
-        for loop in surroundings.loops { loop.eventLoop.execute { loop.goBy(table) } }
+        for loop in surroundings.loops { loop.eventLoop.execute { tables.lead(loop, by: table) } }
     }
 
-    /// What callers can address now; on an event loop ``LoopResources/endpoints`` costs no lock.
+    /// What callers can address now; on an event loop ``EndpointTables`` costs no lock.
     package var endpoints: Endpoints { self.state.withLock { $0.table } }
 
     /// Every unit that is not gone, those that are about to go included.
@@ -151,14 +153,14 @@ package final class EndpointRegistry: Sendable {
         }
         await withDiscardingTaskGroup { group in
             for upstream in upstreams {
-                group.addTask { await upstream.stop(within: limit, .last, self.sessions) }
+                group.addTask { await upstream.stop(within: limit, .last, self.calls.sessions) }
             }
         }
     }
 
     /// `endpoint`: whose upstream takes over the sessions of the unit, if it can.
     private func drain(_ upstream: Upstream, within limit: Duration, endpoint: EndpointID? = nil) async {
-        await upstream.drain(within: limit, self.sessions) {
+        await upstream.drain(within: limit, self.calls.sessions) {
             let heir = self.endpoints.all.first { $0.id == endpoint }?.upstream
             return heir.flatMap { $0.canSucceed(upstream) ? $0 : nil }
         }
@@ -194,11 +196,11 @@ package final class EndpointRegistry: Sendable {
         let isUp = successor.currentVerdict == .usable
         let changed = isUp ? await successor.lists(unlike: former) : ServerList.allCases
         guard self.carryOut(succession) else { return }
-        for loop in self.surroundings.loops { await loop.asked { $0.goBy(self.endpoints) } }
+        for loop in self.surroundings.loops { await loop.asked { self.tables.lead($0, by: self.endpoints) } }
         guard isUp || !isOfUse else { return await self.drain(former, within: .zero) }
-        let moving = self.sessions.sessions(at: former)
+        let moving = self.calls.sessions.sessions(at: former)
         if isUp {
-            await successor.takeSessions(of: former, self.sessions)
+            await successor.takeSessions(of: former, self.calls.sessions)
             await former.endStreams()
             self.tell(moving, thatChanged: changed, since: former)
         }
@@ -261,7 +263,7 @@ package final class EndpointRegistry: Sendable {
             }
         }
         // Each takes the table that is there by then: this one, or that of a change which came after it.
-        for loop in self.surroundings.loops { await loop.asked { $0.goBy(self.endpoints) } }
+        for loop in self.surroundings.loops { await loop.asked { self.tables.lead($0, by: self.endpoints) } }
         for duty in duties { self.dutiesToDo.yield(duty) }
         return applied
     }
@@ -278,7 +280,7 @@ package final class EndpointRegistry: Sendable {
         var surroundings = self.surroundings
         surroundings.listener = before.listener.tuned(by: next.listener)
         func makeUpstream(_ configuration: UpstreamConfiguration) throws -> Upstream {
-            let upstream = try Upstream(configuration, in: surroundings, gates: &workshop.gates)
+            let upstream = try UpstreamKinds.makeUpstream(configuration, in: surroundings, gates: &workshop.gates)
             plan.came.append(upstream)
             return upstream
         }
@@ -340,6 +342,7 @@ package final class EndpointRegistry: Sendable {
         }
         for (upstream, configuration) in plan.tuned { upstream.tune(configuration) }
         self.tune(table.listener.limits)
+        self.calls.isAnyLogEnabled.store(table.isAnyLogEnabled, ordering: .relaxed)
         for upstream in plan.came { self.show(upstream) }
         let duties =
             plan.came.map { Duty.begin($0, isFirst: false) } + went.map { .drain($0, within: drainTime) }
@@ -350,9 +353,7 @@ package final class EndpointRegistry: Sendable {
 
     /// Has everybody who keeps limits of their own go by these: those that are about to go as well, which have callers still.
     private func tune(_ limits: Limits) {
-        self.capacity.tune(limits)
-        self.sessions.tune(limits)
-        self.surroundings.buffers.tune(limit: limits.bufferedBytes)
+        self.calls.tune(limits)
         for upstream in self.everyUpstream { upstream.tune(limits) }
     }
 
@@ -371,8 +372,8 @@ package final class EndpointRegistry: Sendable {
             }
         }
         await withDiscardingTaskGroup { group in
-            for session in self.sessions.sessions(revokedBy: endpoint) {
-                group.addTask { await self.sessions.revoke(session, within: limit) }
+            for session in self.calls.sessions.sessions(revokedBy: endpoint) {
+                group.addTask { await self.calls.sessions.revoke(session, within: limit) }
             }
         }
     }
@@ -385,7 +386,7 @@ package final class EndpointRegistry: Sendable {
                 state.leaving.removeAll { $0 === upstream }
                 return state.isSettled
             }
-            self.sessions.forgetFormer()
+            self.calls.sessions.forgetFormer()
             self.forgetFigures(of: upstream.name)
             if isSettled { self.settled.yield() }
         }

@@ -52,7 +52,7 @@ extension SharedSession {
     /// Returns what goes along that answer; what is for others is sent there. `isTaken`: the caller takes messages there;
     /// if not, a question goes to where it listens.
     func route(_ message: ByteBuffer, _ envelope: Envelope, along call: Int64?, isTaken: Bool = true) -> ByteBuffer? {
-        let (delivery, session): (MessageRouter.Delivery, CallerSession?) = self.state.withLock { state in
+        let (delivery, session): (MessageRouter.Delivery, (any StreamSink)?) = self.state.withLock { state in
             let delivery = state.bridge.delivery(message.readableBytesUInt8Span, envelope, along: call)
             guard case .caller(let recipient, _, _) = delivery, let caller = recipient.caller else {
                 return (delivery, nil)
@@ -78,13 +78,13 @@ extension SharedSession {
     /// Gives a caller what is for it alone where it listens; `isLate`: it would have belonged to the answer to its call.
     private func deliver(
         _ message: ByteBuffer,
-        to session: CallerSession?,
+        to session: (any StreamSink)?,
         _ matter: MessageRouter.Matter,
         isLate: Bool
     ) {
         // A caller that was in several slots hears what is about no call of its own where it is at home.
         guard matter.mayGoElsewhere || !isLate && session?.home == self.slot else { return }
-        if session?.deliver(message) == true { return }
+        if session?.deliver(message, taken: {}) == true { return }
         guard case .question(let number) = matter,
             let literal = self.state.withLock({ $0.bridge.undelivered(number) })
         else { return }
@@ -94,7 +94,7 @@ extension SharedSession {
     private func deliver(_ message: ByteBuffer, to callers: [Int]) {
         let sessions = self.state.withLock { state in callers.compactMap { state.callers[$0] } }
         // A caller that was in several slots hears what comes unasked where it is at home.
-        for session in sessions where session.home == self.slot { session.deliver(message) }
+        for session in sessions where session.home == self.slot { session.deliver(message, taken: {}) }
     }
 }
 

@@ -178,20 +178,6 @@ package struct GatewayError: Error, Sendable {
         self.outboundProxy = error.outboundProxy
     }
 
-    /// Nobody knows what the upstream speaks: for the reason that the last look at it met, if there was one (contract U3).
-    static func notProbed(_ upstream: Upstream) -> GatewayError {
-        if let failure = upstream.failure { return failure }
-        if case .http(let http) = upstream.transport, let failure = http.proxy?.lastFailure {
-            return GatewayError(failure)
-        }
-        return GatewayError(
-            .unreachable,
-            executed: .no,
-            "the server was not reached yet, so what it speaks is not known; try again",
-            cause: "not_probed"
-        )
-    }
-
     /// The same in the words that all share who tell of an upstream's state.
     var upstreamCause: UpstreamCause {
         let code = UpstreamCause.Code(rawValue: self.cause) ?? UpstreamCause.Code(rawValue: self.reason.rawValue)
