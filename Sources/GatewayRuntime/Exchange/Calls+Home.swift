@@ -52,7 +52,7 @@ extension Calls {
             timeout: .seconds(30)
         ) { result in
             guard case .success(let answer) = result,
-                let digest = AnswerReader.resultDigest(of: answer.body, depth: upstream.jsonDepth), digest != known
+                let digest = AnswerReader.resultDigest(of: answer.body, answer.envelope), digest != known
             else { return }
             session.toolsDigest = digest
             session.deliver(ClientMessage.listChanged(.tools))
@@ -67,15 +67,18 @@ extension CallerSession {
         let cursor = message.envelope.params.flatMap {
             Envelope.member("cursor", at: $0.lowerBound, in: body.readableBytesUInt8Span)
         }
-        guard cursor == nil, let digest = AnswerReader.resultDigest(of: answer, depth: depth) else { return }
+        guard cursor == nil, let digest = AnswerReader.resultDigest(of: answer, AnswerReader.read(answer, depth: depth))
+        else { return }
         self.toolsDigest = digest
     }
 }
 
 extension AnswerReader {
     /// A number that is the same for equal results, and never 0; nil if the message is no result.
-    static func resultDigest(of message: ByteBuffer, depth: Int) -> Int? {
-        guard let envelope = Self.read(message, depth: depth), let result = envelope.result else { return nil }
+    ///
+    /// `envelope` is that of the message, if it is one.
+    static func resultDigest(of message: ByteBuffer, _ envelope: Envelope?) -> Int? {
+        guard let result = envelope?.result else { return nil }
         var hasher = Hasher()
         hasher.combine(message.bytes(result))
         let digest = hasher.finalize()

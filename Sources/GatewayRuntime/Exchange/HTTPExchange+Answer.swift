@@ -119,7 +119,7 @@ extension HTTPExchange {
     /// What the held body is to this request.
     func readBody() -> StatusReading.Body {
         let body = self.collected.bytes
-        return StatusReading.Body(body, depth: self.jsonDepth) { envelope in
+        return StatusReading.Body(body, AnswerReader.read(body, depth: self.jsonDepth)) { envelope in
             self.answer.mediaType == .json && self.message.isRequest && self.isAnswered(by: envelope, in: body)
         }
     }

@@ -55,7 +55,7 @@ extension HTTPExchange {
         guard let pool = self.http.credentials else { return }
         let (kind, isCounted) =
             switch refusal {
-            case .answer: (self.answer.refusalKind(self.collected.bytes, depth: self.jsonDepth), true)
+            case .answer: (self.answer.refusalKind(self.messageOfRefusal), true)
             case .opening(let isFirst): (RefusalKind.rejected, isFirst)
             }
         self.forgetBody()
@@ -69,6 +69,12 @@ extension HTTPExchange {
         self.tell { $0.judged(answer.verdict, status: status) }
     }
 
+    /// The message that came with a refusal.
+    private var messageOfRefusal: Envelope? {
+        guard self.answer.mediaType == .json else { return nil }
+        return AnswerReader.read(self.collected.bytes, depth: self.jsonDepth)
+    }
+
     /// Remembers which slot made what an answer holds that can only be asked there.
     func pin(_ answer: ByteBuffer, _ envelope: Envelope?) {
         guard let pool = self.http.credentials, pool.count > 1 else { return }
@@ -79,19 +85,5 @@ extension HTTPExchange {
             let envelope = envelope ?? AnswerReader.read(answer, depth: self.jsonDepth)
         else { return }
         pool.pin(AnswerReader.pinKeys(of: envelope, in: answer), to: self.slot)
-    }
-}
-
-extension AnswerHead {
-    /// What a refusal seems to be about.
-    func refusalKind(_ body: ByteBuffer, depth: Int) -> RefusalKind {
-        let envelope = self.mediaType == .json ? AnswerReader.read(body, depth: depth) : nil
-        return RefusalKind(
-            status: self.status,
-            bearerError: self.challenges.bearerError,
-            hasChallenge: !self.challenges.isEmpty,
-            isLimited: self.isLimited || self.retryAfter != nil,
-            isBareError: envelope?.kind == .error && envelope?.id == nil
-        )
     }
 }

@@ -231,7 +231,7 @@ final class SSEChannel: LinkChannel, UpstreamReceiver, Sweepable {
 
     private func refused(with answer: AnswerHead) {
         self.isRefused = true
-        let step = self.credentials.refused(with: answer.status, as: answer.refusalKind(ByteBuffer(), depth: 1))
+        let step = self.credentials.refused(with: answer.status, as: answer.refusalKind(nil))
         if case .attempt = step {
             self.connection?.cancel()
             self.connection = nil

@@ -142,7 +142,7 @@ struct EraProbeDriver: Sendable {
         case .failure(let error): return GatewayError(error).reason == .overloaded ? nil : false
         case .success(let answer):
             guard answer.refusal == nil else { return false }
-            return AnswerReader.read(answer.body, depth: self.upstream.jsonDepth)?.isResponse == true
+            return answer.envelope?.isResponse == true
         }
     }
 
@@ -158,7 +158,7 @@ struct EraProbeDriver: Sendable {
         let body = ClientMessage.initialize(id: #""mcp-proxy-probe""#, self.identity)
         let result = await self.send(body, fields: "", timeout: self.timeout)
         guard case .success(let answer) = result, (200..<300).contains(answer.status),
-            let envelope = AnswerReader.read(answer.body, depth: self.upstream.jsonDepth), envelope.kind == .result
+            let envelope = answer.envelope, envelope.kind == .result
         else { return self.read(result) }
         let version = AnswerReader.protocolVersion(of: envelope, in: answer.body)
         if let session = answer.sessionID { self.end(session, version: version) }
@@ -292,7 +292,7 @@ struct EraProbeDriver: Sendable {
 
     /// What a JSON-RPC message says of an era.
     private func era(_ answer: UpstreamCall.Answer) -> EraProbe.Answer {
-        guard let envelope = AnswerReader.read(answer.body, depth: self.upstream.jsonDepth) else { return .other }
+        guard let envelope = answer.envelope else { return .other }
         if envelope.kind == .result {
             return AnswerReader.supportedVersions(of: envelope, in: answer.body).map { .discovered(versions: $0) }
                 ?? .other

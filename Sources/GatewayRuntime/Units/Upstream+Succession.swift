@@ -55,7 +55,7 @@ extension Upstream {
         var digests: [ServerList: Int] = [:]
         for list in ServerList.allCases {
             guard let answer = await place.ask(for: list) else { return digests }
-            digests[list] = AnswerReader.resultDigest(of: answer, depth: self.jsonDepth) ?? 0
+            digests[list] = AnswerReader.resultDigest(of: answer, AnswerReader.read(answer, depth: self.jsonDepth)) ?? 0
         }
         return digests
     }

@@ -108,3 +108,17 @@ struct AnswerHead {
         return min(max(seconds, 1), 300) * 1000
     }
 }
+
+extension AnswerHead {
+    /// What a refusal seems to be about; `message` is the JSON-RPC message that came with it, if one did.
+    func refusalKind(_ message: Envelope?) -> RefusalKind {
+        let message = self.mediaType == .json ? message : nil
+        return RefusalKind(
+            status: self.status,
+            bearerError: self.challenges.bearerError,
+            hasChallenge: !self.challenges.isEmpty,
+            isLimited: self.isLimited || self.retryAfter != nil,
+            isBareError: message?.kind == .error && message?.id == nil
+        )
+    }
+}

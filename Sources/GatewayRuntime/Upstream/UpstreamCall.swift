@@ -19,6 +19,8 @@ final class UpstreamCall: UpstreamReceiver, Sweepable {
         var mediaType: HTTP1MediaType
         /// The JSON-RPC message, or whatever the body was.
         var body: ByteBuffer
+        /// What the body is as a message, read once for everybody; nil if it is none.
+        var envelope: Envelope?
         /// Whether the answer is a stream of the transport of 2024-11-05, which begins with the place for messages.
         var isEndpoint = false
         /// Where a redirect that was not followed leads, for people.
@@ -163,14 +165,16 @@ final class UpstreamCall: UpstreamReceiver, Sweepable {
         completion(result)
     }
 
-    private func complete(with body: ByteBuffer, isEndpoint: Bool = false) {
+    /// `envelope` is that of the body, if it was read before.
+    private func complete(with body: ByteBuffer, _ envelope: Envelope? = nil, isEndpoint: Bool = false) {
         let head = self.answer
         var answer = Answer(status: head.status, sessionID: head.sessionID, mediaType: head.mediaType, body: body)
+        answer.envelope = envelope ?? (body.readableBytes > 0 ? AnswerReader.read(body, depth: self.jsonDepth) : nil)
         answer.isEndpoint = isEndpoint
         switch head.status {
         case 300..<400: answer.place = self.redirection.place(of: head.location, from: self.http.configuration.url)
         case _ where StatusReading.refusesCredential(head.status):
-            answer.refusal = head.refusalKind(body, depth: self.jsonDepth)
+            answer.refusal = head.refusalKind(answer.envelope)
         default: break
         }
         if self.target == nil { self.http.redirects.observe(self.redirection, head.status) }
@@ -221,8 +225,9 @@ final class UpstreamCall: UpstreamReceiver, Sweepable {
             case .tooLarge: self.complete(with: ByteBuffer())
             case .endpoint: self.complete(with: ByteBuffer(), isEndpoint: true)
             case .message(let message):
-                guard AnswerReader.read(message, depth: self.jsonDepth)?.isResponse == true else { continue }
-                self.complete(with: message)
+                let envelope = AnswerReader.read(message, depth: self.jsonDepth)
+                guard let envelope, envelope.isResponse else { continue }
+                self.complete(with: message, envelope)
             }
         }
     }

@@ -7,10 +7,10 @@ import GatewayWire
 import NIOCore
 
 extension StatusReading.Body {
-    /// `isAnswer` says whether a message has the id of the request.
-    init(_ body: ByteBuffer, depth: Int, isAnswer: (Envelope) -> Bool) {
+    /// `envelope` is that of the body, if it is a message; `isAnswer` says whether that has the id of the request.
+    init(_ body: ByteBuffer, _ envelope: Envelope?, isAnswer: (Envelope) -> Bool) {
         let namesSession = StatusReading.namesSession(body.readableBytesUInt8Span)
-        if let envelope = AnswerReader.read(body, depth: depth), envelope.isResponse, isAnswer(envelope) {
+        if let envelope, envelope.isResponse, isAnswer(envelope) {
             self = envelope.kind == .result ? .result : .error(code: envelope.errorCode, namesSession: namesSession)
         } else {
             self = namesSession ? .sessionRefusal : .foreign
@@ -94,7 +94,7 @@ enum SessionOpening {
             timeout: .seconds(5)
         ) { result in
             guard case .success(let answer) = result, answer.status >= 400 else { return completion(false) }
-            let body = StatusReading.Body(answer.body, depth: upstream.jsonDepth) {
+            let body = StatusReading.Body(answer.body, answer.envelope) {
                 $0.idValue(in: answer.body) == ping
             }
             switch StatusReading(status: answer.status, body: body, session: .open) {
@@ -140,8 +140,7 @@ enum SessionOpening {
                     let error = GatewayError(refusedWith: answer.status, place: answer.place)
                     return end(.failed(error.beforeTheCall))
                 }
-                let isResult = AnswerReader.read(answer.body, depth: upstream.jsonDepth)?.kind == .result
-                guard let id = answer.sessionID, isResult else {
+                guard let id = answer.sessionID, answer.envelope?.kind == .result else {
                     return end(.failed(Self.noSession))
                 }
                 UpstreamCall.send(

@@ -117,7 +117,7 @@ final class SharedSession: Sendable {
             case .success(let answer) where answer.status >= 300:
                 self.opened(.failed(GatewayError(refusedWith: answer.status, place: answer.place).beforeTheCall))
             case .success(let answer):
-                guard let envelope = AnswerReader.read(answer.body, depth: self.upstream.jsonDepth),
+                guard let envelope = answer.envelope,
                     let initialized = InitializeResult(answer.body, envelope)
                 else { return self.opened(.failed(Self.noHandshake)) }
                 self.initialized(initialized, id: answer.sessionID, message)
