@@ -54,6 +54,8 @@ import Testing
             client.send(TestGateway.post(Message.call(), fields: SessionTests.fields(session)))
             try await client.read(until: "data: \(Self.progress)\n\n")
             client.close()
+            // The call would wait for its caller, and for the server.
+            _ = try await gateway.request("DELETE /echo/mcp", fields: SessionTests.fields(session))
         }
     }
 
