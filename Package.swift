@@ -118,8 +118,8 @@ let gatewayTargets: [Target] = [
         "GatewayServer",
         [
             "GatewayBytes", "GatewayWire", "GatewayPolicy", "GatewaySession", "GatewayModel", "GatewayObservability",
-            "GatewayTransport", "GatewayRuntime",
-            nioCore, nioPosix, logging,
+            "GatewayTransport", "GatewayStdio",
+            "GatewayRuntime", nioCore, nioPosix, logging,
         ]
     ),
     .target(
@@ -144,9 +144,8 @@ let gatewayTargets: [Target] = [
         of: "GatewayServer",
         [
             "GatewayTesting",
-            "GatewayWire", "GatewaySession", "GatewayModel", "GatewayObservability", "GatewayRuntime", nioCore,
-            nioPosix,
-            logging,
+            "GatewayWire", "GatewaySession", "GatewayModel", "GatewayObservability", "GatewayTransport", "GatewayStdio",
+            "GatewayRuntime", nioCore, nioPosix, logging,
         ]
     ),
 ]

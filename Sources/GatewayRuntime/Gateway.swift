@@ -6,7 +6,7 @@ package import GatewayModel
 package import GatewayObservability
 package import GatewayPolicy
 package import GatewaySession
-import GatewayTransport
+package import GatewayTransport
 import GatewayWire
 package import Logging
 package import NIOCore
@@ -46,6 +46,7 @@ package final class Gateway: Sendable {
         _ snapshot: GatewaySnapshot,
         loops: [LoopResources],
         stdio: StdioAccess,
+        connector: any Connector = TCPConnector(),
         metrics: MetricsRegistry,
         log: LogOutput
     ) throws {
@@ -55,6 +56,7 @@ package final class Gateway: Sendable {
             listener: snapshot.listener,
             loops: loops,
             stdio: stdio,
+            connector: connector,
             buffers: self.calls.buffers,
             metrics: metrics,
             redactor: log.redactor,

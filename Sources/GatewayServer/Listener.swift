@@ -11,13 +11,6 @@ import Synchronization
 
 /// The socket that callers connect to, and the connections that came in by it.
 package final class Listener: Sendable {
-    /// What is said to a caller that is one too many.
-    private static let overloaded = ByteBuffer(
-        staticString: """
-            HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 5\r\nContent-Length: 0\r\n\r\n
-            """
-    )
-
     /// TCP_NOTSENT_LOWAT: what the system keeps of an answer beyond what the caller has room for.
     ///
     /// By itself it takes up to 4 MiB for a caller that reads nothing, which are counted nowhere, and in a container are its
@@ -29,16 +22,26 @@ package final class Listener: Sendable {
     private static let unsentLimit = NIOBSDSocket.Option(rawValue: 0x201)
     #endif
 
-    private let channel: any Channel
-    private let connections: Connections
+    /// nil where connections are brought to it.
+    private let channel: (any Channel)?
+    private let arrivals: Arrivals
+    private var connections: Connections { self.arrivals.connections }
 
-    /// Where it listens, with the port that the system chose if it was asked to.
-    package var address: SocketAddress? { self.channel.localAddress }
+    /// Where it listens, with the port that the system chose if it was asked to; nil where connections are brought to it.
+    package var address: SocketAddress? { self.channel?.localAddress }
 
-    private init(_ channel: any Channel, _ connections: Connections) {
+    private init(_ channel: (any Channel)?, _ arrivals: Arrivals) {
         self.channel = channel
-        self.connections = connections
+        self.arrivals = arrivals
     }
+
+    /// Has no socket: each connection is brought to it by `accept`.
+    package convenience init(loops: [LoopResources], connections limit: Int, handler: any RequestHandler) {
+        self.init(nil, Arrivals(Connections(limit: limit), loops, handler))
+    }
+
+    /// Takes a connection that has come, before it is active and on its event loop, which is one of those that it was given.
+    package func accept(_ channel: any Channel) throws { try self.arrivals.accept(channel) }
 
     /// Binds and starts to accept, so many connections at a time.
     ///
@@ -52,33 +55,14 @@ package final class Listener: Sendable {
         connections limit: Int,
         handler: any RequestHandler
     ) async throws(ListenError) -> Listener {
-        let connections = Connections(limit: limit)
+        let arrivals = Arrivals(Connections(limit: limit), loops, handler)
         let bootstrap = ServerBootstrap(group: group)
             .serverChannelOption(.backlog, value: 1024)
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
             .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
-            .childChannelOption(.allowRemoteHalfClosure, value: true)
             .childChannelOption(.tcpOption(Self.unsentLimit), value: Self.unsentBytes)
-            // A call of the usual size fits, and thousands that send nothing whole cost as little as may be.
-            .childChannelOption(.recvAllocator, value: ReceiveBuffers(leastSize: 1024))
             .childChannelInitializer { channel in
-                channel.eventLoop.makeCompletedFuture {
-                    guard let loop = loops.first(where: { $0.eventLoop === channel.eventLoop }),
-                        let place = connections.enter(
-                            channel.remoteAddress,
-                            perAddress: loop.limits.connectionsPerAddress
-                        )
-                    else {
-                        handler.rejectedConnection(from: channel.remoteAddress)
-                        channel.writeAndFlush(Self.overloaded).whenComplete { _ in channel.close(promise: nil) }
-                        return
-                    }
-                    let connection = DownstreamConnection(loop: loop, handler: handler) {
-                        connections.leave(place, on: loop)
-                    }
-                    connections.add(connection, place, on: loop)
-                    try channel.pipeline.syncOperations.addHandler(connection)
-                }
+                channel.eventLoop.makeCompletedFuture { try arrivals.accept(channel) }
             }
         do {
             let channel =
@@ -88,7 +72,7 @@ package final class Listener: Sendable {
                     // Both families where the system has both.
                     try await Self.bindEverywhere(bootstrap, port: address.port)
                 }
-            return Listener(channel, connections)
+            return Listener(channel, arrivals)
         } catch {
             throw ListenError(error, at: address, holder: PortHolder.describe(port: address.port))
         }
@@ -107,7 +91,7 @@ package final class Listener: Sendable {
     /// Stops accepting, ends streams and idle connections, and waits until the others are done or `limit` is over.
     package func drain(within limit: Duration) async {
         // It may be closed already; then there is nothing to stop.
-        try? await self.channel.close()
+        try? await self.channel?.close()
         self.connections.drain()
         let deadline = ContinuousClock.now + limit
         while self.connections.count > 0, ContinuousClock.now < deadline {
@@ -118,6 +102,49 @@ package final class Listener: Sendable {
     }
 
     package var connectionCount: Int { self.connections.count }
+}
+
+/// What becomes of a connection that has come.
+private struct Arrivals: Sendable {
+    /// What is said to a caller that is one too many.
+    private static let overloaded = ByteBuffer(
+        staticString: """
+            HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 5\r\nContent-Length: 0\r\n\r\n
+            """
+    )
+
+    let connections: Connections
+    private let loops: [LoopResources]
+    private let handler: any RequestHandler
+
+    init(_ connections: Connections, _ loops: [LoopResources], _ handler: any RequestHandler) {
+        self.connections = connections
+        self.loops = loops
+        self.handler = handler
+    }
+
+    func accept(_ channel: any Channel) throws {
+        let options = channel.syncOptions
+        try options?.setOption(.allowRemoteHalfClosure, value: true)
+        // A call of the usual size fits, and thousands that send nothing whole cost as little as may be.
+        try options?.setOption(.recvAllocator, value: ReceiveBuffers(leastSize: 1024))
+        guard let loop = self.loops.first(where: { $0.eventLoop === channel.eventLoop }),
+            let place = self.connections.enter(
+                channel.remoteAddress,
+                perAddress: loop.limits.connectionsPerAddress
+            )
+        else {
+            self.handler.rejectedConnection(from: channel.remoteAddress)
+            channel.writeAndFlush(Self.overloaded).whenComplete { _ in channel.close(promise: nil) }
+            return
+        }
+        let connections = self.connections
+        let connection = DownstreamConnection(loop: loop, handler: self.handler) {
+            connections.leave(place, on: loop)
+        }
+        connections.add(connection, place, on: loop)
+        try channel.pipeline.syncOperations.addHandler(connection)
+    }
 }
 
 /// The connections of a listener: how many, from where, and each one's event loop to reach it.

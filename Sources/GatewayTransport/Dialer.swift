@@ -4,7 +4,6 @@
 package import GatewayModel
 package import GatewayWire
 package import NIOCore
-import NIOPosix
 import NIOSSL
 
 /// Opens connections to one origin, through its outbound proxy if it has one: TCP, then TLS for https.
@@ -18,20 +17,24 @@ package struct Dialer: Sendable {
     private let route: OutboundProxyRoute?
     /// Looks names up; tests have their own.
     var names = NameResolver.system
+    /// Opens the connections.
+    let connector: any Connector
     /// The address that the certificate must be for, where the peer of the channel is an outbound proxy: NIOSSL would
     /// compare it with the proxy's.
     private let certifiedAddress: SocketAddress?
 
-    /// Reads the certificates that `tls` names.
+    /// Reads the certificates that `tls` names; `connector` opens the connections.
     ///
     /// - Throws: ``TLSFileError`` if a file cannot be used.
     package init(
         origin: WebOrigin,
         tls: TLSClientConfiguration,
         route: OutboundProxyRoute? = nil,
-        timeout: Duration
+        timeout: Duration,
+        connector: any Connector = TCPConnector()
     ) throws(TLSFileError) {
         self.origin = origin
+        self.connector = connector
         self.route = route
         self.timeout = TimeAmount(timeout)
         let isChecked = route != nil && !tls.isInsecure
@@ -52,16 +55,6 @@ package struct Dialer: Sendable {
         (try? SocketAddress(ipAddress: host, port: 0)) == nil ? host : nil
     }
 
-    /// What every connection to an upstream or a proxy begins with.
-    ///
-    /// A channel hands on as many pieces of 64 KiB as it may read in one go before it hears that reading stops: with one,
-    /// thousands of answers that nobody takes cost 64 KiB each, not 256.
-    static func bootstrap(on eventLoop: any EventLoop) -> ClientBootstrap {
-        ClientBootstrap(group: eventLoop)
-            .channelOption(.maxMessagesPerRead, value: 1)
-            .channelOption(.recvAllocator, value: ReceiveBuffers())
-    }
-
     /// Opens a connection on `eventLoop` for `connection`, which says when it is usable.
     func dial(on eventLoop: any EventLoop, for connection: UpstreamConnection) {
         if let route {
@@ -69,10 +62,7 @@ package struct Dialer: Sendable {
             return
         }
         let bound = NIOLoopBound(connection, eventLoop: eventLoop)
-        Self.bootstrap(on: eventLoop)
-            .connectTimeout(self.timeout)
-            .resolver(NameQueries(self.origin.host, from: self.names, on: eventLoop))
-            .connect(host: self.origin.host, port: self.origin.port)
+        self.connect(to: self.origin.host, port: self.origin.port, on: eventLoop) { _ in }
             .whenComplete { result in
                 let connection = bound.value
                 switch result {
@@ -80,6 +70,23 @@ package struct Dialer: Sendable {
                 case .failure(let error): connection.dialFailed(TransportError(dialling: error))
                 }
             }
+    }
+
+    /// Opens a connection to the upstream, or to a proxy; `setUp` gives it what it needs from its beginning.
+    func connect(
+        to host: String,
+        port: Int,
+        on eventLoop: any EventLoop,
+        _ setUp: @escaping @Sendable (any Channel) throws -> Void
+    ) -> EventLoopFuture<any Channel> {
+        self.connector.connect(
+            to: host,
+            port: port,
+            within: self.timeout,
+            names: self.names,
+            on: eventLoop,
+            setUp: setUp
+        )
     }
 
     /// Gives a connection the channel that leads to the upstream, and TLS with it for https.

@@ -32,10 +32,12 @@ extension TransportError {
         return error.errnoCode == EMFILE || error.errnoCode == ENFILE
     }
 
-    /// Sorts what NIO and BoringSSL say about a failed dial; `certificate` is what is wrong with the one that was refused, if
+    /// Sorts what the connector, NIO and BoringSSL say about a failed dial; `certificate` is what is wrong with the one that was refused, if
     /// that is known.
     init(dialling error: any Error, certificate: CertificateFault? = nil) {
         switch error {
+        case let error as TransportError:
+            self = error
         case let error as NIOConnectionError:
             let failures = error.connectionErrors.map(\.error)
             if failures.isEmpty {

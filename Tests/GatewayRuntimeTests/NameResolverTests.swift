@@ -275,7 +275,7 @@ import Testing
     }
 
     @Test("A connection to a name that hangs delays none to another name of the same loop")
-    func dial() async throws {
+    func dialSocket() async throws {
         let listener = try await ServerBootstrap(group: self.eventLoop).bind(host: "127.0.0.1", port: 0).get()
         let port = try #require(listener.localAddress?.port)
         let names = self.names

@@ -29,6 +29,7 @@ extension Upstream {
                 ),
                 loops: [loop],
                 stdio: StdioAccess(environment: [:], guardian: nil),
+                connector: TCPConnector(),
                 buffers: buffers,
                 metrics: MetricsRegistry(),
                 redactor: CurrentRedactor(),

@@ -78,7 +78,7 @@ import Darwin
 
     #if os(Linux)
     @Test("Whoever listens on a port is found: here it is this process")
-    func found() async throws {
+    func foundSocket() async throws {
         let channel = try await ServerBootstrap(group: .singletonMultiThreadedEventLoopGroup)
             .bind(host: "127.0.0.1", port: 0).get()
         let port = try #require(channel.localAddress?.port)

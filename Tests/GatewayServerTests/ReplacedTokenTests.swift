@@ -41,6 +41,8 @@ import Testing
 
         init(hasSessions: Bool = false) { self.hasSessions = hasSessions }
 
+        var heldCount: Int { self.state.withLock { $0.held.count } }
+
         func hold() { self.state.withLock { $0.isHolding = true } }
         /// What comes from now on is answered at once.
         func stopHolding() { self.state.withLock { $0.isHolding = false } }
@@ -92,6 +94,10 @@ import Testing
                     group.addTask { try await gateway.post(Message.call(id: "\(id)")) }
                 }
                 try await gateway.upstream.requests(500)
+                for _ in 0..<1_000 where server.heldCount < 500 {
+                    // The last one has arrived, and is kept a moment later.
+                    try await Task.sleep(for: .milliseconds(5))
+                }
                 server.stopHolding()
                 try gateway.replace(Self.pool(["one", "new", "three"]))
                 gateway.redactor.configure([])

@@ -52,6 +52,7 @@ enum UpstreamKinds {
                 (OutboundProxyHealth(proxy, upstream: name, metrics: metrics, logger: logger), gates.gate(of: proxy))
             },
             listener: surroundings.listener,
+            connector: surroundings.connector,
             metrics: metrics,
             redactor: surroundings.redactor,
             logger: logger

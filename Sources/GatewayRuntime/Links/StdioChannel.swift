@@ -12,7 +12,7 @@ import NIOCore
 final class StdioChannel: LinkChannel, StdioChildDelegate {
     private weak var delegate: (any LinkChannelDelegate)?
     private let loop: LoopResources
-    private var child: StdioChild?
+    private var child: (any LineChild)?
     /// The last lines of its standard error, once it has ended.
     private var lastWords: Logger.MetadataValue?
 
@@ -28,17 +28,19 @@ final class StdioChannel: LinkChannel, StdioChildDelegate {
     ) {
         self.delegate = delegate
         self.loop = loop
-        self.child = StdioChild(
-            configuration,
-            environment: access.environment,
-            name: name,
-            lineLimit: lineLimit,
-            on: loop.eventLoop,
-            guardian: access.guardian,
-            logger: logger,
-            buffers: buffers,
-            delegate: self
-        )
+        self.child =
+            access.makeChild?(configuration, loop.eventLoop, self)
+            ?? StdioChild(
+                configuration,
+                environment: access.environment,
+                name: name,
+                lineLimit: lineLimit,
+                on: loop.eventLoop,
+                guardian: access.guardian,
+                logger: logger,
+                buffers: buffers,
+                delegate: self
+            )
     }
 
     func open() { self.child?.start() }

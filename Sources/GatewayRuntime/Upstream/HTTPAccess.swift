@@ -34,6 +34,7 @@ package final class HTTPAccess: Sendable {
         upstream: String,
         proxy: (health: OutboundProxyHealth, gate: OutboundProxyGate)?,
         listener: ListenerConfiguration,
+        connector: any Connector,
         metrics: MetricsRegistry,
         redactor: CurrentRedactor,
         logger: Logger
@@ -54,7 +55,8 @@ package final class HTTPAccess: Sendable {
             origin: configuration.url.origin,
             tls: configuration.tls,
             route: route,
-            timeout: listener.limits.connectTimeout
+            timeout: listener.limits.connectTimeout,
+            connector: connector
         )
         let template = RequestHeads.Template(
             http: configuration,

@@ -3,6 +3,7 @@
 
 import GatewayModel
 import GatewayObservability
+import GatewayTransport
 import Logging
 
 /// What every upstream unit of a process stands in.
@@ -11,6 +12,8 @@ struct UpstreamSurroundings: Sendable {
     var listener: ListenerConfiguration
     let loops: [LoopResources]
     let stdio: StdioAccess
+    /// Opens the connections to upstreams and outbound proxies.
+    let connector: any Connector
     /// Where everybody counts what is held for peers.
     let buffers: BufferLedger
     let metrics: MetricsRegistry

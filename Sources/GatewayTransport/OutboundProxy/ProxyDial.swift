@@ -181,27 +181,22 @@ final class ProxyDial {
         let tls = self.route.tls
         let dial = NIOLoopBound(self, eventLoop: self.eventLoop)
         let speeches = NIOLoopBound(speech, eventLoop: self.eventLoop)
-        Dialer.bootstrap(on: self.eventLoop)
-            .connectTimeout(self.dialer.timeout)
-            .resolver(NameQueries(proxy.host, from: self.dialer.names, on: self.eventLoop))
-            .channelInitializer { channel in
-                channel.eventLoop.makeCompletedFuture {
-                    let pipeline = channel.pipeline.syncOperations
-                    if let tls {
-                        let name = Dialer.serverName(of: proxy.host)
-                        try pipeline.addHandler(NIOSSLClientHandler(context: tls, serverHostname: name))
-                    }
-                    try pipeline.addHandler(
-                        ProxyHandshakeHandler(
-                            dial.value,
-                            dial.value.route,
-                            speeches.value,
-                            on: channel.eventLoop
-                        )
-                    )
+        self.dialer
+            .connect(to: proxy.host, port: proxy.port, on: self.eventLoop) { channel in
+                let pipeline = channel.pipeline.syncOperations
+                if let tls {
+                    let name = Dialer.serverName(of: proxy.host)
+                    try pipeline.addHandler(NIOSSLClientHandler(context: tls, serverHostname: name))
                 }
+                try pipeline.addHandler(
+                    ProxyHandshakeHandler(
+                        dial.value,
+                        dial.value.route,
+                        speeches.value,
+                        on: channel.eventLoop
+                    )
+                )
             }
-            .connect(host: proxy.host, port: proxy.port)
             .whenComplete { dial.value.connected($0) }
     }
 

@@ -8,7 +8,6 @@ import GatewayServer
 import GatewayTesting
 import GatewayWire
 import NIOCore
-import NIOPosix
 
 #if canImport(Glibc)
 import Glibc
@@ -26,9 +25,9 @@ final class RawClient: Sendable {
         self.inbox = inbox
     }
 
-    /// Connects to a port of this machine.
+    /// Connects to a port of the wire that the test has.
     ///
-    /// `isReading` false leaves what arrives in the socket until `startReading`; `receiveBuffer` keeps that small.
+    /// `isReading` false leaves what arrives on the wire until `startReading`; `receiveBuffer` keeps that small.
     static func connect(
         _ port: Int,
         from address: String? = nil,
@@ -36,19 +35,11 @@ final class RawClient: Sendable {
         receiveBuffer: Int? = nil
     ) async throws -> RawClient {
         let inbox = Inbox(RawBytes())
-        var bootstrap = ClientBootstrap(group: MultiThreadedEventLoopGroup.singleton)
-            .channelOption(.allowRemoteHalfClosure, value: true)
-            .channelOption(.autoRead, value: isReading)
-            .channelInitializer { channel in
-                channel.eventLoop.makeCompletedFuture {
-                    try channel.pipeline.syncOperations.addHandler(RawBytesHandler(inbox))
-                }
-            }
-        if let receiveBuffer {
-            bootstrap = bootstrap.channelOption(.socketOption(.so_rcvbuf), value: Int(receiveBuffer))
+        let channel = try await Wire.current.connect(to: port, from: address, receiveBuffer: receiveBuffer) { channel in
+            try channel.syncOptions?.setOption(.allowRemoteHalfClosure, value: true)
+            try channel.syncOptions?.setOption(.autoRead, value: isReading)
+            try channel.pipeline.syncOperations.addHandler(RawBytesHandler(inbox))
         }
-        if let address { bootstrap = try bootstrap.bind(to: SocketAddress(ipAddress: address, port: 0)) }
-        let channel = try await bootstrap.connect(host: "127.0.0.1", port: port).get()
         return RawClient(channel, inbox)
     }
 

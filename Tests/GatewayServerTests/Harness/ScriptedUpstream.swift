@@ -9,7 +9,6 @@ import GatewayServer
 import GatewayTesting
 import GatewayWire
 import NIOCore
-import NIOPosix
 import Synchronization
 
 #if canImport(Glibc)
@@ -147,7 +146,7 @@ final class ScriptedUpstream: Sendable {
     }
 
     let journal = Inbox(Journal())
-    private let listening = Mutex<(any Channel)?>(nil)
+    private let listening = Mutex<Wire.Listening?>(nil)
     private let script: Script?
     /// Told of each head before its body; true: the request was dealt with.
     private let headScript: (@Sendable (UpstreamTurn) -> Bool)?
@@ -157,7 +156,7 @@ final class ScriptedUpstream: Sendable {
         self.headScript = headScript
     }
 
-    var port: Int { self.listening.withLock { $0?.localAddress?.port } ?? 0 }
+    var port: Int { self.listening.withLock { $0?.port } ?? 0 }
     var requests: [ArrivedRequest] { self.journal.now.requests }
 
     /// Starts on a port of its own; without `script` a test takes each request with `turn`.
@@ -167,23 +166,14 @@ final class ScriptedUpstream: Sendable {
         _ script: Script?
     ) async throws -> ScriptedUpstream {
         let upstream = ScriptedUpstream(script: script, headScript: head)
-        var bootstrap = ServerBootstrap(group: MultiThreadedEventLoopGroup.singleton)
-            .serverChannelOption(.backlog, value: 1024)
-            .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
-            .childChannelInitializer { channel in
-                channel.eventLoop.makeCompletedFuture {
-                    try channel.pipeline.syncOperations.addHandler(ScriptedConnection(upstream))
-                }
-            }
-        if let sendBuffer {
-            bootstrap = bootstrap.childChannelOption(.socketOption(.so_sndbuf), value: Int(sendBuffer))
+        let listening = try await Wire.current.listen(sendBuffer: sendBuffer) { channel in
+            try channel.pipeline.syncOperations.addHandler(ScriptedConnection(upstream))
         }
-        let channel = try await bootstrap.bind(host: "127.0.0.1", port: 0).get()
-        upstream.listening.withLock { $0 = channel }
+        upstream.listening.withLock { $0 = listening }
         return upstream
     }
 
-    func stop() async { try? await self.listening.withLock { $0 }?.close() }
+    func stop() async { await self.listening.withLock { $0 }?.stop() }
 
     /// The next request that no script took.
     func turn(seconds: Int64 = 10) async throws -> UpstreamTurn {

@@ -39,6 +39,8 @@ struct GatewaySetup {
     var isRunning = false
     /// An upstream that listens nowhere, in place of the scripted one.
     var isUnreachable = false
+    /// A program in place of the scripted upstream, which then gets nothing.
+    var program: ScriptedProgram?
     /// Told of each head before its body arrives; true: the script is not asked.
     var headScript: (@Sendable (UpstreamTurn) -> Bool)?
 
@@ -65,7 +67,8 @@ struct TestGateway: Sendable {
     /// The servers whose first verdict the gateway told whoever runs it.
     let verdicts = Inbox<[String]>([])
 
-    var port: Int { self.listener.address?.port ?? 0 }
+    /// Where callers connect.
+    let port: Int
     var echo: Upstream { self.gateway.upstreams[0] }
 
     func connect(isReading: Bool = true, receiveBuffer: Int? = nil) async throws -> RawClient {
@@ -143,20 +146,24 @@ func withGateway(
     _ body: (TestGateway) async throws -> Void
 ) async throws {
     await Places.shared.enter()
+    let wire = Wire.current
     var setup = GatewaySetup()
     setUp(&setup)
     let upstream = try await ScriptedUpstream.start(head: setup.headScript, script)
     let url = "http://127.0.0.1:\(setup.isUnreachable ? 1 : upstream.port)\(setup.target)"
     var configuration = setup.upstream
-    configuration.transport = .http(
-        HTTPUpstreamConfiguration(
-            kind: setup.kind,
-            url: HTTPURL(url) ?? GatewaySetup.nowhere,
-            headers: setup.headers,
-            credentials: setup.credentials,
-            proxy: .direct
+    configuration.transport =
+        setup.program != nil
+        ? ScriptedProgram.transport
+        : .http(
+            HTTPUpstreamConfiguration(
+                kind: setup.kind,
+                url: HTTPURL(url) ?? GatewaySetup.nowhere,
+                headers: setup.headers,
+                credentials: setup.credentials,
+                proxy: .direct
+            )
         )
-    )
     let snapshot = GatewaySnapshot(listener: setup.listener, upstreams: [configuration])
     let group = MultiThreadedEventLoopGroup(numberOfThreads: setup.threads)
     let loops = LoopResources.all(of: group)
@@ -171,15 +178,15 @@ func withGateway(
     let gateway = try Gateway(
         snapshot,
         loops: loops,
-        stdio: StdioAccess(environment: ["PATH": "/usr/bin:/bin"], guardian: nil),
+        stdio: setup.program?.access ?? StdioAccess(environment: [:], guardian: nil),
+        connector: wire.connector,
         metrics: MetricsRegistry(),
         log: output
     )
-    let listener = try await Listener.bind(
-        setup.listener.address,
+    let (listener, listening) = try await wire.listen(
+        setup,
         group: group,
         loops: loops,
-        connections: setup.limits.connections,
         handler: GatewayHandler(gateway, configuration: ConfigurationState(source: "test"))
     )
     let fixture = TestGateway(
@@ -189,7 +196,8 @@ func withGateway(
         log: log,
         redactor: redactor,
         loops: loops,
-        snapshot: snapshot
+        snapshot: snapshot,
+        port: listening.port
     )
     let verdicts = fixture.verdicts
     let running =
@@ -204,9 +212,11 @@ func withGateway(
     running?.cancel()
     await running?.value
     gateway.beginDraining()
+    await listening.stop()
     await listener.drain(within: Duration.zero)
     await gateway.close(within: Duration.milliseconds(200))
     await upstream.stop()
+    try await wire.close(on: loops)
     try await group.shutdownGracefully()
     #expect(gateway.buffers.bytes == 0, "what was held for peers is given back when everything is closed")
     await Places.shared.leave()

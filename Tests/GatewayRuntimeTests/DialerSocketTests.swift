@@ -9,7 +9,7 @@ import Testing
 
 @testable import GatewayTransport
 
-@Suite("Connections to a name with several addresses") struct DialerTests {
+@Suite("Connections to a name with several addresses") struct DialerSocketTests {
     /// Knows one name: nobody listens at its first address, and somebody at its second.
     static let twoAddresses = NameResolver(lookUp: { _ in
         .success(["::1", "127.0.0.1"].compactMap { try? SocketAddress(ipAddress: $0, port: 0) })
