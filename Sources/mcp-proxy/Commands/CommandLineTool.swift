@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import ArgumentParser
+import GatewayConfiguration
 
 #if canImport(Glibc)
 import Glibc
@@ -26,6 +27,11 @@ struct CommandLineTool: AsyncParsableCommand {
         ],
         defaultSubcommand: ServeCommand.self
     )
+
+    /// The names of the commands that there are.
+    static var commandNames: [String] {
+        Self.configuration.subcommands.compactMap { $0.configuration.commandName }
+    }
 
     private static func end(_ code: Int32) -> Never {
         #if canImport(Glibc)
@@ -55,7 +61,7 @@ struct CommandLineTool: AsyncParsableCommand {
                 Output.print(text)
                 Self.end(0)
             }
-            Output.error(text)
+            Output.error(ForeignArguments.advice(on: arguments, commands: Self.commandNames) ?? text)
             Self.end(CommandEnd.wrongConfiguration.code)
         }
     }

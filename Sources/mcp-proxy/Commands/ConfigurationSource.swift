@@ -109,6 +109,10 @@ struct ConfigurationSource {
             file = try LocalFile(path, limit: limit, mayWait: !isAgain)
         } catch {
             switch error {
+            case .system where error.isMissing && !isAgain && path == MissingConfiguration.usualName:
+                throw .wrongConfiguration(
+                    MissingConfiguration.text(commands: CommandLineTool.commandNames) { access($0, R_OK) == 0 }
+                )
             case .system where error.isMissing:
                 throw .wrongConfiguration("\(path): no such file; \(option) names another")
             case .noRegularFile:
