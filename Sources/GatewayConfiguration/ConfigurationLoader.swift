@@ -25,35 +25,48 @@ package enum ConfigurationLoader {
         do {
             root = try reader.read()
         } catch {
+            let failure = error.code == .syntax ? ForeignText.failure(of: bytes) ?? error : error
             var findings = reader.findings
             findings.add(
-                error.code,
-                path: error.path,
-                position: error.position,
-                error.message,
-                suggestion: error.suggestion
+                failure.code,
+                path: failure.path,
+                position: failure.position,
+                failure.message,
+                suggestion: failure.suggestion
             )
             return LoadResult(understood: nil, findings: findings.sorted, sourceName: sourceName)
         }
         var findings = reader.findings
-        let literalSecret = LiteralSecretSearch.first(in: root).map { DocumentPlace($0) }
+        let kind = DocumentKind(root)
+        if case .foreign(let member, let program) = kind {
+            findings.add(.foreignFile, at: member, DocumentKind.advice(of: program))
+            return LoadResult(understood: nil, findings: findings.sorted, sourceName: sourceName)
+        }
+        let literalSecret = LiteralSecretSearch.first(in: root, kind.table).map { DocumentPlace($0) }
         var secretFiles = SecretFileMemory()
         if options.expandsEnvironment {
             var expansion = EnvironmentExpansion(
                 environment: environment,
                 files: options.secretFiles,
+                editor: kind.isClient ? EditorReferences(of: root) : nil,
                 findings: findings
             )
-            root = expansion.expand(root)
+            root = kind.isClient ? expansion.expandServers(of: root) : expansion.expand(root)
             findings = expansion.findings
             secretFiles = expansion.secretFiles
         }
         var check = DocumentCheck(findings: findings)
-        let document = check.fitDocument(root, to: .object(.root))
+        let document = check.fitDocument(root, to: .object(kind.table))
         guard !document.isUnread else {
             return LoadResult(understood: nil, findings: check.findings.sorted, sourceName: sourceName)
         }
-        var builder = SnapshotBuilder(environment: environment, findings: check.findings)
+        var builder = SnapshotBuilder(
+            environment: environment,
+            gateway: options.gateway,
+            files: options.secretFiles,
+            isClientFile: kind.isClient,
+            findings: check.findings
+        )
         var snapshot = builder.build(document)
         snapshot?.secretsFromFiles = secretFiles.values
         return LoadResult(

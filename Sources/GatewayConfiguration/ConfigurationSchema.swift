@@ -59,6 +59,7 @@ package enum ConfigurationSchema {
     private static func members(of shape: Shape) -> [(String, JSONText)] {
         switch shape {
         case .text, .secret: [Self.type("string")]
+        case .written: [Self.anyOf(["string", "number", "boolean"].map { [Self.type($0)] })]
         case .filledText, .filledSecret: [Self.type("string"), Self.pattern(#"\S"#)]
         case .webURL:
             [Self.type("string"), Self.pattern(#"^[hH][tT][tT][pP][sS]?://[^/?#@\s]+([/?#]\S*)?$|"# + Self.variable)]
@@ -106,16 +107,26 @@ package enum ConfigurationSchema {
 
     private static func member(of constraint: KeyTable.Constraint) -> (String, JSONText) {
         switch constraint {
-        case .anyOf(let keys):
-            Self.anyOf(keys.map { [("required", .array([.string($0)]))] })
+        case .anyOf(let keys, let filled):
+            Self.anyOf(
+                keys.map { [Self.required([$0])] }
+                    + filled.map { (key) -> [(String, JSONText)] in
+                        let some = JSONText.object([("minProperties", .integer(1))])
+                        return [Self.required([key]), ("properties", .object([(key, some)]))]
+                    }
+            )
         case .notTogether(let keys):
-            ("not", .object([("required", .array(keys.map { .string($0) }))]))
+            ("not", .object([Self.required(keys)]))
         case .allOrNone(let keys):
             (
                 "dependentRequired",
                 .object(keys.map { key in (key, .array(keys.filter { $0 != key }.map { .string($0) })) })
             )
         }
+    }
+
+    private static func required(_ keys: [String]) -> (String, JSONText) {
+        ("required", .array(keys.map { .string($0) }))
     }
 
     private static func type(_ name: String) -> (String, JSONText) { ("type", .string(name)) }

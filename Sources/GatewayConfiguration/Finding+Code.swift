@@ -17,11 +17,13 @@ extension Finding {
         case restrictionIgnored = "restriction-ignored"
         case foreignKey = "foreign-key"
         case clientKey = "client-key"
+        case foreignFile = "foreign-file"
 
         // Environment variables and secret files.
         case badExpansion = "bad-expansion"
         case variableNotJSON = "variable-not-json"
         case variableUnset = "variable-unset"
+        case inputUnset = "input-unset"
         case keyNotExpanded = "key-not-expanded"
         case unusableSecretFile = "unusable-secret-file"
         case secretFileKept = "secret-file-kept"
@@ -50,6 +52,7 @@ extension Finding {
         case invalidName = "invalid-name"
         case routeConflict = "route-conflict"
         case noServers = "no-servers"
+        case baseURLGuessed = "base-url-guessed"
         case commandLine = "command-line"
         case oauthNotBuilt = "oauth-not-built"
 
@@ -119,7 +122,7 @@ extension Finding.Code {
             .conflictingKeys, .notInheritable, .restrictionIgnored, .invalidName, .routeConflict,
             .rotationWithoutTokens,
             .noUsableToken, .invalidProxy, .environmentProxyInvalid, .unreadable, .unusableFile,
-            .unusableSecretFile:
+            .unusableSecretFile, .foreignFile, .inputUnset:
             .error
         case .unknownKey, .keyCase, .variableUnset, .keyNotExpanded, .durationUnit, .noEffect, .noServers, .commandLine,
             .oauthNotBuilt, .deprecatedV1, .ignoredV1, .openGateway, .openServer, .authTokensSentUpstream,
@@ -128,7 +131,7 @@ extension Finding.Code {
             .headerIgnored, .clearTextCredentials, .tlsNotVerified, .metadataAddress,
             .proxyTypeOverrides, .proxyCredentialsTwice, .proxyPathIgnored, .proxyEmptyPassword, .proxySeesToken,
             .environmentProxyDiscarded, .noProxyEntryIgnored, .fileReadableByOthers, .unusableDirectory,
-            .unusableProgram, .secretFileKept, .secretFileReadableByOthers, .needsRestart:
+            .unusableProgram, .secretFileKept, .secretFileReadableByOthers, .needsRestart, .baseURLGuessed:
             .warning
         case .maxRetriesCapped, .proxyDefaultPort, .proxyLocalDNS, .foreignKey, .clientKey, .tildeNotExpanded,
             .proxyNotPassed:

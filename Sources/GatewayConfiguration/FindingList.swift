@@ -8,6 +8,9 @@ struct FindingList: Sendable {
 
     private(set) var all: [Finding] = []
     private var counts: [Finding.Severity: Int] = [:]
+    /// What is said once for the whole document, at its first place, with how many more there are.
+    private var notes: [(first: Finding, more: Int)] = []
+    private var noteIndices: [String: Int] = [:]
 
     mutating func add(_ finding: Finding) {
         let count = self.counts[finding.severity, default: 0]
@@ -45,9 +48,43 @@ struct FindingList: Sendable {
         )
     }
 
+    /// Adds a finding that a document can have at many places: it is one line, at the first of them.
+    ///
+    /// Findings are the same if code and message are. The places come in the order of the document.
+    mutating func note(_ code: Finding.Code, path: DocumentPath, position: SourcePosition, _ message: String) {
+        let key = "\(code.rawValue) \(message)"
+        if let index = self.noteIndices[key] {
+            self.notes[index].more += 1
+        } else if self.notes.count < Self.limit {
+            self.noteIndices[key] = self.notes.count
+            let first = Finding(
+                code: code,
+                path: path.description,
+                line: position.line,
+                column: position.column,
+                message: message
+            )
+            self.notes.append((first, 0))
+        }
+    }
+
+    private var settledNotes: [Finding] {
+        self.notes.map { note in
+            guard note.more > 0 else { return note.first }
+            let places = note.more == 1 ? "1 more place" : "\(note.more) more places"
+            return Finding(
+                code: note.first.code,
+                path: note.first.path,
+                line: note.first.line,
+                column: note.first.column,
+                message: "\(note.first.message); so in \(places)"
+            )
+        }
+    }
+
     /// The findings in the order of the document; those of one place in the order in which they were made.
     var sorted: [Finding] {
-        self.all.enumerated()
+        (self.all + self.settledNotes).enumerated()
             .sorted { one, other in
                 (one.element.line, one.element.column, one.offset)
                     < (other.element.line, other.element.column, other.offset)

@@ -9,8 +9,8 @@ import GatewayModel
 /// `env`, arguments and URLs are secret if their names or their looks say so (``SecretText``); keys that are not known are
 /// looked at in the same way.
 struct LiteralSecretSearch {
-    /// The first such value; nil if there is none.
-    static func first(in root: Node) -> Node? { Self.find(in: root, .object(.root), name: "") }
+    /// The first such value in a document with this table of keys; nil if there is none.
+    static func first(in root: Node, _ table: KeyTable) -> Node? { Self.find(in: root, .object(table), name: "") }
 
     private static func find(in node: Node, _ shape: Shape?, name: String) -> Node? {
         switch node.value {
@@ -130,9 +130,12 @@ extension Shape {
     fileprivate func member(_ key: String) -> Shape? {
         switch self {
         // Of headers and variables their names say more than the table.
-        case .map(.secret, _): nil
+        case .map(.secret, _), .map(.written, _): nil
         case .map(let element, _): element
-        case .object(let table): (table[key] ?? table.key(ignoringCaseOf: key))?.shape
+        case .object(let table):
+            (table[key] ?? table.key(ignoringCaseOf: key)
+                ?? table.spellings[key.lowercased()].flatMap { table[$0.key] })?
+                .shape
         case .either(let shapes): shapes.lazy.compactMap { $0.member(key) }.first
         default: nil
         }

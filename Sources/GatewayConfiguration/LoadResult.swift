@@ -74,6 +74,9 @@ package struct LoadResult: Sendable {
         return Set(files.compactMap(\.self)).sorted()
     }
 
+    /// The files of variables that servers name, sorted; what they say is part of the configuration.
+    package var variableFiles: [String] { Set(self.mentions.variableFiles).sorted() }
+
     /// Where the address to listen on is written; nil if it is not.
     package var address: DocumentPlace? { self.places["addr"] }
 
@@ -95,15 +98,38 @@ package struct LoadResult: Sendable {
     package var gravest: Finding.Severity? { self.findings.map(\.severity).max() }
 }
 
+/// What is known of the gateway whatever its configuration says.
+package struct GatewayDefaults: Sendable {
+    /// Where it listens, whatever the configuration says (`--addr`); nil: where that says.
+    package var address: ListenAddress?
+    /// What this machine is called, for the URL of a gateway that others reach and that has no `baseURL`.
+    package var hostName: String?
+    /// The version of this program.
+    package var version: String
+
+    package init(address: ListenAddress? = nil, hostName: String? = nil, version: String = "0") {
+        self.address = address
+        self.hostName = hostName
+        self.version = version
+    }
+}
+
 /// How a configuration is read.
 package struct LoadOptions: Sendable {
     /// Whether `${VAR}` and `${file:PATH}` in values are replaced (`--expand-env`).
     package var expandsEnvironment: Bool
     /// What `${file:PATH}` reads.
     package var secretFiles: SecretFiles
+    /// What is known of the gateway without a file.
+    package var gateway: GatewayDefaults
 
-    package init(expandsEnvironment: Bool = true, secretFiles: SecretFiles = .none) {
+    package init(
+        expandsEnvironment: Bool = true,
+        secretFiles: SecretFiles = .none,
+        gateway: GatewayDefaults = GatewayDefaults()
+    ) {
         self.expandsEnvironment = expandsEnvironment
         self.secretFiles = secretFiles
+        self.gateway = gateway
     }
 }

@@ -11,8 +11,11 @@ extension Broken {
     static let gatewayRows: [Broken] = [
         Broken(.wrongType, "", #"▶[]"#),
         Broken(.wrongType, "", #"▶"mcpProxy""#),
-        Broken(.missingKey, "mcpProxy", #"▶{"mcpServers": {}}"#),
-        Broken(.missingKey, "mcpProxy", schema: false, #"▶{"mcpProxy": null}"#),
+        Broken(.missingKey, "mcpServers", #"{"mcpServers": ▶{}}"#),
+        Broken(.missingKey, "mcpServers", schema: false, #"▶{"mcpServers": null}"#),
+        Broken(.missingKey, "mcpServers", schema: false, #"▶{"mcpProxy": null}"#),
+        Broken(.missingKey, "mcpServers", "▶{}"),
+        Broken(.missingKey, "mcpProxy", #"▶{"clients": {}}"#),
         Broken(.wrongType, "mcpProxy", #"{"mcpProxy": ▶[1]}"#),
         Broken(.wrongType, "mcpServers", "{\"mcpProxy\": {\(place), \(identity)}, \"mcpServers\": ▶[]}"),
         Broken(

@@ -11,8 +11,9 @@ import Testing
     /// The secret files that the page names.
     private static let files = TestFiles(["/run/secrets/search_a": "a", "/run/secrets/search_b": "b", "/c/wiki": "w"])
 
-    private func blocks() throws -> [String] {
-        try Repository.text(of: Self.page).split(separator: "```jsonc\n").dropFirst()
+    /// Blocks of `jsonc` are files of ours, blocks of `json` are those of clients.
+    private func blocks(of kind: String = "jsonc") throws -> [String] {
+        try Repository.text(of: Self.page).split(separator: "```\(kind)\n").dropFirst()
             .compactMap { part in
                 part.split(separator: "\n```", maxSplits: 1, omittingEmptySubsequences: false).first.map(String.init)
             }
@@ -32,6 +33,31 @@ import Testing
             #expect(result.snapshot != nil, "\(result.findings) in \(block)")
             #expect(!result.codes.contains("unknown-key") && !result.codes.contains("variable-unset"))
         }
+    }
+
+    @Test("Every client's file in the documentation loads, once its variables are set, with nothing but info")
+    func clientBlocksLoad() throws {
+        let blocks = try self.blocks(of: "json")
+        #expect(!blocks.isEmpty)
+        for block in blocks {
+            let result = load(block, environment: ["SEARCH_KEY": "k"])
+            #expect(result.snapshot != nil && result.findings.allSatisfy { $0.severity == .info }, "\(result.findings)")
+        }
+    }
+
+    @Test("Every spelling and every reference of other programs is documented")
+    func spellings() throws {
+        let text = try Repository.text(of: Self.page).lowercased()
+        for table in [KeyTable.clientFile, .clientServer] {
+            for (spelling, meaning) in table.spellings {
+                #expect(text.contains("`\(spelling)`"), "\(spelling)")
+                for value in meaning.values { #expect(text.contains("`\(value.written)`"), "\(value.written)") }
+            }
+        }
+        for form in EditorReferences.forms where form.beginning != "workspaceRoot" {
+            #expect(text.contains("${\(form.beginning.lowercased())"), "\(form.beginning)")
+        }
+        for (key, _) in DocumentKind.foreignKeys { #expect(text.contains("`\(key)`"), "\(key)") }
     }
 
     @Test("Every configuration in the documentation that is plain JSON is valid for the schema")
@@ -67,7 +93,7 @@ import Testing
         let tables: [KeyTable] = [
             .root, .gateway, .gatewayOptions, .limits, .server, .options, .toolFilter, .credentials, .tls, .oauth,
             .outboundProxy,
-            .outboundProxyLogin, .gatewayV1, .clientV1, .clientConfigV1,
+            .outboundProxyLogin, .gatewayV1, .clientV1, .clientConfigV1, .clientFile, .clientServer,
         ]
         for key in tables.flatMap(\.keys) { #expect(text.contains("`\(key.name)`"), "\(key.name)") }
     }

@@ -50,6 +50,9 @@ struct SchemaValidator {
             }
         case "required":
             return node.members == nil || (value.elements ?? []).allSatisfy { node[$0.string ?? ""] != nil }
+        case "minProperties":
+            guard let least = value.number.flatMap({ Int($0) }) else { return true }
+            return node.members == nil || members.count >= least
         case "dependentRequired":
             return (value.members ?? [])
                 .allSatisfy { dependency in

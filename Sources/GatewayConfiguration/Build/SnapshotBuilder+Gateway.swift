@@ -5,8 +5,17 @@ import GatewayModel
 import GatewayWire
 
 extension SnapshotBuilder {
+    /// The gateway as `mcpProxy` says, or as it is without; nil if there is nothing to listen on.
+    mutating func listener(_ node: Node?, _ inherited: ServerOptions, in root: Node) -> ListenerConfiguration? {
+        let tokens = inherited.inboundTokens ?? []
+        guard let node else { return self.standardListener(statusTokens: tokens, in: root) }
+        guard var listener = self.listener(node, statusTokens: tokens) else { return nil }
+        if let address = self.gateway.address { listener.address = address }
+        return listener
+    }
+
     /// `mcpProxy` without its options; nil if there is nothing to listen on.
-    mutating func listener(_ node: Node, statusTokens: [Secret]) -> ListenerConfiguration? {
+    private mutating func listener(_ node: Node, statusTokens: [Secret]) -> ListenerConfiguration? {
         let base = node["baseURL"].flatMap { self.baseURL($0) }
         let address = node["addr"].flatMap { self.address($0) }
         let name = node["name"].flatMap { self.identity($0) }

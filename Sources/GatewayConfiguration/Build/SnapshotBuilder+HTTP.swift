@@ -10,7 +10,7 @@ extension SnapshotBuilder {
     mutating func httpUpstream(_ draft: ServerDraft) -> HTTPUpstreamConfiguration? {
         let node = draft.node
         self.warnAboutMisplaced(
-            draft.misplaced(["args", "env", "cwd", "inheritEnv"], inOptions: []),
+            draft.misplaced(["args", "env", "envFile", "cwd", "inheritEnv"], inOptions: []),
             "a server that is reached by url"
         )
         let url = node["url"].flatMap { self.webURL($0) }

@@ -40,6 +40,19 @@ extension SnapshotBuilder {
         return .nanoseconds(exact)
     }
 
+    /// The time for one upstream request.
+    ///
+    /// Clients write whole seconds (Cline), or whole milliseconds (Gemini CLI): what would be more than an hour is not seconds, and
+    /// nobody means less than 4 seconds.
+    mutating func timeout(_ node: Node?) -> Duration? {
+        guard self.isClientFile, let node, let text = node.number, let number = Int64(text), number > 0 else {
+            return self.duration(node, zero: .fallback)
+        }
+        var plain = node
+        plain.value = .string(number <= 3_600 ? "\(number)s" : "\(number)ms")
+        return self.duration(plain, zero: .fallback)
+    }
+
     private mutating func nanoseconds(_ node: Node) -> Int128? {
         if let text = node.string {
             if let nanoseconds = DurationText.nanoseconds(text) { return nanoseconds }

@@ -80,7 +80,7 @@ extension SnapshotBuilder {
         upstream.pingInterval = draft.settings.pingInterval
         upstream.autoReconnect = draft.settings.autoReconnect
         upstream.reconnectInterval = draft.settings.reconnectInterval
-        if let timeout = self.duration(node["timeout"], zero: .fallback) { upstream.timeout = timeout }
+        if let timeout = self.timeout(node["timeout"]) { upstream.timeout = timeout }
         if let pin = node["protocol"]?.string.flatMap({ UpstreamConfiguration.ProtocolPin(rawValue: $0) }) {
             upstream.protocolPin = pin
         }
@@ -126,7 +126,8 @@ extension SnapshotBuilder {
                 .invalidName,
                 at: member,
                 "this name makes no route: \(error.reason); accepted are letters, digits and -._~!$&'()*+,=:@,"
-                    + " in segments between slashes"
+                    + " in segments between slashes",
+                suggestion: ServerRoute.nearest(to: member.key).map { "\"\($0)\"" }
             )
             return nil
         }
@@ -144,7 +145,8 @@ extension SnapshotBuilder {
             )
             return nil
         }
-        let type = node["transportType"]
+        // Of one that is no transport it is said already.
+        let type = node["transportType"].flatMap { $0.isUnread ? nil : $0 }
         if type?.string == "stdio" {
             if command == nil { self.reportMissing("command", of: node, because: "for transportType stdio") }
             return command == nil ? nil : true

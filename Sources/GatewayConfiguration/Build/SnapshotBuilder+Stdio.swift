@@ -16,7 +16,7 @@ extension SnapshotBuilder {
         let program = StdioUpstreamConfiguration(
             command: command ?? "",
             arguments: arguments,
-            environment: self.environment(node["env"]),
+            environment: self.environment(of: draft),
             workingDirectory: node["cwd"].flatMap { self.path($0) },
             inherited: self.inheritedEnvironment(node["inheritEnv"])
         )
@@ -53,6 +53,14 @@ extension SnapshotBuilder {
             return nil
         }
         return text
+    }
+
+    /// What `env` says, above what the file says that `envFile` names.
+    private mutating func environment(of draft: ServerDraft) -> [(name: String, value: Secret)] {
+        let own = self.environment(draft.node["env"])
+        guard let node = draft.node["envFile"], draft.isStarted else { return own }
+        let names = Set(own.map(\.name))
+        return self.variables(inFile: node).filter { !names.contains($0.name) } + own
     }
 
     private mutating func environment(_ node: Node?) -> [(name: String, value: Secret)] {

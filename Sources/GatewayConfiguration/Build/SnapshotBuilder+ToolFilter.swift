@@ -29,7 +29,7 @@ extension SnapshotBuilder {
     /// The keys of clients that hide tools; an empty list of what is hidden hides nothing.
     private func clientFilters(of node: Node) -> [(mode: ToolFilter.Mode, node: Node)] {
         var filters: [(mode: ToolFilter.Mode, node: Node)] = []
-        if let list = node["includeTools"] { filters.append((.allow, list)) }
+        if let list = node["includeTools"], !(self.isClientFile && list.isEverything) { filters.append((.allow, list)) }
         if let list = node["excludeTools"], list.elements?.isEmpty != true { filters.append((.block, list)) }
         return filters
     }
@@ -100,4 +100,9 @@ extension SnapshotBuilder {
         }
         return names
     }
+}
+
+extension Node {
+    /// Whether it is a list that names everything, which some clients write where others write nothing.
+    fileprivate var isEverything: Bool { self.elements?.count == 1 && self.elements?.first?.string == "*" }
 }

@@ -8,23 +8,36 @@ import GatewayModel
 /// It goes on after a mistake with what is left, so that one load finds as much as it can.
 struct SnapshotBuilder {
     let environment: [String: String]
+    let gateway: GatewayDefaults
+    let files: SecretFiles
+    /// Whether it is the file of an MCP client, without `mcpProxy`.
+    let isClientFile: Bool
     var findings: FindingList
     /// What the servers that are started need of the machine.
     var mentions = Mentions()
     /// What was said about the environment or an inherited setting, which is said once.
     private var said: Set<String> = []
 
-    init(environment: [String: String], findings: FindingList) {
+    init(
+        environment: [String: String],
+        gateway: GatewayDefaults = GatewayDefaults(),
+        files: SecretFiles = .none,
+        isClientFile: Bool = false,
+        findings: FindingList
+    ) {
         self.environment = environment
+        self.gateway = gateway
+        self.files = files
+        self.isClientFile = isClientFile
         self.findings = findings
     }
 
-    /// Builds the model; nil if there is no usable `mcpProxy`.
+    /// Builds the model; nil if there is no usable `mcpProxy`, or neither that nor a server.
     ///
     /// Servers that cannot be understood are left out; a finding says so.
     mutating func build(_ root: Node) -> GatewaySnapshot? {
         let document = V1Migration.migrate(root, findings: &self.findings)
-        guard let gateway = document.gateway else {
+        guard document.gateway != nil || self.isClientFile else {
             self.findings.add(
                 .missingKey,
                 path: root.path.appending(key: "mcpProxy"),
@@ -33,9 +46,13 @@ struct SnapshotBuilder {
             )
             return nil
         }
-        let inherited = self.inheritedOptions(gateway["options"])
-        let listener = self.listener(gateway, statusTokens: inherited.inboundTokens ?? [])
         let servers = document.servers?.members ?? []
+        if self.isClientFile, servers.isEmpty {
+            if document.servers?.isUnread != true { self.reportNoServers(of: document.servers ?? root, in: root) }
+            return nil
+        }
+        let inherited = self.inheritedOptions(document.gateway?["options"])
+        let listener = self.listener(document.gateway, inherited, in: root)
         if servers.isEmpty, document.servers?.isUnread != true {
             self.findings.add(.noServers, at: document.servers ?? root, "there is no server; add one to mcpServers")
         }
@@ -47,7 +64,11 @@ struct SnapshotBuilder {
             routes.add(member, isRouted: upstream?.isDisabled == false, findings: &self.findings)
             if let upstream { upstreams.append(upstream) }
         }
-        self.warnAboutOpenGateway(gateway, listener: listener, upstreams: upstreams)
+        self.warnAboutOpenGateway(
+            at: document.gateway?["addr"] ?? document.gateway ?? root,
+            listener: listener,
+            upstreams: upstreams
+        )
         return listener.map { GatewaySnapshot(listener: $0, upstreams: upstreams) }
     }
 
@@ -60,17 +81,18 @@ struct SnapshotBuilder {
     }
 
     private mutating func warnAboutOpenGateway(
-        _ gateway: Node,
+        at place: Node,
         listener: ListenerConfiguration?,
         upstreams: [UpstreamConfiguration]
     ) {
-        guard let listener, !listener.address.isLoopback, listener.statusTokens.isEmpty, let address = gateway["addr"],
+        guard let listener, !listener.address.isLoopback, listener.statusTokens.isEmpty,
             upstreams.allSatisfy(\.inboundTokens.isEmpty)
         else { return }
+        let address = self.gateway.address == nil ? "this address" : "the address of --addr"
         self.findings.add(
             .openGateway,
-            at: address,
-            "other machines can reach this address and no authTokens are set anywhere, so anybody may call;"
+            at: place,
+            "other machines can reach \(address) and no authTokens are set anywhere, so anybody may call;"
                 + " set mcpProxy.options.authTokens, or listen on 127.0.0.1"
         )
     }

@@ -9,6 +9,8 @@ struct DocumentCheck {
     var findings: FindingList
     /// The keys of other programs that mean nothing here, in the order of the document.
     private var conveniences: [Node.Member] = []
+    /// How many of them are named.
+    private static let namesShown = 20
 
     init(findings: FindingList) {
         self.findings = findings
@@ -38,6 +40,8 @@ struct DocumentCheck {
         switch shape {
         case .text, .filledText, .secret, .filledSecret, .webURL, .flag, .duration, .size, .anything, .never:
             return node
+        case .written:
+            return self.fitWritten(node)
         case .off:
             return self.fitOff(node)
         case .integer(let range):
@@ -61,6 +65,25 @@ struct DocumentCheck {
     }
 
     // MARK: Single values
+
+    /// A number keeps the digits that it was written with.
+    private mutating func fitWritten(_ node: Node) -> Node {
+        let text: String
+        switch node.value {
+        case .number(let digits): text = digits
+        case .boolean(let value): text = value ? "true" : "false"
+        default: return node
+        }
+        self.findings.note(
+            .foreignKey,
+            path: node.path,
+            position: node.position,
+            "a number, true or false is read as its text here"
+        )
+        var node = node
+        node.value = .string(text)
+        return node
+    }
 
     private mutating func fitOff(_ node: Node) -> Node? {
         if node.boolean == false { return node }
@@ -125,25 +148,36 @@ struct DocumentCheck {
     }
 
     private mutating func fitObject(_ node: Node, to table: KeyTable) -> Node {
-        var seen: [String: SourcePosition] = [:]
+        var seen: [String: (position: SourcePosition, written: String, isForeign: Bool)] = [:]
         var kept: [Node.Member] = []
         var unknown: [String] = []
         for member in node.members ?? [] {
-            guard let key = self.key(of: member, in: table) else {
+            guard let (key, spelling) = self.key(of: member, in: table) else {
                 unknown.append(member.key)
                 continue
             }
             if let first = seen[key.name] {
+                guard first.isForeign || spelling != nil else {
+                    self.findings.add(
+                        .duplicateKey,
+                        at: member,
+                        "this is \(key.name) again, which is already given in line \(first.position.line), column"
+                            + " \(first.position.column)"
+                    )
+                    continue
+                }
+                if member.value.isNull { continue }
                 self.findings.add(
-                    .duplicateKey,
+                    .conflictingKeys,
                     at: member,
-                    "this is \(key.name) again, which is already given in line \(first.line), column \(first.column)"
+                    "\(DocumentPath.root.appending(key: first.written)) says the same in line \(first.position.line),"
+                        + " column \(first.position.column); write one, as \(key.name)"
                 )
                 continue
             }
             if member.value.isNull { continue }
-            seen[key.name] = member.position
-            let value = self.fit(member.value, to: key.shape)
+            seen[key.name] = (member.position, member.key, spelling != nil)
+            guard let value = self.value(of: member, key, spelling) else { continue }
             kept.append(Node.Member(key: key.name, position: member.position, value: value))
         }
         for key in table.keys where key.isRequired && seen[key.name] == nil {
@@ -160,15 +194,49 @@ struct DocumentCheck {
         return node
     }
 
-    /// The known key that a member is; nil and a finding if it is none.
-    private mutating func key(of member: Node.Member, in table: KeyTable) -> KeyTable.Key? {
-        if let key = table[member.key] { return key }
+    /// What a member says as this key; nil if that is the same as nothing.
+    private mutating func value(of member: Node.Member, _ key: KeyTable.Key, _ spelling: KeyTable.Spelling?) -> Node? {
+        if let advice = key.insteadOfList, member.value.elements != nil {
+            self.findings.add(.wrongType, at: member.value, "found an array, accepted is \(advice)")
+            return Node(value: .unread, position: member.value.position, path: member.value.path)
+        }
+        guard let spelling else { return self.fit(member.value, to: key.shape) }
+        guard !spelling.values.isEmpty, let text = member.value.string else {
+            self.tell(member, "this is read as \(key.name)")
+            return self.fit(member.value, to: key.shape)
+        }
+        switch spelling.values.first(where: { $0.written == text.lowercased() })?.meaning {
+        case .value(let meant):
+            self.tell(member, "this is read as \(key.name) \"\(meant)\"")
+            var value = member.value
+            value.value = .string(meant)
+            return value
+        case .absent:
+            self.tell(member, "this says no more than a url does: which transport it is, is found out")
+            return nil
+        case nil:
+            let accepted = Shape.choice(spelling.values.map(\.written), ignoringCase: true)
+            return self.fit(member.value, to: accepted)
+        }
+    }
+
+    private mutating func tell(_ member: Node.Member, _ message: String) {
+        self.findings.note(.foreignKey, path: member.value.path, position: member.position, message)
+    }
+
+    /// The known key that a member is, and how another program spelt it; nil and a finding if it is none.
+    private mutating func key(
+        of member: Node.Member,
+        in table: KeyTable
+    ) -> (KeyTable.Key, KeyTable.Spelling?)? {
+        if let key = table[member.key] { return (key, nil) }
+        let folded = member.key.lowercased()
+        if let spelling = table.spellings[folded], let key = table[spelling.key] { return (key, spelling) }
         if let key = table.key(ignoringCaseOf: member.key) {
             self.findings.add(.keyCase, at: member, "this is read as \(key.name)", suggestion: "\"\(key.name)\"")
-            return key
+            return (key, nil)
         }
-        let folded = member.key.lowercased()
-        if let name = table.aliases[folded], let key = table[name] { return key }
+        if let name = table.aliases[folded], let key = table[name] { return (key, nil) }
         if table.conveniences.contains(folded) {
             self.conveniences.append(member)
             return nil
@@ -187,6 +255,10 @@ struct DocumentCheck {
             )
             return nil
         }
+        if table.isShared, suggestion == nil {
+            self.conveniences.append(member)
+            return nil
+        }
         self.findings.add(
             .unknownKey,
             at: member,
@@ -202,13 +274,16 @@ struct DocumentCheck {
     private mutating func reportConveniences() {
         guard let first = self.conveniences.first else { return }
         var names: [String] = []
-        for member in self.conveniences where !names.contains(member.key) && names.count < 20 {
+        for member in self.conveniences where !names.contains(member.key) && names.count <= Self.namesShown {
             names.append(member.key)
         }
+        let shown = names.prefix(Self.namesShown).map { ConfigurationSummary.escaped(String($0.prefix(64))) }
+        let more = names.count > Self.namesShown ? " and more" : ""
         self.findings.add(
             .clientKey,
             at: first,
-            "keys of an MCP client, which mean nothing to a gateway and are ignored: \(names.joined(separator: ", "))"
+            "keys of an MCP client, which mean nothing to a gateway and are ignored:"
+                + " \(shown.joined(separator: ", "))\(more)"
         )
     }
 }

@@ -7,8 +7,13 @@ extension KeyTable {
         title: "Configuration of mcp-proxy",
         keys: [
             Key("$schema", .text, "The schema that an editor checks this file with; ignored."),
-            Key("mcpProxy", .object(.gateway), "The gateway itself: where and as whom it listens."),
-            Key("mcpServers", .map(.object(.server), names: Self.serverNames), "The upstreams; each name is a route."),
+            Key(
+                "mcpProxy",
+                .object(.gateway),
+                fallback: "127.0.0.1:9090, for this machine alone",
+                "The gateway itself: where and as whom it listens."
+            ),
+            Self.servers(.server),
             Key("server", .object(.gatewayV1), "Deprecated, the first version of the file: mcpProxy."),
             Key(
                 "clients",
@@ -17,12 +22,17 @@ extension KeyTable {
             ),
         ],
         misspellings: ["proxy": "mcpProxy", "servers": "mcpServers", "mcp": "mcpProxy"],
-        constraints: [.anyOf(["mcpProxy", "server"])],
+        constraints: [.anyOf(["mcpProxy", "server"], filled: ["mcpServers"])],
         restrictions: Self.guardRestrictions.filter { name, _ in
             // What else stands here belongs to the client whose file it was.
             ["oauth2", "authtokens", "authtoken", "globalauthtokens", "apikey", "apikeys", "toolfilter"].contains(name)
         }
     )
+
+    /// `mcpServers`, with entries of this kind.
+    static func servers(_ table: KeyTable) -> Key {
+        Key("mcpServers", .map(.object(table), names: Self.serverNames), "The upstreams; each name is a route.")
+    }
 
     /// Names that make a route, as far as a regular expression can tell; `ServerRoute` is exact.
     private static let serverNames =

@@ -12,7 +12,12 @@ extension KeyTable {
                 fallback: "found out from command or url",
                 "How the upstream is reached; given explicitly it never falls back."
             ),
-            Key("command", .filledText, "stdio: the program to run; no shell is involved."),
+            Key(
+                "command",
+                .filledText,
+                insteadOfList: #""command": "PROGRAM" alone, and what follows it as "args": ["…"]"#,
+                "stdio: the program to run; no shell is involved."
+            ),
             Key("args", .list(.text), fallback: "[]", "stdio: its arguments."),
             Key("env", .map(.secret, names: "^[^=]+$"), fallback: "{}", "stdio: environment variables of the child."),
             Key("cwd", .filledText, fallback: "that of the gateway", "stdio: working directory of the child."),
@@ -27,6 +32,7 @@ extension KeyTable {
                 "headers",
                 .map(.secret, names: "^[-!#$%&'*+.^_`|~0-9A-Za-z]+$"),
                 fallback: "{}",
+                insteadOfList: #"an object of names and values: "headers": {"NAME": "VALUE"}"#,
                 "sse, streamable-http: request headers."
             ),
             Key("timeout", .duration, fallback: #""5m""#, "Time for one upstream request; 0 is the default."),

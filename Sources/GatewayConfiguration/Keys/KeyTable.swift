@@ -13,6 +13,8 @@ struct KeyTable: Sendable {
         /// Whether it keeps callers or tools out, or says which way a connection goes: one that is misspelt, or stands where
         /// nobody reads it, is an error and no warning.
         var isRestriction: Bool
+        /// What to write where somebody wrote a list; nil: nobody does, or a list is right.
+        var insteadOfList: String?
         /// What the key means, in one sentence.
         var summary: String
 
@@ -22,6 +24,7 @@ struct KeyTable: Sendable {
             required: Bool = false,
             fallback: String? = nil,
             restriction: Bool = false,
+            insteadOfList: String? = nil,
             _ summary: String
         ) {
             self.name = name
@@ -29,6 +32,7 @@ struct KeyTable: Sendable {
             self.isRequired = required
             self.fallback = fallback
             self.isRestriction = restriction
+            self.insteadOfList = insteadOfList
             self.summary = summary
         }
     }
@@ -42,15 +46,34 @@ struct KeyTable: Sendable {
     var constraints: [Constraint] = []
     /// What other programs call keys of this table; lower case.
     var aliases: [String: String] = [:]
+    /// What other programs write for keys of this table, in the files that are read as theirs; lower case.
+    var spellings: [String: Spelling] = [:]
     /// Keys of other programs that restrict something which nobody here restricts, and what to do about it; lower case.
     var restrictions: [String: String] = [:]
     /// Keys of other programs that mean nothing to a gateway; lower case.
     var conveniences: Set<String> = []
+    /// Whether every key that is not known belongs to another program, and means nothing to a gateway.
+    var isShared = false
+
+    /// How another program writes a key.
+    struct Spelling: Sendable {
+        /// The key that it is here.
+        var key: String
+        /// What its values are here, in lower case, in the order in which a message names them; empty: as they stand.
+        var values: [(written: String, meaning: Meaning)] = []
+
+        /// What a value of another program is here.
+        enum Meaning: Sendable {
+            case value(String)
+            /// As if the key were not there.
+            case absent
+        }
+    }
 
     /// What holds between keys of one object.
     enum Constraint: Sendable {
-        /// At least one of them is given.
-        case anyOf([String])
+        /// At least one of them is given; those of `filled` count only if they have a member.
+        case anyOf([String], filled: [String] = [])
         /// They are not all given.
         case notTogether([String])
         /// All of them are given, or none.

@@ -7,6 +7,8 @@
 /// Schema.
 indirect enum Shape: Sendable {
     case text
+    /// A string, or a number or boolean that is read as its text.
+    case written
     /// A string that is not blank.
     case filledText
     /// A string that is never shown.
@@ -44,6 +46,7 @@ indirect enum Shape: Sendable {
     var kinds: Set<Kind> {
         switch self {
         case .text, .filledText, .secret, .filledSecret, .webURL, .choice: [.string]
+        case .written: [.string, .number, .boolean]
         case .flag, .off: [.boolean]
         case .integer, .oneOf: [.number]
         case .duration, .size: [.string, .number]
@@ -58,6 +61,7 @@ indirect enum Shape: Sendable {
     var expectation: String {
         switch self {
         case .text, .filledText, .secret, .filledSecret: "a string"
+        case .written: "a string, a number, true or false"
         case .webURL: "a string with an absolute http or https URL"
         case .flag: "true or false"
         case .integer(let range): "a whole number\(Self.describe(range))"
@@ -78,6 +82,7 @@ indirect enum Shape: Sendable {
     private var plural: String {
         switch self {
         case .text, .filledText, .secret, .filledSecret: "strings"
+        case .written: "strings, numbers, true or false"
         case .integer: "whole numbers"
         case .object: "objects"
         case .oneOf: "numbers out of \(self.expectation)"

@@ -44,6 +44,8 @@ struct Mentions: Sendable {
 
     var tls: [TLS] = []
     var programs: [Program] = []
+    /// The files that `envFile` names.
+    var variableFiles: [String] = []
 
     mutating func add(_ settings: TLSClientConfiguration, at node: Node?) {
         guard let node, !self.tls.contains(where: { $0.place == DocumentPlace(node) }) else { return }

@@ -12,6 +12,8 @@ struct EnvironmentExpansion {
 
     let environment: [String: String]
     let files: SecretFiles
+    /// What else editors write in braces; nil in a file that is not one of theirs.
+    let editor: EditorReferences?
     var findings: FindingList
     /// What the files gave that were named so far.
     var secretFiles = SecretFileMemory()
@@ -19,9 +21,15 @@ struct EnvironmentExpansion {
     var outcomes: [String: SecretFileMemory.Outcome] = [:]
     private var brought = 0
 
-    init(environment: [String: String], files: SecretFiles, findings: FindingList) {
+    init(
+        environment: [String: String],
+        files: SecretFiles,
+        editor: EditorReferences? = nil,
+        findings: FindingList
+    ) {
         self.environment = environment
         self.files = files
+        self.editor = editor
         self.findings = findings
     }
 
@@ -59,7 +67,8 @@ struct EnvironmentExpansion {
                 || self.environment[String(part.prefix { $0 == "_" || $0.isLetter || $0.isNumber })] != nil
         }
         // A name with braces makes no route, and its own finding says why.
-        let isNamed = member.key.contains("{") && ["mcpServers", "clients"].contains(node.path.description)
+        let isNamed =
+            member.key.contains("{") && ["mcpServers", "servers", "clients"].contains(node.path.description)
         guard isReference, !isNamed else { return }
         self.findings.add(.keyNotExpanded, at: member, "variables are not expanded in keys; this one stays as it is")
     }
@@ -67,7 +76,7 @@ struct EnvironmentExpansion {
     // MARK: Strings
 
     private mutating func expand(_ text: String, at node: Node) -> String? {
-        guard text.utf8.contains(UInt8(ascii: "$")) else { return text }
+        guard text.utf8.contains(where: { $0 == UInt8(ascii: "$") || $0 == UInt8(ascii: "{") }) else { return text }
         let bytes = Array(text.utf8)
         var result: [UInt8] = []
         var index = 0
@@ -75,11 +84,17 @@ struct EnvironmentExpansion {
             let byte = bytes[index]
             let next = index + 1 < bytes.count ? bytes[index + 1] : nil
             if byte != UInt8(ascii: "$") {
+                if let editor, let advice = editor.adviceInBraces(bytes[index...]) {
+                    self.findings.add(.badExpansion, at: node, advice)
+                    return nil
+                }
                 result.append(byte)
                 index += 1
             } else if next == UInt8(ascii: "$") {
-                result.append(byte)
-                index += 2
+                // A brace behind it is plain, too.
+                let isBrace = index + 2 < bytes.count && bytes[index + 2] == UInt8(ascii: "{")
+                result.append(contentsOf: isBrace ? [byte, bytes[index + 2]] : [byte])
+                index += isBrace ? 3 : 2
             } else if next == UInt8(ascii: "{"), SecretFileReference.begins(bytes[(index + 2)...]) {
                 guard let (value, end) = self.secret(behind: bytes[(index + 2)...], at: node) else { return nil }
                 result.append(contentsOf: value.utf8)
@@ -93,7 +108,8 @@ struct EnvironmentExpansion {
                     )
                     return nil
                 }
-                guard let value = self.value(of: bytes[(index + 2)..<close], at: node) else { return nil }
+                let reference = bytes[(index + 2)..<close]
+                guard let value = self.resolve(reference, at: node) else { return nil }
                 result.append(contentsOf: value.utf8)
                 index = close + 1
             } else {
@@ -121,13 +137,28 @@ struct EnvironmentExpansion {
         }
     }
 
+    /// The value of what stands in `${…}`; nil and a finding if it has none.
+    private mutating func resolve(_ reference: ArraySlice<UInt8>, at node: Node) -> String? {
+        do {
+            if let value = try self.editorValue(of: reference, at: node) { return value }
+        } catch {
+            return nil
+        }
+        return self.value(of: reference, at: node)
+    }
+
     /// The value of `VAR` or `VAR:-default`; nil and a finding if it is neither.
-    private mutating func value(of reference: ArraySlice<UInt8>, at node: Node) -> String? {
+    mutating func value(of reference: ArraySlice<UInt8>, at node: Node) -> String? {
         let end = reference.firstIndex(of: UInt8(ascii: ":")) ?? reference.endIndex
         let rest = reference[end...]
         let fallback = rest.dropFirst(2)
         guard VariableName.isValid(reference[..<end]), rest.isEmpty || rest.starts(with: ":-".utf8) else {
-            self.findings.add(.badExpansion, at: node, VariableName.rule)
+            self.findings.add(
+                .badExpansion,
+                at: node,
+                VariableName.rule,
+                suggestion: EditorReferences.variable(in: reference).map { "\"${\($0)}\"" }
+            )
             return nil
         }
         guard let plain = Self.unescaped(fallback) else {
@@ -225,7 +256,7 @@ struct EnvironmentExpansion {
 
     // MARK: Both
 
-    private mutating func variable(_ name: String, _ node: Node) -> String? {
+    mutating func variable(_ name: String, _ node: Node) -> String? {
         self.environment[name].map { self.bring($0, node) }
     }
 

@@ -1,12 +1,12 @@
 // This source file is part of mcp-proxy.
 // SPDX-License-Identifier: Apache-2.0
 
-import GatewayModel
+package import GatewayModel
 import GatewayWire
 
 extension ListenAddress {
     /// Reads `:9090`, `host:port` or `[::1]:9090`; a port is required, 0 lets the system choose.
-    init?(text: String) {
+    package init?(text: String) {
         if text.hasPrefix(":") {
             // A host that is only there so that the port is read by the same rules.
             guard let port = HostPort("any\(text)")?.port else { return nil }

@@ -36,6 +36,19 @@ enum ServerRoute {
         return route
     }
 
+    /// A name like this one that makes a route: in small letters, with a hyphen where a character cannot stand.
+    static func nearest(to name: String) -> String? {
+        let segments = name.prefix(Self.limit).lowercased().split(separator: "/")
+            .map { segment in
+                segment.unicodeScalars
+                    .split { scalar in !Self.isPathScalar(scalar) && (scalar.isASCII || !scalar.isVisible) }
+                    .map { String($0) }
+                    .joined(separator: "-")
+            }
+        let route = segments.filter { !$0.isEmpty && $0 != "." && $0 != ".." }.joined(separator: "/").drop { $0 == "_" }
+        return (try? Self.make(of: String(route))) == nil ? nil : String(route)
+    }
+
     /// Every path that a server of this route answers.
     static func paths(of route: String) -> [String] {
         [route, "\(route)/", "\(route)/mcp", "\(route)/sse", "\(route)/message"]
