@@ -11,7 +11,7 @@ import Logging
 /// Where the configuration is and how it is read.
 struct ConfigurationOptions: ParsableArguments {
     @Option(name: .long, help: "The configuration: a path or a URL.")
-    var config = "config.json"
+    var config = MissingConfiguration.usualName
 
     @Option(name: .long, help: "Whether ${VAR} and ${file:PATH} in values are replaced.")
     var expandEnv = true
@@ -52,12 +52,16 @@ struct ConfigurationOptions: ParsableArguments {
 
     /// Reads and validates, and looks at what the configuration names on this machine; the result may have errors in it.
     ///
-    /// `environment` is ``environment()``.
+    /// `environment` is ``environment()``; `address` is where the gateway listens whatever the configuration says.
     ///
     /// - Throws: `CommandEnd` if there is nothing to read.
-    func loadForThisMachine(_ environment: [String: String]) async throws(CommandEnd) -> LoadedConfiguration {
+    func loadForThisMachine(
+        _ environment: [String: String],
+        listeningAt address: ListenAddress? = nil
+    ) async throws(CommandEnd) -> LoadedConfiguration {
         let source = try ConfigurationSource(self, environment: environment)
-        guard let loaded = try await self.load(source, environment, after: EarlierLoad(), isAgain: false) else {
+        let first = EarlierLoad(address: address)
+        guard let loaded = try await self.load(source, environment, after: first, isAgain: false) else {
             throw .wrongConfiguration("\(source.name): the server sent nothing")
         }
         return loaded
@@ -81,9 +85,11 @@ struct ConfigurationOptions: ParsableArguments {
         let answer = try await source.read(unlessStill: last.validators, isAgain: isAgain)
         guard case .version(let bytes, let validators) = answer else { return nil }
         // What programs inherit is looked at here, and that is the environment of the process.
-        let result = self.load(bytes, source, environment, remembering: last.secretFiles)
+        let result = self.load(bytes, source, environment, after: last)
             .checked(on: ThisMachine(), environment: ProcessSetup.environment)
-        let named = Set(result.secretFiles.paths + result.certificateFiles + self.ownFiles)
+        let named = Set(
+            result.secretFiles.paths + result.certificateFiles + result.variableFiles + self.ownFiles
+        )
         let files = await self.contents(of: named.subtracting(before.keys).sorted())
             .merging(before.filter { named.contains($0.key) || $0.key == self.config }) { _, earlier in earlier }
         return LoadedConfiguration(result: result, validators: validators, files: files)
@@ -99,7 +105,7 @@ struct ConfigurationOptions: ParsableArguments {
         guard case .version(let bytes, _) = try await source.read() else {
             throw .wrongConfiguration("\(source.name): the server sent nothing")
         }
-        return self.load(bytes, source, environment, remembering: SecretFileMemory())
+        return self.load(bytes, source, environment, after: EarlierLoad())
     }
 
     /// Whether the configuration is fetched.
@@ -121,7 +127,7 @@ struct ConfigurationOptions: ParsableArguments {
         _ bytes: [UInt8],
         _ source: ConfigurationSource,
         _ environment: [String: String],
-        remembering memory: SecretFileMemory
+        after last: EarlierLoad
     ) -> LoadResult {
         let result = ConfigurationLoader.load(
             bytes: bytes,
@@ -129,7 +135,16 @@ struct ConfigurationOptions: ParsableArguments {
             environment: environment,
             options: LoadOptions(
                 expandsEnvironment: self.expandEnv,
-                secretFiles: SecretFiles(directory: source.directory, reader: SecretFilesOnDisk(), memory: memory)
+                secretFiles: SecretFiles(
+                    directory: source.directory,
+                    reader: SecretFilesOnDisk(),
+                    memory: last.secretFiles
+                ),
+                gateway: GatewayDefaults(
+                    address: last.address,
+                    hostName: ThisMachine.name,
+                    version: Version.current
+                )
             )
         )
         // What the environment says wrongly may concern the source and servers.
@@ -158,8 +173,10 @@ struct LoadedConfiguration: Sendable {
     }
 }
 
-/// What a load goes by that is not the first.
+/// What a load goes by besides the configuration: what was given at the start, and what earlier loads found.
 struct EarlierLoad: Sendable {
+    /// Where the gateway listens, whatever the configuration says.
+    var address: ListenAddress?
     /// The files that the configuration was read from.
     var files: [String] = []
     /// What secret files gave to the configuration that runs.

@@ -19,6 +19,12 @@ struct ServeCommand: AsyncParsableCommand {
     @OptionGroup var options: ConfigurationOptions
     @OptionGroup var log: LogOptions
 
+    @Option(
+        name: .long,
+        help: "Where to listen (HOST:PORT, or :PORT for every interface), whatever the configuration says."
+    )
+    var addr: String?
+
     @Flag(name: .long, help: "As the command check.")
     var checkConfig = false
 
@@ -36,6 +42,9 @@ struct ServeCommand: AsyncParsableCommand {
     var watch = "auto"
 
     func validate() throws {
+        if let addr, ListenAddress(text: addr) == nil {
+            throw ValidationError("--addr takes HOST:PORT, or :PORT for every interface")
+        }
         if let threads, !(1...1024).contains(threads) { throw ValidationError("--threads takes 1 to 1024") }
         guard let watch = WatchSetting(self.watch) else {
             throw ValidationError("--watch takes \(WatchSetting.accepted)")
@@ -50,17 +59,19 @@ struct ServeCommand: AsyncParsableCommand {
         if self.doctor { throw CommandEnd.cannotRun("doctor: not built yet; use check") }
         // From here on SIGHUP waits to be looked at, whatever the start takes.
         let hangups = await UnixSignalsSequence(trapping: .sighup)
-        let loaded = try await self.options.loadForThisMachine(self.options.environment())
+        let chosen = self.addr.flatMap { ListenAddress(text: $0) }
+        let loaded = try await self.options.loadForThisMachine(self.options.environment(), listeningAt: chosen)
         let result = loaded.result
         guard let snapshot = result.snapshot else {
             for finding in result.findings { Output.error(finding.rendered(sourceName: result.sourceName)) }
             throw CommandEnd.wrongConfiguration
         }
-        let address = result.address
+        // Nobody has to write an address: then there is an option to choose another.
+        let address = chosen == nil ? result.address : nil
         let place = address.map { "\(result.sourceName):\($0.line):\($0.column): \($0.path): " } ?? ""
         let process = GatewayProcess(
             snapshot,
-            addressSetting: GatewayProcess.AddressSetting(place: place, key: address?.path ?? "mcpProxy.addr"),
+            addressSetting: GatewayProcess.AddressSetting(place: place, key: address?.path ?? "--addr"),
             format: LogFormat(rawValue: self.log.logFormat) ?? .automatic(for: 2),
             level: Logger.Level(rawValue: self.log.logLevel) ?? .info,
             threads: self.threads ?? System.coreCount
@@ -70,6 +81,7 @@ struct ServeCommand: AsyncParsableCommand {
             GatewayProcess.Reloading(
                 options: self.options,
                 loaded: loaded,
+                address: chosen,
                 watch: WatchSetting(self.watch) ?? .automatic,
                 hangups: hangups
             )

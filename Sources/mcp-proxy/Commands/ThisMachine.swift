@@ -4,6 +4,7 @@
 import GatewayConfiguration
 import GatewayModel
 import GatewayTransport
+import GatewayWire
 
 #if canImport(Glibc)
 import Glibc
@@ -13,6 +14,14 @@ import Darwin
 
 /// The machine that this process runs on.
 struct ThisMachine: Machine {
+    /// What it is called in its network; nil if the system does not say it.
+    static var name: String? {
+        var bytes = [CChar](repeating: 0, count: 256)
+        guard gethostname(&bytes, bytes.count - 1) == 0 else { return nil }
+        let name = String(decoding: bytes.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+        return HostPort(name)?.host
+    }
+
     func entry(at path: String) -> MachineEntry {
         var status = stat()
         guard stat(path, &status) == 0 else { return .nothing }

@@ -60,6 +60,8 @@ struct GatewayProcess {
         let options: ConfigurationOptions
         /// What the process begins with.
         let loaded: LoadedConfiguration
+        /// Where it listens, whatever a configuration says; nil: where that says.
+        let address: ListenAddress?
         let watch: WatchSetting
         /// Each SIGHUP.
         let hangups: UnixSignalsSequence
@@ -114,11 +116,13 @@ struct GatewayProcess {
             let setting = self.addressSetting
             throw CommandEnd.cannotRun("\(setting.place)\(error.message(setting: setting.key))")
         }
+        var port = 0
         if let address = listener.address {
+            port = address.port ?? 0
             self.announce(address, gateway)
             ready(address)
         }
-        let reload = reloading.map { reloading in
+        let reload = reloading.map { [port] reloading in
             ConfigurationReload(
                 reloading,
                 self.snapshot,
@@ -128,6 +132,8 @@ struct GatewayProcess {
                     redactor: self.output.redactor,
                     state: state,
                     eventLoop: group.next(),
+                    address: reloading.address,
+                    port: port,
                     logger: self.logger
                 )
             )
@@ -212,7 +218,7 @@ struct GatewayProcess {
             "listening",
             metadata: ["address": "\(Self.text(address))", "version": "\(Version.current)"]
         )
-        self.logger.announce(gateway.endpoints)
+        self.logger.announce(gateway.endpoints, port: address.port ?? 0)
     }
 
     static func text(_ address: SocketAddress) -> String {

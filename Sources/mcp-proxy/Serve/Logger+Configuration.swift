@@ -4,6 +4,7 @@
 import GatewayConfiguration
 import GatewayModel
 import GatewayRuntime
+import GatewayWire
 import Logging
 
 extension Logger {
@@ -26,12 +27,19 @@ extension Logger {
     }
 
     /// Says where callers reach the servers of these names, or all.
-    func announce(_ endpoints: Endpoints, only names: [String]? = nil) {
+    ///
+    /// `port` is that of the listener, for a base URL that was made of its address before the system chose one.
+    func announce(_ endpoints: Endpoints, port: Int, only names: [String]? = nil) {
         let listener = endpoints.listener
+        let base = listener.baseOrigin
+        let origin =
+            base.port != 0
+            ? base
+            : WebOrigin(scheme: base.scheme, host: base.host, isIPv6Literal: base.isIPv6Literal, port: port)
         // Every server has both transports; the one that `type` names comes first.
         let isSSE = listener.advertisedTransport == .sse
         for endpoint in endpoints.all where names?.contains(endpoint.name) ?? true {
-            let route = "\(listener.baseOrigin)\(listener.basePath)/\(endpoint.route)"
+            let route = "\(origin)\(listener.basePath)/\(endpoint.route)"
             self.info(
                 "serving",
                 metadata: [

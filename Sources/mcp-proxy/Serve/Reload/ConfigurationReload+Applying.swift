@@ -14,6 +14,7 @@ extension ConfigurationReload {
     func reload(_ trigger: ReloadSequence.Trigger) async {
         let began = ContinuousClock.now
         let earlier = EarlierLoad(
+            address: self.surroundings.address,
             files: self.watch?.paths ?? [],
             secretFiles: self.running.memory,
             validators: trigger == .poll ? self.poll?.validators ?? HTTPValidators() : HTTPValidators()
@@ -104,7 +105,11 @@ extension ConfigurationReload {
         let restarts = comparison.restartKeys.map { loaded.needsRestart($0) }
         let findings = loaded.findings + restarts
         self.surroundings.logger.log(self.history.new(in: findings), of: loaded.sourceName)
-        self.surroundings.logger.announce(self.surroundings.gateway.endpoints, only: changes.added)
+        self.surroundings.logger.announce(
+            self.surroundings.gateway.endpoints,
+            port: self.surroundings.port,
+            only: changes.added
+        )
         let state = self.surroundings.state
         let result: ConfigurationState.Result = comparison.changesAnything ? .applied : .unchanged
         self.results.increment(result)

@@ -33,6 +33,10 @@ actor ConfigurationReload {
         let redactor: CurrentRedactor
         let state: ConfigurationState
         let eventLoop: any EventLoop
+        /// Where it listens, whatever a configuration says; nil: where the first one said.
+        let address: ListenAddress?
+        /// The port that it really listens on.
+        let port: Int
         let logger: Logger
     }
 
