@@ -321,6 +321,7 @@ async def test_flood_on_stdout(child_of):
     assert gateway.child.rss("VmHWM") - resident < 32 * MEGABYTE
 
 
+@pytest.mark.deadline(180)
 @pytest.mark.parametrize("isolation", ["session", "shared"])
 async def test_call_after_a_flood(child_of, isolation):
     """Whoever did not take all at once, and has its answer now, holds up nobody: neither itself nor others."""
